@@ -1,0 +1,1 @@
+//! A replicated, provable ledger: vaults, entities, relationships, blocks, state roots.

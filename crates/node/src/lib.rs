@@ -1,0 +1,1 @@
+//! A Folio node: one member of a cluster, its HTTP API and its operations.

@@ -1,0 +1,1 @@
+//! Raft storage, snapshots and a replicated database on folio-store.
