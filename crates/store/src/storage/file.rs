@@ -1,0 +1,391 @@
+//! A storage in a file.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::{Storage, past_the_end, total_len};
+
+/// The most buffers one call may carry on the systems supported (`IOV_MAX`).
+const MOST_BUFFERS: usize = 1024;
+
+/// What growth is written from. Many slices of one small block, since a large one would be a large part of the binary.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// The most zeros one call writes.
+const GROWTH_STEP: u64 = 16 * 1024 * 1024;
+
+/// A file, locked for as long as it is open: one writer, or any number of readers.
+///
+/// The lock is advisory and belongs to the open file, so it ends with the process however that ends, and also keeps
+/// a second handle in the same process out. A file somebody else holds is [`io::ErrorKind::WouldBlock`].
+#[derive(Debug)]
+pub struct FileStorage {
+    file: File,
+    path: PathBuf,
+    read_only: bool,
+}
+
+impl FileStorage {
+    /// Creates the file, which must not exist, and makes its directory entry durable.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AlreadyExists`], and what the system answers.
+    pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        lock(&file, Access::Exclusive)?;
+        sync_folder_of(path)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            read_only: false,
+        })
+    }
+
+    /// Opens the file, which must exist, for reading and writing. Nobody else may have it open.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] when somebody has, and what the system answers.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        refuse_other_than_files(path)?;
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        lock(&file, Access::Exclusive)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            read_only: false,
+        })
+    }
+
+    /// Opens the file, which must exist, for reading. Nobody else may have it open for writing.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] when somebody has, and what the system answers.
+    pub fn open_read_only(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        refuse_other_than_files(path)?;
+        let file = File::open(path)?;
+        lock(&file, Access::Shared)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            read_only: true,
+        })
+    }
+
+    /// The path it was opened with.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.read_only {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the file was opened read-only",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Storage for FileStorage {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        // The system calls such an offset invalid; for whoever follows a damaged reference it is past the end.
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(past_the_end(offset, buffer.len(), self.len()?));
+        }
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
+        self.check_writable()?;
+        let mut position = offset;
+        for group in buffers.chunks(MOST_BUFFERS) {
+            write_group(&self.file, position, group)?;
+            position += total_len(group) as u64;
+        }
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync(&self) -> io::Result<()> {
+        // Not `File::sync_data`, which calls again when a signal interrupted it: a sync is never repeated.
+        Ok(rustix::fs::fdatasync(&self.file)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync(&self) -> io::Result<()> {
+        // On macOS this is the call that empties the drive's cache, which a plain fsync does not there.
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn grow(&self, from: u64, to: u64) -> io::Result<()> {
+        self.check_writable()?;
+        let mut position = from;
+        while position < to {
+            let step = (to - position).min(GROWTH_STEP);
+            let mut slices = Vec::new();
+            let mut missing = step;
+            while missing > 0 {
+                let count = missing.min(ZEROS.len() as u64);
+                slices.push(IoSlice::new(&ZEROS[..count as usize]));
+                missing -= count;
+            }
+            write_group(&self.file, position, &slices)?;
+            position += step;
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
+        if len < self.len()? {
+            self.file.set_len(len)
+        } else {
+            Ok(())
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(
+            &self.file,
+            0,
+            None,
+            rustix::fs::Advice::DontNeed,
+        )?)
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// Writes all of at most [`MOST_BUFFERS`] buffers, going on where a short write stopped.
+fn write_group(file: &File, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
+    let mut missing = total_len(buffers);
+    if missing == 0 {
+        return Ok(());
+    }
+    // Nearly every write is taken whole, so the list is copied only for the rest of one that was not.
+    let mut written = write_once(file, offset, buffers)?;
+    missing -= written;
+    if missing == 0 {
+        return Ok(());
+    }
+    let mut position = offset + written as u64;
+    let mut rest = buffers.to_vec();
+    let mut rest = rest.as_mut_slice();
+    loop {
+        IoSlice::advance_slices(&mut rest, written);
+        if missing == 0 {
+            return Ok(());
+        }
+        written = write_once(file, position, rest)?;
+        missing -= written;
+        position += written as u64;
+    }
+}
+
+/// One write that moved at least one byte.
+fn write_once(file: &File, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        match rustix::io::pwritev(file, buffers, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => return Ok(written),
+            // Interrupted before the first byte: nothing was written, unlike with a sync nothing is in doubt.
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Access {
+    Exclusive,
+    Shared,
+}
+
+fn lock(file: &File, access: Access) -> io::Result<()> {
+    let outcome = match access {
+        Access::Exclusive => file.try_lock(),
+        Access::Shared => file.try_lock_shared(),
+    };
+    outcome.map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::new(
+            io::ErrorKind::WouldBlock,
+            "the file is open in another process or through another handle",
+        ),
+        TryLockError::Error(error) => error,
+    })
+}
+
+/// A folder would fail later and a pipe would block in `open`, so both are turned away before.
+fn refuse_other_than_files(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "not a regular file",
+    ))
+}
+
+/// A new file is found again after a power cut only once the folder that names it is durable.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary folder")
+    }
+
+    #[test]
+    fn it_behaves_like_a_file() {
+        let folder = folder();
+        let storage = FileStorage::create(folder.path().join("file")).expect("create");
+        super::super::conformance::behaves_like_a_file(&storage);
+    }
+
+    #[test]
+    fn an_existing_file_is_not_created_again() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        fs::write(&path, "something").expect("write");
+        let refused = FileStorage::create(&path).expect_err("it exists");
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).expect("read"), b"something");
+    }
+
+    #[test]
+    fn a_file_that_does_not_exist_is_not_opened() {
+        let folder = folder();
+        for open in [FileStorage::open, FileStorage::open_read_only] {
+            let refused = open(folder.path().join("file")).expect_err("it does not exist");
+            assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn a_folder_is_not_opened() {
+        let folder = folder();
+        for open in [FileStorage::open, FileStorage::open_read_only] {
+            let refused = open(folder.path().to_owned()).expect_err("it is a folder");
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn a_writer_keeps_everybody_else_out_until_it_is_dropped() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        let writer = FileStorage::create(&path).expect("create");
+        for open in [FileStorage::open, FileStorage::open_read_only] {
+            let refused = open(path.clone()).expect_err("it is locked");
+            assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        }
+        drop(writer);
+        FileStorage::open(&path).expect("the lock is gone");
+    }
+
+    #[test]
+    fn readers_share_and_keep_a_writer_out() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        drop(FileStorage::create(&path).expect("create"));
+        let first = FileStorage::open_read_only(&path).expect("first reader");
+        let second = FileStorage::open_read_only(&path).expect("second reader");
+        let refused = FileStorage::open(&path).expect_err("readers hold it");
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop((first, second));
+        FileStorage::open(&path).expect("the locks are gone");
+    }
+
+    #[test]
+    fn a_reader_changes_nothing() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        fs::write(&path, "kept").expect("write");
+        let storage = FileStorage::open_read_only(&path).expect("open");
+        for refused in [
+            storage.write_at(0, &[IoSlice::new(b"lost")]),
+            storage.grow(4, 8),
+            storage.truncate(0),
+        ] {
+            assert_eq!(
+                refused.expect_err("read-only").kind(),
+                io::ErrorKind::PermissionDenied
+            );
+        }
+        assert_eq!(fs::read(&path).expect("read"), b"kept");
+    }
+
+    #[test]
+    fn more_buffers_than_one_call_takes_are_all_written() {
+        let folder = folder();
+        let storage = FileStorage::create(folder.path().join("file")).expect("create");
+        let parts: Vec<[u8; 3]> = (0..MOST_BUFFERS as u32 * 2 + 5)
+            .map(|n| [n as u8, (n >> 8) as u8, 9])
+            .collect();
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        storage.write_at(11, &slices).expect("write");
+        let expected = parts.concat();
+        let mut back = vec![0; expected.len()];
+        storage.read_at(11, &mut back).expect("read");
+        assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn growth_longer_than_one_step_is_zeros_throughout() {
+        let folder = folder();
+        let storage = FileStorage::create(folder.path().join("file")).expect("create");
+        storage
+            .write_at(0, &[IoSlice::new(&[7; 100])])
+            .expect("write");
+        let to = GROWTH_STEP + ZEROS.len() as u64 + 1;
+        storage.grow(10, to).expect("grow");
+        assert_eq!(storage.len().expect("len"), to);
+        let bytes = fs::read(storage.path()).expect("read");
+        assert_eq!(bytes[..10], [7; 10]);
+        assert!(bytes[10..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn what_was_synced_is_still_there_when_the_cache_was_forgotten() {
+        let folder = folder();
+        let storage = FileStorage::create(folder.path().join("file")).expect("create");
+        storage
+            .write_at(0, &[IoSlice::new(b"kept")])
+            .expect("write");
+        storage.sync().expect("sync");
+        storage.forget_cached().expect("forget");
+        let mut back = [0; 4];
+        storage.read_at(0, &mut back).expect("read");
+        assert_eq!(&back, b"kept");
+    }
+}
