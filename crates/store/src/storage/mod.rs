@@ -2,19 +2,31 @@
 //!
 //! The engine reaches everything that outlives the process through [`Storage`]. [`FileStorage`] is the one for
 //! production, [`MemoryStorage`] the one for scratch databases. The others are for tests, of the engine and of
-//! whatever is built on it: [`CountingStorage`] counts the calls.
+//! whatever is built on it: [`CountingStorage`] counts the calls, [`FaultStorage`] lets chosen ones fail, and
+//! [`SimulatedDisk`] yields everything that a power cut can leave behind.
 
 mod chunks;
 #[cfg(test)]
 mod conformance;
+mod counting;
+mod fault;
 mod file;
 mod memory;
+mod random;
+mod simulated;
 
 use std::fmt;
 use std::io::{self, IoSlice};
 
+pub use counting::{CountingStorage, StorageCounts};
+pub use fault::{Fault, FaultPlan, FaultStorage, StorageCall};
 pub use file::FileStorage;
 pub use memory::MemoryStorage;
+pub use random::SplitMix64;
+pub use simulated::{
+    Change, CrashPoint, DiskEvent, Journal, JournalReplay, PendingItem, SECTOR, SimulatedDisk,
+    Subset, SubsetPlan,
+};
 
 /// The one narrow door to bytes that outlive the process.
 ///

@@ -182,12 +182,12 @@ proptest! {
 
     #[test]
     fn hostile_bytes_are_an_error_or_the_one_form_of_a_key(bytes in hostile()) {
-        decodes_only_its_own_form::<u64>(&bytes, |owned| encoded::<u64>(owned));
-        decodes_only_its_own_form::<i128>(&bytes, |owned| encoded::<i128>(owned));
-        decodes_only_its_own_form::<bool>(&bytes, |owned| encoded::<bool>(owned));
-        decodes_only_its_own_form::<char>(&bytes, |owned| encoded::<char>(owned));
-        decodes_only_its_own_form::<()>(&bytes, |owned| encoded::<()>(owned));
-        decodes_only_its_own_form::<[u8; 7]>(&bytes, |owned| encoded::<[u8; 7]>(owned));
+        decodes_only_its_own_form::<u64>(&bytes, encoded::<u64>);
+        decodes_only_its_own_form::<i128>(&bytes, encoded::<i128>);
+        decodes_only_its_own_form::<bool>(&bytes, encoded::<bool>);
+        decodes_only_its_own_form::<char>(&bytes, encoded::<char>);
+        decodes_only_its_own_form::<()>(&bytes, encoded::<()>);
+        decodes_only_its_own_form::<[u8; 7]>(&bytes, encoded::<[u8; 7]>);
         decodes_only_its_own_form::<&'static str>(&bytes, |owned| encoded::<&'static str>(&owned.as_str()));
         decodes_only_its_own_form::<(&'static str, u8)>(&bytes, |owned| {
             encoded::<(&'static str, u8)>(&(&owned.0, owned.1))

@@ -5,7 +5,7 @@ use super::{Group, Key, Value};
 /// A table, as a type that is never made a value of.
 ///
 /// ```
-/// use folio_store::types::Table;
+/// use folio_store::Table;
 ///
 /// struct Names;
 ///
