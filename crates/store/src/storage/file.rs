@@ -178,42 +178,54 @@ impl Storage for FileStorage {
     }
 }
 
-/// Writes all of at most [`MOST_BUFFERS`] buffers, going on where a short write stopped.
+/// Writes all of at most [`MOST_BUFFERS`] buffers.
 fn write_group(file: &File, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
+    write_all(offset, buffers, |position, rest| {
+        loop {
+            match rustix::io::pwritev(file, rest, position) {
+                // Interrupted before the first byte: nothing was written and, unlike with a sync, nothing is in doubt.
+                Err(rustix::io::Errno::INTR) => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+    })
+}
+
+/// Calls `write` until all is written, each time with what is left and where that belongs.
+fn write_all(
+    offset: u64,
+    buffers: &[IoSlice<'_>],
+    mut write: impl FnMut(u64, &[IoSlice<'_>]) -> io::Result<usize>,
+) -> io::Result<()> {
     let mut missing = total_len(buffers);
     if missing == 0 {
         return Ok(());
     }
-    // Nearly every write is taken whole, so the list is copied only for the rest of one that was not.
-    let mut written = write_once(file, offset, buffers)?;
-    missing -= written;
-    if missing == 0 {
+    let mut written = some(write(offset, buffers)?)?;
+    if written == missing {
         return Ok(());
     }
-    let mut position = offset + written as u64;
-    let mut rest = buffers.to_vec();
-    let mut rest = rest.as_mut_slice();
+    // Nearly every write is taken whole, so the list is copied only for the rest of one that was not.
+    let mut copy = buffers.to_vec();
+    let mut rest = copy.as_mut_slice();
+    let mut position = offset;
     loop {
-        IoSlice::advance_slices(&mut rest, written);
+        missing -= written;
+        position += written as u64;
         if missing == 0 {
             return Ok(());
         }
-        written = write_once(file, position, rest)?;
-        missing -= written;
-        position += written as u64;
+        IoSlice::advance_slices(&mut rest, written);
+        written = some(write(position, rest)?)?;
     }
 }
 
-/// One write that moved at least one byte.
-fn write_once(file: &File, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-    loop {
-        match rustix::io::pwritev(file, buffers, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => return Ok(written),
-            // Interrupted before the first byte: nothing was written, unlike with a sync nothing is in doubt.
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+/// A write that takes nothing would be repeated for ever.
+fn some(written: usize) -> io::Result<usize> {
+    if written == 0 {
+        Err(io::ErrorKind::WriteZero.into())
+    } else {
+        Ok(written)
     }
 }
 
@@ -358,6 +370,48 @@ mod tests {
         let mut back = vec![0; expected.len()];
         storage.read_at(11, &mut back).expect("read");
         assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn short_writes_are_gone_on_with_where_they_stopped() {
+        let buffers = [
+            IoSlice::new(b"abc"),
+            IoSlice::new(b""),
+            IoSlice::new(b"defgh"),
+            IoSlice::new(b"i"),
+        ];
+        for most in 1..=10 {
+            let mut taken = Vec::new();
+            write_all(100, &buffers, |position, rest| {
+                assert_eq!(position, 100 + taken.len() as u64);
+                let left: Vec<u8> = rest
+                    .iter()
+                    .flat_map(|buffer| buffer.iter().copied())
+                    .collect();
+                let now = &left[..left.len().min(most)];
+                taken.extend_from_slice(now);
+                Ok(now.len())
+            })
+            .expect("each write takes something");
+            assert_eq!(taken, b"abcdefghi", "at most {most} bytes a write");
+        }
+    }
+
+    #[test]
+    fn a_write_that_takes_nothing_is_an_error_and_not_a_loop() {
+        let buffers = [IoSlice::new(b"abc")];
+        let refused = write_all(0, &buffers, |_, _| Ok(0)).expect_err("nothing taken");
+        assert_eq!(refused.kind(), io::ErrorKind::WriteZero);
+        let mut calls = 0;
+        let refused = write_all(0, &buffers, |_, _| {
+            calls += 1;
+            Ok(2 - calls)
+        });
+        assert_eq!(
+            refused.expect_err("nothing taken by the second").kind(),
+            io::ErrorKind::WriteZero
+        );
+        assert_eq!(calls, 2);
     }
 
     #[test]
