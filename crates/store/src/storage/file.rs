@@ -418,10 +418,10 @@ mod tests {
     fn growth_longer_than_one_step_is_zeros_throughout() {
         let folder = folder();
         let storage = FileStorage::create(folder.path().join("file")).expect("create");
-        storage
-            .write_at(0, &[IoSlice::new(&[7; 100])])
-            .expect("write");
         let to = GROWTH_STEP + ZEROS.len() as u64 + 1;
+        storage
+            .write_at(0, &[IoSlice::new(&vec![7; to as usize - 5])])
+            .expect("write");
         storage.grow(10, to).expect("grow");
         assert_eq!(storage.len().expect("len"), to);
         let bytes = fs::read(storage.path()).expect("read");
