@@ -1,0 +1,210 @@
+//! Settings of a replicated database, with defaults that suit disks with a millisecond of flush
+//! time and a local network.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// Settings of one node. Start from [`Config::default`]; every field is checked by
+/// [`validate`](Config::validate), which [`ReplicatedDatabase::start`](crate::ReplicatedDatabase::start) calls.
+///
+/// The timing fields should be the same on all nodes of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How often a leader speaks to each follower. It is also how long an append may take, so a
+    /// flush of the slowest disk must fit well within it.
+    pub heartbeat_interval: Duration,
+    /// The shortest silence after which a follower stands for election.
+    pub election_timeout_min: Duration,
+    /// The longest such silence, and the length of a leader's lease.
+    pub election_timeout_max: Duration,
+    /// How long sending one chunk of a snapshot may take, the last one's installation included.
+    pub snapshot_timeout: Duration,
+    /// Bytes of snapshot in one message.
+    pub snapshot_chunk_bytes: usize,
+    /// The log is compacted after this many entries.
+    pub snapshot_after_entries: u64,
+    /// Applied entries kept after a compaction, so that a node that was briefly away catches up
+    /// from the log. More than a snapshot transfer takes to write.
+    pub log_entries_kept: u64,
+    /// Entries removed from the log at a time.
+    pub purge_batch: u64,
+    /// Entries sent to a follower in one message, at most.
+    pub append_max_entries: u64,
+    /// Bytes of entries sent to a follower in one message, at most (but always one entry).
+    pub append_max_bytes: usize,
+    /// Commands gathered into one entry, at most.
+    pub batch_max_commands: usize,
+    /// Bytes of commands gathered into one entry, at most; also the limit for one command.
+    pub batch_max_bytes: usize,
+    /// Entries proposed and not yet answered, at most. What arrives meanwhile is gathered.
+    pub entries_in_flight: usize,
+    /// Writes waiting to be proposed, at most; further callers wait for room.
+    pub queue_limit: usize,
+    /// How long a write may take before its caller is told that the outcome is unknown.
+    pub write_timeout: Duration,
+    /// How long a linearizable read may wait for a quorum and for the log to be applied.
+    pub read_timeout: Duration,
+    /// A checkpoint is made when this many applied entries would have to be applied again after a
+    /// crash.
+    pub checkpoint_entries: u64,
+    /// A checkpoint is made when the engine holds this many dirty pages.
+    pub checkpoint_dirty_pages: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_millis(250),
+            election_timeout_min: Duration::from_millis(1250),
+            election_timeout_max: Duration::from_millis(2500),
+            snapshot_timeout: Duration::from_secs(30),
+            snapshot_chunk_bytes: 1 << 20,
+            snapshot_after_entries: 50_000,
+            log_entries_kept: 10_000,
+            purge_batch: 256,
+            append_max_entries: 256,
+            append_max_bytes: 2 << 20,
+            batch_max_commands: 1024,
+            batch_max_bytes: 1 << 20,
+            entries_in_flight: 2,
+            queue_limit: 4096,
+            write_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(10),
+            checkpoint_entries: 4096,
+            checkpoint_dirty_pages: 4096,
+        }
+    }
+}
+
+impl Config {
+    /// The largest message a node sends or accepts: entries of [`append_max_bytes`](Self::append_max_bytes)
+    /// or one entry of [`batch_max_bytes`](Self::batch_max_bytes), or a snapshot chunk, and their envelope.
+    pub const MESSAGE_LIMIT: usize = 8 << 20;
+
+    /// Checks that the settings make sense together.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |reason: String| Err(Error::Config { reason });
+        for (name, zero) in [
+            ("heartbeat_interval", self.heartbeat_interval.as_millis() == 0),
+            ("snapshot_timeout", self.snapshot_timeout.as_millis() == 0),
+            ("snapshot_chunk_bytes", self.snapshot_chunk_bytes == 0),
+            ("snapshot_after_entries", self.snapshot_after_entries == 0),
+            ("purge_batch", self.purge_batch == 0),
+            ("append_max_entries", self.append_max_entries == 0),
+            ("append_max_bytes", self.append_max_bytes == 0),
+            ("batch_max_commands", self.batch_max_commands == 0),
+            ("batch_max_bytes", self.batch_max_bytes == 0),
+            ("entries_in_flight", self.entries_in_flight == 0),
+            ("queue_limit", self.queue_limit == 0),
+            ("write_timeout", self.write_timeout.is_zero()),
+            ("read_timeout", self.read_timeout.is_zero()),
+            ("checkpoint_entries", self.checkpoint_entries == 0),
+            ("checkpoint_dirty_pages", self.checkpoint_dirty_pages == 0),
+        ] {
+            if zero {
+                return refuse(format!("{name} is zero"));
+            }
+        }
+        // A follower must miss more than one heartbeat before it stands for election, or a single
+        // lost message costs a leader.
+        if self.election_timeout_min < self.heartbeat_interval * 2 {
+            return refuse(format!(
+                "election_timeout_min ({:?}) is less than two heartbeats ({:?})",
+                self.election_timeout_min, self.heartbeat_interval
+            ));
+        }
+        if self.election_timeout_max <= self.election_timeout_min {
+            return refuse(format!(
+                "election_timeout_max ({:?}) is not above election_timeout_min ({:?}): nodes would stand for election at the same time",
+                self.election_timeout_max, self.election_timeout_min
+            ));
+        }
+        for (name, bytes) in [
+            ("snapshot_chunk_bytes", self.snapshot_chunk_bytes),
+            ("append_max_bytes", self.append_max_bytes),
+            ("batch_max_bytes", self.batch_max_bytes),
+        ] {
+            let limit = Self::MESSAGE_LIMIT / 2;
+            if bytes > limit {
+                return refuse(format!("{name} ({bytes}) is above the limit of {limit} bytes"));
+            }
+        }
+        if u32::try_from(self.batch_max_commands).is_err() {
+            return refuse("batch_max_commands does not fit 32 bits".into());
+        }
+        Ok(())
+    }
+
+    /// The same settings as openraft names them.
+    pub(crate) fn for_openraft(&self) -> Result<openraft::Config> {
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        openraft::Config {
+            cluster_name: "folio".into(),
+            heartbeat_interval: millis(self.heartbeat_interval),
+            election_timeout_min: millis(self.election_timeout_min),
+            election_timeout_max: millis(self.election_timeout_max),
+            install_snapshot_timeout: millis(self.snapshot_timeout),
+            snapshot_max_chunk_size: self.snapshot_chunk_bytes as u64,
+            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_after_entries),
+            max_in_snapshot_log_to_keep: self.log_entries_kept,
+            purge_batch_size: self.purge_batch,
+            max_payload_entries: self.append_max_entries,
+            replication_lag_threshold: self.log_entries_kept.max(1),
+            ..openraft::Config::default()
+        }
+        .validate()
+        .map_err(|e| Error::Config {
+            reason: e.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        Config::default().validate().expect("valid");
+        Config::default().for_openraft().expect("valid");
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_by_name() {
+        let good = Config::default();
+        for (config, word) in [
+            (
+                Config {
+                    election_timeout_min: Duration::from_millis(300),
+                    ..good.clone()
+                },
+                "election_timeout_min",
+            ),
+            (
+                Config {
+                    election_timeout_max: good.election_timeout_min,
+                    ..good.clone()
+                },
+                "election_timeout_max",
+            ),
+            (
+                Config {
+                    queue_limit: 0,
+                    ..good.clone()
+                },
+                "queue_limit",
+            ),
+            (
+                Config {
+                    batch_max_bytes: Config::MESSAGE_LIMIT,
+                    ..good.clone()
+                },
+                "batch_max_bytes",
+            ),
+        ] {
+            let error = config.validate().expect_err("refused").to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

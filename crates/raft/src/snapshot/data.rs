@@ -1,0 +1,177 @@
+//! The handle openraft passes around for a snapshot's bytes.
+
+use std::future::Future;
+use std::io::{self, BufWriter, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use folio_store::{ReadTransaction, TableDefinition};
+use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::task::JoinHandle;
+
+use super::write_snapshot;
+use crate::store::{Lease, Staged};
+
+/// A view to write a snapshot from, when somebody asks for its bytes.
+pub(crate) struct SnapshotSource {
+    pub view: ReadTransaction,
+    pub tables: Vec<TableDefinition>,
+    pub directory: PathBuf,
+    pub lease: Lease,
+}
+
+impl SnapshotSource {
+    /// Writes the snapshot to a new spool file. Blocks.
+    fn spool(self) -> io::Result<std::fs::File> {
+        let mut file = tempfile::tempfile_in(&self.directory)?;
+        write_snapshot(&self.view, &self.tables, &mut BufWriter::new(&mut file))
+            .map_err(io::Error::other)?;
+        file.rewind()?;
+        drop(self.view);
+        drop(self.lease);
+        Ok(file)
+    }
+}
+
+/// The bytes of a snapshot: a spool file without a name beside the database, which the system
+/// removes when the handle is dropped or the process ends.
+///
+/// For a snapshot of this node's own state the file is made when the bytes are first asked for.
+/// Compacting the log asks for none, since the state is durable in the database, so it costs no
+/// more than a checkpoint.
+pub struct SnapshotData {
+    state: State,
+    seek: Option<SeekFrom>,
+    /// Set when the rows of this snapshot are in the staged tables already.
+    pub(crate) staged: Option<Staged>,
+}
+
+enum State {
+    Pending(Option<Box<SnapshotSource>>),
+    Spooling(JoinHandle<io::Result<std::fs::File>>),
+    File(tokio::fs::File),
+}
+
+impl SnapshotData {
+    pub(crate) fn lazy(source: SnapshotSource) -> Self {
+        Self::with(State::Pending(Some(Box::new(source))))
+    }
+
+    /// An empty spool file in `directory`, to be written. Blocks.
+    pub(crate) fn spool_in(directory: &Path) -> io::Result<Self> {
+        let file = tempfile::tempfile_in(directory)?;
+        Ok(Self::with(State::File(tokio::fs::File::from_std(file))))
+    }
+
+    pub(crate) fn from_file(file: std::fs::File) -> Self {
+        Self::with(State::File(tokio::fs::File::from_std(file)))
+    }
+
+    fn with(state: State) -> Self {
+        Self {
+            state,
+            seek: None,
+            staged: None,
+        }
+    }
+
+    /// Gives the spool file, at its beginning, with everything written.
+    pub(crate) async fn into_file(self) -> io::Result<std::fs::File> {
+        match self.state {
+            State::Pending(Some(source)) => {
+                let spooling = tokio::task::spawn_blocking(move || source.spool());
+                spooling.await.map_err(io::Error::other)?
+            }
+            State::Pending(None) => Err(failed_before()),
+            State::Spooling(spooling) => spooling.await.map_err(io::Error::other)?,
+            State::File(mut file) => {
+                file.flush().await?;
+                let mut file = file.into_std().await;
+                file.rewind()?;
+                Ok(file)
+            }
+        }
+    }
+
+    /// The file, made now if there is none.
+    fn poll_file(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut tokio::fs::File>> {
+        if let State::Pending(source) = &mut self.state {
+            let Some(source) = source.take() else {
+                return Poll::Ready(Err(failed_before()));
+            };
+            self.state = State::Spooling(tokio::task::spawn_blocking(move || source.spool()));
+        }
+        if let State::Spooling(spooling) = &mut self.state {
+            let spooled = std::task::ready!(Pin::new(spooling).poll(cx));
+            self.state = State::Pending(None);
+            let file = spooled.map_err(io::Error::other)??;
+            self.state = State::File(tokio::fs::File::from_std(file));
+        }
+        match &mut self.state {
+            State::File(file) => Poll::Ready(Ok(file)),
+            State::Pending(_) | State::Spooling(_) => Poll::Ready(Err(failed_before())),
+        }
+    }
+}
+
+fn failed_before() -> io::Error {
+    io::Error::other("writing the snapshot failed before")
+}
+
+impl AsyncRead for SnapshotData {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let file = std::task::ready!(self.get_mut().poll_file(cx))?;
+        Pin::new(file).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for SnapshotData {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let file = std::task::ready!(self.get_mut().poll_file(cx))?;
+        Pin::new(file).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().state {
+            State::File(file) => Pin::new(file).poll_flush(cx),
+            // Nothing was written to it.
+            State::Pending(_) | State::Spooling(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl AsyncSeek for SnapshotData {
+    fn start_seek(self: Pin<&mut Self>, position: SeekFrom) -> io::Result<()> {
+        self.get_mut().seek = Some(position);
+        Ok(())
+    }
+
+    fn poll_complete(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        let this = self.get_mut();
+        if this.seek.is_none() && !matches!(this.state, State::File(_)) {
+            return Poll::Ready(Ok(0));
+        }
+        if let Some(position) = this.seek {
+            let file = std::task::ready!(this.poll_file(cx))?;
+            // The file takes a new position only when it is idle.
+            std::task::ready!(Pin::new(&mut *file).poll_complete(cx))?;
+            Pin::new(file).start_seek(position)?;
+            this.seek = None;
+        }
+        let file = std::task::ready!(this.poll_file(cx))?;
+        Pin::new(file).poll_complete(cx)
+    }
+}

@@ -1,0 +1,111 @@
+//! Applying committed entries to the state machine.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use folio_store::{Database, Durability, WriteTransaction};
+use openraft::EntryPayload;
+
+use super::failure::{Failure, Result};
+use super::shared::Shared;
+use super::tables::{State, StateRecord};
+use crate::state_machine::{Applied, StateMachine};
+use crate::types::{Batch, Entry, StoredMembership};
+
+/// Entries applied in one transaction, at most: a node that catches up must not hold its whole
+/// backlog in one.
+const ENTRIES_PER_TRANSACTION: usize = 64;
+
+impl<S: StateMachine> Shared<S> {
+    /// Applies `entries`; one list of responses for each, empty for entries that are Raft's own.
+    ///
+    /// Rows, last applied id, membership and time are one transaction, which is not flushed: after
+    /// a crash the state is at its checkpoint, whole, and the log brings it forward.
+    pub fn apply(&self, database: &Database, entries: &[Entry<S>]) -> Result<Vec<Vec<S::Response>>> {
+        let mut responses = Vec::with_capacity(entries.len());
+        for some in entries.chunks(ENTRIES_PER_TRANSACTION) {
+            let mut txn = database.begin_write()?;
+            txn.set_durability(Durability::Eventual);
+            let mut record = txn.table::<State>()?.get(&())?.unwrap_or_default();
+            for entry in some {
+                responses.push(self.apply_one(&txn, &mut record, entry)?);
+            }
+            txn.table::<State>()?.insert(&(), &record)?;
+            txn.commit()?;
+        }
+        Ok(responses)
+    }
+
+    fn apply_one(
+        &self,
+        txn: &WriteTransaction,
+        record: &mut StateRecord,
+        entry: &Entry<S>,
+    ) -> Result<Vec<S::Response>> {
+        let log_id = entry.log_id;
+        if let Some(applied) = record.applied_index()
+            && log_id.index <= applied
+        {
+            return Err(Failure::AppliedTwice {
+                index: log_id.index,
+                applied,
+            });
+        }
+        let responses = match &entry.payload {
+            EntryPayload::Blank => Vec::new(),
+            EntryPayload::Membership(membership) => {
+                record.membership = StoredMembership::new(Some(log_id), membership.clone());
+                Vec::new()
+            }
+            EntryPayload::Normal(batch) => {
+                record.time = record.time.max(batch.time);
+                let at = Applied {
+                    index: log_id.index,
+                    term: log_id.leader_id.term,
+                    position: 0,
+                    time: record.time,
+                };
+                self.apply_batch(txn, at, batch)?
+            }
+        };
+        record.last_applied = Some(log_id);
+        Ok(responses)
+    }
+
+    fn apply_batch(
+        &self,
+        txn: &WriteTransaction,
+        at: Applied,
+        batch: &Batch<S::Command>,
+    ) -> Result<Vec<S::Response>> {
+        let index = at.index;
+        // The transaction is dropped after a panic, so nothing half done can be seen: a leader
+        // that goes on with heartbeats and answers nobody would be worse than a stopped node.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            self.machine.apply_entry(txn, at, &batch.commands)
+        }));
+        let responses = outcome
+            .map_err(|panic| Failure::Panic {
+                index,
+                message: panic_message(panic.as_ref()),
+            })?
+            .map_err(|source| Failure::Apply { index, source })?;
+        // openraft and the proposer pair responses with callers by position.
+        if responses.len() != batch.commands.len() {
+            return Err(Failure::Responses {
+                index,
+                commands: batch.commands.len(),
+                responses: responses.len(),
+            });
+        }
+        Ok(responses)
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".into())
+}

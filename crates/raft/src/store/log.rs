@@ -1,0 +1,244 @@
+//! The log, the vote, the committed id and the purge point: the durable half of Raft.
+
+use std::ops::Bound;
+
+use folio_store::{Database, Durability, ReadTransaction};
+
+use super::failure::{Failure, Result};
+use super::shared::{Shared, state_record};
+use super::tables::{
+    Committed, CommittedRecord, Log, Purged, PurgedRecord, VoteRecord, Votes,
+};
+use crate::state_machine::StateMachine;
+use crate::types::{Entry, LogId, Vote};
+
+/// The first byte of an encoded entry.
+const ENTRY_FORMAT: u8 = 1;
+
+/// The ends of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogEnds {
+    pub purged: Option<LogId>,
+    /// The last entry, or the purge point when there is none.
+    pub last: Option<LogId>,
+}
+
+impl<S: StateMachine> Shared<S> {
+    pub fn save_vote(&self, database: &Database, vote: &Vote) -> Result<()> {
+        let txn = database.begin_write()?;
+        txn.table::<Votes>()?
+            .insert(&(), &VoteRecord { vote: *vote })?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    pub fn read_vote(&self, database: &Database) -> Result<Option<Vote>> {
+        let view = database.begin_read()?;
+        Ok(view.table::<Votes>()?.get(&())?.map(|record| record.vote))
+    }
+
+    /// Not durable by itself: the next append or vote flushes it. It cannot outrun the entries it
+    /// speaks of, which were durable before.
+    pub fn save_committed(&self, database: &Database, log_id: Option<LogId>) -> Result<()> {
+        let mut txn = database.begin_write()?;
+        txn.set_durability(Durability::Eventual);
+        txn.table::<Committed>()?
+            .insert(&(), &CommittedRecord { log_id })?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    pub fn read_committed(&self, database: &Database) -> Result<Option<LogId>> {
+        let view = database.begin_read()?;
+        let record = view.table::<Committed>()?.get(&())?;
+        Ok(record.and_then(|record| record.log_id))
+    }
+
+    /// The ends of the log, with a purge that still waits for its installation.
+    pub fn log_ends(&self, view: &ReadTransaction) -> Result<LogEnds> {
+        let stored = view
+            .table::<Purged>()?
+            .get(&())?
+            .map(|record| record.log_id);
+        let purged = stored.max(*self.pending_purge.lock());
+        let last = match view.table::<Log<S>>()?.last()? {
+            Some((index, bytes)) if purged.is_none_or(|purged| purged.index < index) => {
+                Some(decode_entry::<S>(index, &bytes)?.log_id)
+            }
+            _ => purged,
+        };
+        Ok(LogEnds { purged, last })
+    }
+
+    /// Appends `entries`, durable on return. Each goes to the place its index names; a hole is
+    /// refused, since Raft looks at the last entry only and would never notice it.
+    pub fn append(&self, database: &Database, entries: &[Entry<S>]) -> Result<()> {
+        let Some(first) = entries.first() else {
+            return Ok(());
+        };
+        let ends = self.log_ends(&database.begin_read()?)?;
+        if let Some(pending) = *self.pending_purge.lock()
+            && ends.last == Some(pending)
+        {
+            // The entries between the log's real end and the purge point would be missing after a
+            // crash.
+            return Err(Failure::BeforeInstall {
+                index: first.log_id.index,
+                purged: pending.index,
+            });
+        }
+        // A log without any past may begin anywhere: that of a restored node does.
+        let mut expected = match ends.last {
+            Some(last) => first.log_id.index.min(last.index.saturating_add(1)),
+            None => first.log_id.index,
+        };
+        let txn = database.begin_write()?;
+        {
+            let mut log = txn.table::<Log<S>>()?;
+            for entry in entries {
+                let index = entry.log_id.index;
+                if index != expected {
+                    return Err(Failure::Hole {
+                        expected,
+                        found: index,
+                    });
+                }
+                log.insert(&index, encode_entry(entry)?.as_slice())?;
+                expected = index.saturating_add(1);
+            }
+        }
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Removes the entries from `index` on. The next append flushes it: nothing is answered to the
+    /// leader before that, and until then the old entries may come back, which is the state the
+    /// leader saw.
+    pub fn truncate(&self, database: &Database, index: u64) -> Result<()> {
+        let view = database.begin_read()?;
+        if let Some(applied) = state_record(&view)?.applied_index()
+            && index <= applied
+            && view.table::<Log<S>>()?.contains_key(&index)?
+        {
+            return Err(Failure::TruncateApplied { index, applied });
+        }
+        let mut txn = database.begin_write()?;
+        txn.set_durability(Durability::Eventual);
+        txn.table::<Log<S>>()?.remove_range(index..)?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Removes the entries up to `log_id`, inclusive, once their effect is durable.
+    ///
+    /// The removal itself needs no flush: rows and purge point change in one transaction, so a
+    /// crash leaves both or neither.
+    pub fn purge(&self, database: &Database, log_id: LogId) -> Result<()> {
+        let view = database.begin_read()?;
+        let applied = state_record(&view)?.applied_index();
+        if applied < Some(log_id.index) {
+            let mut pending = self.pending_purge.lock();
+            *pending = pending.max(Some(log_id));
+            return Ok(());
+        }
+        if self.checkpointed() < Some(log_id.index) {
+            self.checkpoint(database)?;
+        }
+        let stored = view.table::<Purged>()?.get(&())?;
+        if stored.is_some_and(|stored| stored.log_id >= log_id) {
+            return Ok(());
+        }
+        let mut txn = database.begin_write()?;
+        txn.set_durability(Durability::Eventual);
+        txn.table::<Log<S>>()?.remove_range(..=log_id.index)?;
+        txn.table::<Purged>()?
+            .insert(&(), &PurgedRecord { log_id })?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// The entries of a range that are there, contiguous from the first one found, read from a
+    /// fresh view. At most `max_bytes` of them, but always one.
+    pub fn read_entries(
+        &self,
+        database: &Database,
+        range: (Bound<u64>, Bound<u64>),
+        max_bytes: usize,
+    ) -> Result<Vec<Entry<S>>> {
+        let view = database.begin_read()?;
+        let purged = self.log_ends_purged(&view)?;
+        let start = match range.0 {
+            Bound::Included(start) => start,
+            Bound::Excluded(start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let start = purged.map_or(start, |purged| start.max(purged.index.saturating_add(1)));
+        let end = match range.1 {
+            Bound::Included(end) => end.saturating_add(1),
+            Bound::Excluded(end) => end,
+            Bound::Unbounded => u64::MAX,
+        };
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let mut entries: Vec<Entry<S>> = Vec::new();
+        let mut bytes = 0usize;
+        for row in view.table::<Log<S>>()?.range(start..end)? {
+            let (index, value) = row?;
+            bytes = bytes.saturating_add(value.len());
+            if let Some(last) = entries.last()
+                && (last.log_id.index.saturating_add(1) != index || bytes > max_bytes)
+            {
+                break;
+            }
+            entries.push(decode_entry::<S>(index, &value)?);
+        }
+        Ok(entries)
+    }
+
+    /// What a replication stream may send: as [`read_entries`](Self::read_entries), but nothing
+    /// when `start` itself is gone, since later entries would be a hole for the follower.
+    pub fn read_for_replication(
+        &self,
+        database: &Database,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry<S>>> {
+        let range = (Bound::Included(start), Bound::Excluded(end));
+        let entries = self.read_entries(database, range, self.options.read_max_bytes)?;
+        let begins = entries.first().is_some_and(|e| e.log_id.index == start);
+        Ok(if begins { entries } else { Vec::new() })
+    }
+
+    fn log_ends_purged(&self, view: &ReadTransaction) -> Result<Option<LogId>> {
+        let stored = view
+            .table::<Purged>()?
+            .get(&())?
+            .map(|record| record.log_id);
+        Ok(stored.max(*self.pending_purge.lock()))
+    }
+}
+
+fn encode_entry<S: StateMachine>(entry: &Entry<S>) -> Result<Vec<u8>> {
+    postcard::to_extend(entry, vec![ENTRY_FORMAT]).map_err(|error| Failure::Encode {
+        index: entry.log_id.index,
+        reason: error.to_string(),
+    })
+}
+
+/// Decodes the entry stored at `index`. What does not decode whole is an error, never skipped.
+fn decode_entry<S: StateMachine>(index: u64, bytes: &[u8]) -> Result<Entry<S>> {
+    let damaged = |reason: String| Failure::Entry { index, reason };
+    let Some((&ENTRY_FORMAT, encoded)) = bytes.split_first() else {
+        return Err(damaged("its format is unknown".into()));
+    };
+    let (entry, rest) =
+        postcard::take_from_bytes::<Entry<S>>(encoded).map_err(|e| damaged(e.to_string()))?;
+    if !rest.is_empty() {
+        return Err(damaged(format!("{} bytes follow it", rest.len())));
+    }
+    if entry.log_id.index != index {
+        return Err(damaged(format!("it says it is entry {}", entry.log_id.index)));
+    }
+    Ok(entry)
+}

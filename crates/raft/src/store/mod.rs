@@ -1,0 +1,342 @@
+//! `RaftLogStore`: openraft's storage on one folio-store database.
+//!
+//! | what | tables | durable when |
+//! |---|---|---|
+//! | log, vote | `raft_log`, `raft_vote` in the log group | before the call returns: one flush of the log group |
+//! | committed id, purge point, truncation | the log group | with the next flush of it |
+//! | state machine, last applied id, membership | the default group, one transaction | with the next checkpoint |
+//! | installed snapshot | both groups, one transaction | before the call returns |
+//!
+//! After a crash the state is at its checkpoint, whole, and openraft applies the log from there.
+//! Nothing is purged that a checkpoint does not cover.
+
+mod apply;
+mod failure;
+mod log;
+mod reader;
+mod shared;
+mod snapshot;
+mod tables;
+mod thread;
+
+use std::fmt::Debug;
+use std::ops::RangeBounds;
+use std::sync::{Arc, Weak};
+
+use folio_store::Database;
+use openraft::{
+    ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader, RaftSnapshotBuilder,
+    RaftStorage, Snapshot,
+};
+
+use crate::snapshot::SnapshotData;
+use crate::state_machine::StateMachine;
+use crate::types::{
+    Entry, LogId, NodeId, SnapshotMeta, StorageError, StoredMembership, TypeConfig, Vote,
+};
+
+pub use reader::LogReader;
+pub use shared::StoreOptions;
+
+pub(crate) use failure::{Failure, Result};
+pub(crate) use shared::{Lease, Shared, SharedStore, state_record};
+pub(crate) use snapshot::Staged;
+use thread::{SharedThreads, Threads};
+
+/// openraft's storage for the state machine `S`. Reaches the runtime through
+/// [`Adaptor::new`](openraft::storage::Adaptor::new). Clones share the one store.
+pub struct RaftLogStore<S> {
+    shared: SharedStore<S>,
+    threads: SharedThreads,
+}
+
+impl<S> Clone for RaftLogStore<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            threads: self.threads.clone(),
+        }
+    }
+}
+
+impl<S: StateMachine> RaftLogStore<S> {
+    /// Opens the store of node `node` in `database`. Blocks: the tables are made if they are not
+    /// there, the file is checked to be this node's, and what a crash left half installed goes.
+    pub fn open(
+        database: Database,
+        node: NodeId,
+        machine: S,
+        options: StoreOptions,
+    ) -> crate::Result<Self> {
+        let shared = Arc::new(Shared::open(database, node, machine, options)?);
+        let weak = Arc::downgrade(&shared);
+        let threads = Threads::start(&format!("folio-{node}"), move || checkpoint_if_due(&weak))
+            .map_err(crate::Error::Thread)?;
+        Ok(Self {
+            shared,
+            threads: Arc::new(threads),
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &SharedStore<S> {
+        &self.shared
+    }
+
+    /// Ends the threads and gives the database back, once nobody uses it any more. Blocks.
+    pub(crate) fn close(&self) -> Option<Database> {
+        self.threads.stop();
+        self.shared.take_database()
+    }
+
+    /// Runs `operation` on the storage thread. Its failure stops the node.
+    async fn write<T: Send + 'static>(
+        &self,
+        subject: ErrorSubject<NodeId>,
+        operation: impl FnOnce(&Shared<S>, &Database) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, StorageError> {
+        let shared = self.shared.clone();
+        self.threads
+            .run(move || shared.critical(|database| operation(&shared, database)))
+            .await
+            .map_err(|failure| failure.at(subject, ErrorVerb::Write))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        subject: ErrorSubject<NodeId>,
+        operation: impl FnOnce(&Shared<S>, &Database) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, StorageError> {
+        reader::read(&self.shared, subject, operation).await
+    }
+
+    async fn install(&self, meta: SnapshotMeta, mut data: SnapshotData) -> Result<()> {
+        let staged = data.staged.take();
+        let mut file = data.into_file().await?;
+        let shared = self.shared.clone();
+        self.threads
+            .run(move || {
+                shared.critical(|database| {
+                    let current = *shared.staging.lock();
+                    let staged = match staged {
+                        // Staged before, outside Raft's own loop: only the swap is left to do.
+                        Some(staged) if staged.number == current => staged,
+                        _ => shared.stage(database, &mut file)?,
+                    };
+                    shared.install(database, &meta, &staged)
+                })
+            })
+            .await
+    }
+}
+
+fn checkpoint_if_due<S: StateMachine>(shared: &Weak<Shared<S>>) {
+    let Some(shared) = shared.upgrade() else {
+        return;
+    };
+    let outcome = shared.with_database(|database| {
+        let applied = state_record(&database.begin_read()?)?.applied_index();
+        if shared.checkpoint_is_due(database, applied) {
+            shared.checkpoint(database)?;
+        }
+        Ok(())
+    });
+    match outcome {
+        Ok(()) | Err(Failure::Stopped) => {}
+        // The engine has stopped writing, so the next append stops the node.
+        Err(failure) => tracing::error!(node = shared.node, "checkpoint: {failure}"),
+    }
+}
+
+impl<S: StateMachine> RaftLogReader<TypeConfig<S>> for RaftLogStore<S> {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> std::result::Result<Vec<Entry<S>>, StorageError> {
+        self.get_log_reader().await.try_get_log_entries(range).await
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> std::result::Result<Vec<Entry<S>>, StorageError> {
+        let mut reader = self.get_log_reader().await;
+        reader.limited_get_log_entries(start, end).await
+    }
+}
+
+impl<S: StateMachine> RaftStorage<TypeConfig<S>> for RaftLogStore<S> {
+    type LogReader = LogReader<S>;
+    type SnapshotBuilder = SnapshotBuilder<S>;
+
+    async fn save_vote(&mut self, vote: &Vote) -> std::result::Result<(), StorageError> {
+        let vote = *vote;
+        self.write(ErrorSubject::Vote, move |shared, database| {
+            shared.save_vote(database, &vote)
+        })
+        .await
+    }
+
+    async fn read_vote(&mut self) -> std::result::Result<Option<Vote>, StorageError> {
+        self.read(ErrorSubject::Vote, |shared, database| {
+            shared.read_vote(database)
+        })
+        .await
+    }
+
+    async fn save_committed(
+        &mut self,
+        committed: Option<LogId>,
+    ) -> std::result::Result<(), StorageError> {
+        self.write(ErrorSubject::Store, move |shared, database| {
+            shared.save_committed(database, committed)
+        })
+        .await
+    }
+
+    async fn read_committed(&mut self) -> std::result::Result<Option<LogId>, StorageError> {
+        self.read(ErrorSubject::Store, |shared, database| {
+            shared.read_committed(database)
+        })
+        .await
+    }
+
+    async fn get_log_state(
+        &mut self,
+    ) -> std::result::Result<LogState<TypeConfig<S>>, StorageError> {
+        let ends = self
+            .read(ErrorSubject::Logs, |shared, database| {
+                shared.log_ends(&database.begin_read()?)
+            })
+            .await?;
+        Ok(LogState {
+            last_purged_log_id: ends.purged,
+            last_log_id: ends.last,
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        LogReader::new(self.shared.clone())
+    }
+
+    async fn append_to_log<I>(&mut self, entries: I) -> std::result::Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry<S>> + OptionalSend,
+    {
+        let entries: Vec<_> = entries.into_iter().collect();
+        self.write(ErrorSubject::Logs, move |shared, database| {
+            shared.append(database, &entries)
+        })
+        .await
+    }
+
+    async fn delete_conflict_logs_since(
+        &mut self,
+        log_id: LogId,
+    ) -> std::result::Result<(), StorageError> {
+        self.write(ErrorSubject::Log(log_id), move |shared, database| {
+            shared.truncate(database, log_id.index)
+        })
+        .await
+    }
+
+    async fn purge_logs_upto(&mut self, log_id: LogId) -> std::result::Result<(), StorageError> {
+        self.write(ErrorSubject::Log(log_id), move |shared, database| {
+            shared.purge(database, log_id)
+        })
+        .await
+    }
+
+    async fn last_applied_state(
+        &mut self,
+    ) -> std::result::Result<(Option<LogId>, StoredMembership), StorageError> {
+        let record = self
+            .read(ErrorSubject::StateMachine, |_, database| {
+                Ok(state_record(&database.begin_read()?)?)
+            })
+            .await?;
+        Ok((record.last_applied, record.membership))
+    }
+
+    async fn apply_to_state_machine(
+        &mut self,
+        entries: &[Entry<S>],
+    ) -> std::result::Result<Vec<Vec<S::Response>>, StorageError> {
+        let Some(last) = entries.last().map(|entry| entry.log_id) else {
+            return Ok(Vec::new());
+        };
+        let entries = entries.to_vec();
+        let (responses, due) = self
+            .write(ErrorSubject::Apply(last), move |shared, database| {
+                let responses = shared.apply(database, &entries)?;
+                let due = shared.checkpoint_is_due(database, Some(last.index));
+                Ok((responses, due))
+            })
+            .await?;
+        if due {
+            self.threads.poke();
+        }
+        Ok(responses)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        SnapshotBuilder {
+            shared: self.shared.clone(),
+        }
+    }
+
+    async fn begin_receiving_snapshot(
+        &mut self,
+    ) -> std::result::Result<Box<SnapshotData>, StorageError> {
+        self.read(ErrorSubject::Snapshot(None), |shared, _| {
+            Ok(Box::new(SnapshotData::spool_in(&shared.spool_directory)?))
+        })
+        .await
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Box<SnapshotData>,
+    ) -> std::result::Result<(), StorageError> {
+        let subject = ErrorSubject::Snapshot(Some(meta.signature()));
+        RaftLogStore::install(self, meta.clone(), *snapshot)
+            .await
+            .map_err(|failure| failure.at(subject, ErrorVerb::Write))
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> std::result::Result<Option<Snapshot<TypeConfig<S>>>, StorageError> {
+        let current = self
+            .read(ErrorSubject::Snapshot(None), |shared, database| {
+                shared.current_snapshot(database)
+            })
+            .await?;
+        Ok(current.map(|(meta, data)| Snapshot {
+            meta,
+            snapshot: Box::new(data),
+        }))
+    }
+}
+
+/// Builds snapshots beside Raft's own loop.
+pub struct SnapshotBuilder<S> {
+    shared: SharedStore<S>,
+}
+
+impl<S: StateMachine> RaftSnapshotBuilder<TypeConfig<S>> for SnapshotBuilder<S> {
+    async fn build_snapshot(
+        &mut self,
+    ) -> std::result::Result<Snapshot<TypeConfig<S>>, StorageError> {
+        let subject = ErrorSubject::Snapshot(None);
+        let (meta, data) = reader::read(&self.shared, subject, |shared, database| {
+            shared.build_snapshot(database)
+        })
+        .await?;
+        Ok(Snapshot {
+            meta,
+            snapshot: Box::new(data),
+        })
+    }
+}
