@@ -68,7 +68,7 @@ pub(super) fn behaves_like_a_file(storage: &dyn Storage) {
     );
 
     storage.sync().expect("sync");
-    storage.forget_cached().expect("forget");
+    storage.forget_cached(0, u64::MAX).expect("forget");
     assert_eq!(
         contents(storage),
         b"a\0c\0\0\0",

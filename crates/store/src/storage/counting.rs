@@ -133,8 +133,8 @@ impl Storage for CountingStorage {
         self.inner.truncate(len)
     }
 
-    fn forget_cached(&self) -> io::Result<()> {
-        self.inner.forget_cached()
+    fn forget_cached(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.inner.forget_cached(offset, len)
     }
 
     fn name(&self) -> String {

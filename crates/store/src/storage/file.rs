@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -164,11 +165,11 @@ impl Storage for FileStorage {
     }
 
     #[cfg(target_os = "linux")]
-    fn forget_cached(&self) -> io::Result<()> {
+    fn forget_cached(&self, offset: u64, len: u64) -> io::Result<()> {
         Ok(rustix::fs::fadvise(
             &self.file,
-            0,
-            None,
+            offset,
+            NonZeroU64::new(len.min(i64::MAX as u64)),
             rustix::fs::Advice::DontNeed,
         )?)
     }
@@ -437,7 +438,7 @@ mod tests {
             .write_at(0, &[IoSlice::new(b"kept")])
             .expect("write");
         storage.sync().expect("sync");
-        storage.forget_cached().expect("forget");
+        storage.forget_cached(0, u64::MAX).expect("forget");
         let mut back = [0; 4];
         storage.read_at(0, &mut back).expect("read");
         assert_eq!(&back, b"kept");

@@ -70,11 +70,11 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// Cuts the storage to `len` bytes; one that is not longer stays as it is.
     fn truncate(&self, len: u64) -> io::Result<()>;
 
-    /// Asks that reads from here on come from the device and not from a cache of the operating system.
+    /// Asks that the next read of these bytes comes from the device and not from a cache of the operating system.
     ///
     /// After a failed sync a kernel may go on showing data that never reached the disk. Recovery calls this, behind a
     /// sync, so that it decides on what is there.
-    fn forget_cached(&self) -> io::Result<()> {
+    fn forget_cached(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
     }
 

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::ops::BitOr;
 
-/// The number of groups a file has room for.
-const COUNT: u8 = 16;
-
 /// One of the sixteen groups a table can belong to. What a flush makes durable, and what a crash takes back to its last
 /// flush, is a whole group.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group(u8);
 
 impl Group {
+    /// The number of groups a file has room for.
+    pub const COUNT: usize = 16;
+
     /// The group of a table that names none.
     pub const DEFAULT: Self = Self::new(0);
 
@@ -22,14 +22,17 @@ impl Group {
     /// When `index` is greater than 15; at compile time where the group is a constant.
     #[must_use]
     pub const fn new(index: u8) -> Self {
-        assert!(index < COUNT, "a group has an index from 0 to 15");
+        assert!(
+            (index as usize) < Self::COUNT,
+            "a group has an index from 0 to 15"
+        );
         Self(index)
     }
 
     /// The group with an index that comes from a file, if there is one.
     #[must_use]
     pub const fn from_index(index: u8) -> Option<Self> {
-        if index < COUNT {
+        if (index as usize) < Self::COUNT {
             Some(Self(index))
         } else {
             None

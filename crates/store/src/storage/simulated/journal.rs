@@ -188,7 +188,7 @@ mod tests {
         write(600, &[2; 900]);
         disk.lose_unsynced();
         write(0, &[3; 10]);
-        disk.forget_cached().expect("forget");
+        disk.forget_cached(0, u64::MAX).expect("forget");
         disk.truncate(1000).expect("truncate");
         disk.sync().expect("sync");
         disk.mark(2).expect("mark");

@@ -258,7 +258,7 @@ impl Storage for SimulatedDisk {
         self.inner.lock().change(DiskEvent::Truncate { len })
     }
 
-    fn forget_cached(&self) -> io::Result<()> {
+    fn forget_cached(&self, _offset: u64, _len: u64) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.check_power()?;
         inner.record(DiskEvent::CacheForgotten);
@@ -318,7 +318,7 @@ mod tests {
         disk.truncate(0).expect_err("dead");
         disk.read_at(0, &mut [0; 1]).expect_err("dead");
         disk.len().expect_err("dead");
-        disk.forget_cached().expect_err("dead");
+        disk.forget_cached(0, u64::MAX).expect_err("dead");
         disk.mark(1).expect_err("dead");
         assert_eq!(disk.calls(), 3);
         assert_eq!(disk.crash(&mut |_| false).to_bytes(), b"one");
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(contents(&disk), b"lost");
         disk.sync().expect("the kernel has nothing left to write");
         assert_eq!(disk.crash(&mut |_| true).to_bytes(), b"kept");
-        disk.forget_cached().expect("forget");
+        disk.forget_cached(0, u64::MAX).expect("forget");
         assert_eq!(contents(&disk), b"kept");
     }
 
@@ -372,7 +372,7 @@ mod tests {
         write(&disk, 512, &[7; 512]);
         disk.sync().expect("sync");
         assert_eq!(disk.crash(&mut |_| true).to_bytes(), [0; 512]);
-        disk.forget_cached().expect("forget");
+        disk.forget_cached(0, u64::MAX).expect("forget");
         assert_eq!(disk.len().expect("len"), 512);
         write(&disk, 512, &[7; 512]);
         disk.sync().expect("sync");

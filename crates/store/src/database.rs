@@ -1,0 +1,360 @@
+//! The database handle and how to get one.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    engine::{Engine, OpenMode, OpenOptions, VerifyReport, is_blank},
+    error::{Error, Result},
+    page::PAGE_SIZES,
+    statistics::Statistics,
+    storage::{FileStorage, MemoryStorage, Storage},
+    transaction::{ReadTransaction, WriteTransaction},
+    types::{Group, GroupSet},
+};
+
+/// 64 MiB: small enough for a program that uses a database on the side.
+const DEFAULT_CACHE: usize = 64 << 20;
+
+/// An open database. Cloning gives another handle to the same one.
+///
+/// When the last handle and transaction is gone the database closes as by [`close`](Self::close); an error then has
+/// nobody to go to but the log, so a program that cares closes it itself.
+///
+/// ```
+/// use folio_store::{Database, Table};
+///
+/// struct Stock;
+/// impl Table for Stock {
+///     const NAME: &'static str = "stock";
+///     type Key = &'static str;
+///     type Value = u64;
+/// }
+///
+/// # fn main() -> folio_store::Result<()> {
+/// let db = Database::in_memory()?;
+/// let txn = db.begin_write()?;
+/// txn.table::<Stock>()?.insert("apples", 12)?;
+/// txn.commit()?;
+///
+/// let view = db.begin_read()?;
+/// assert_eq!(view.table::<Stock>()?.get("apples")?, Some(12));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Database {
+    engine: Arc<Engine>,
+    path: Option<Arc<Path>>,
+}
+
+impl Database {
+    /// Creates a database in a new file. The file must not exist.
+    ///
+    /// # Errors
+    ///
+    /// If there is a file of that name, or it cannot be written. Costs two syncs.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().create(path)
+    }
+
+    /// Opens the database in an existing file, for this handle alone.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, another process or handle has it open, or its newest acknowledged commit is not whole. Costs as
+    /// much as reading the last commit, whatever the size of the file, and a sync if the file was not closed in order.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(path)
+    }
+
+    /// Opens the database in an existing file for reading. Nothing is written to it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open); several handles may read at a time, none beside one that writes.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open_read_only(path)
+    }
+
+    /// A database in memory, for tests and scratch data.
+    ///
+    /// # Errors
+    ///
+    /// None today; reserved.
+    pub fn in_memory() -> Result<Self> {
+        Self::builder().in_memory()
+    }
+
+    /// Settings for opening or creating a database.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Opens a view of the newest published state. Waits for nobody.
+    ///
+    /// # Errors
+    ///
+    /// If the database was closed.
+    pub fn begin_read(&self) -> Result<ReadTransaction> {
+        ReadTransaction::begin(&self.engine)
+    }
+
+    /// Begins the write transaction, waiting until the one before is finished.
+    ///
+    /// # Errors
+    ///
+    /// If the database was closed, is open for reading only, or has stopped writing after a failure.
+    pub fn begin_write(&self) -> Result<WriteTransaction> {
+        WriteTransaction::begin(&self.engine)
+    }
+
+    /// Makes the newest published state of these groups durable.
+    ///
+    /// # Errors
+    ///
+    /// If a write or the sync fails; the handle then stops writing. Costs one `fdatasync`, and none if they are durable.
+    pub fn checkpoint(&self, groups: GroupSet) -> Result<()> {
+        self.engine.checkpoint(groups)
+    }
+
+    /// The number of the newest published transaction.
+    #[must_use]
+    pub fn published_transaction(&self) -> u64 {
+        self.engine.published_transaction()
+    }
+
+    /// The transaction up to which a group is durable.
+    #[must_use]
+    pub fn durable_transaction(&self, group: Group) -> u64 {
+        self.engine.durable_transaction(group)
+    }
+
+    /// What the database did and holds.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        Statistics::collect(&self.engine)
+    }
+
+    /// Reads every page that the newest durable state of an unchanged database refers to, past the cache, and checks
+    /// checksums, order, levels, row counts and free space. Damage is in the report; `progress` is told how many pages
+    /// have been read, and of how many.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system fails, or the database has commits that are not durable.
+    pub fn verify(&self, progress: impl FnMut(u64, u64)) -> Result<VerifyReport> {
+        self.engine.verify(progress)
+    }
+
+    /// Makes everything durable and ends all handles. Views go on; transactions that begin, or commit, get
+    /// [`Error::Closed`].
+    ///
+    /// # Errors
+    ///
+    /// If the last flush fails.
+    pub fn close(self) -> Result<()> {
+        self.engine.close()
+    }
+
+    /// Ends all handles as the death of the process would: nothing more is written, and what was not durable is lost.
+    /// For tests of recovery.
+    pub fn kill(self) {
+        self.engine.kill();
+    }
+
+    /// The path of the file, if there is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Database")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings for opening or creating a database.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    options: OpenOptions,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            options: OpenOptions {
+                cache_size: DEFAULT_CACHE,
+                page_size: None,
+                accept_loss: false,
+            },
+        }
+    }
+}
+
+impl Builder {
+    /// The memory for pages, in bytes: committed pages, dirty ones included, and those of the running transaction.
+    /// The default is 64 MiB. A transaction larger than the cache is written in parts before it commits.
+    #[must_use]
+    pub fn cache_size(mut self, bytes: usize) -> Self {
+        self.options.cache_size = bytes;
+        self
+    }
+
+    /// The page size of a new file, in bytes: a power of two from 4,096 to 65,536. The default is 4,096. Opening a file
+    /// that has another one is an error.
+    #[must_use]
+    pub fn page_size(mut self, bytes: usize) -> Self {
+        self.options.page_size = Some(bytes);
+        self
+    }
+
+    /// Opens a file although a commit that was acknowledged as durable is missing from it, at the newest commit that is
+    /// whole.
+    #[must_use]
+    pub fn accept_loss(mut self, accept: bool) -> Self {
+        self.options.accept_loss = accept;
+        self
+    }
+
+    /// Creates a database in a new file. See [`Database::create`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<Database> {
+        self.check()?;
+        let path = path.as_ref();
+        let storage = FileStorage::create(path)
+            .map_err(|error| open_error(path, "create the file", error))?;
+        let engine = Engine::create(Arc::new(storage), self.options)?;
+        Ok(self.database(engine, Some(path)))
+    }
+
+    /// Opens the database in an existing file. See [`Database::open`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Database> {
+        self.check()?;
+        let path = path.as_ref();
+        let storage =
+            FileStorage::open(path).map_err(|error| open_error(path, "open the file", error))?;
+        let engine = Engine::open(Arc::new(storage), OpenMode::ReadWrite, self.options)?;
+        Ok(self.database(engine, Some(path)))
+    }
+
+    /// Opens the database in a file, or creates it if there is no file, or only what an interrupted creation left.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Database::create`] and [`Database::open`].
+    pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Database> {
+        self.check()?;
+        let path = path.as_ref();
+        let storage = match FileStorage::create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => FileStorage::open(path),
+            created => created,
+        };
+        let storage =
+            storage.map_err(|error| open_error(path, "open or create the file", error))?;
+        let blank = is_blank(&storage).map_err(|error| open_error(path, "read the file", error))?;
+        let engine = if blank {
+            Engine::create(Arc::new(storage), self.options)?
+        } else {
+            Engine::open(Arc::new(storage), OpenMode::ReadWrite, self.options)?
+        };
+        Ok(self.database(engine, Some(path)))
+    }
+
+    /// Opens the database in an existing file for reading. See [`Database::open_read_only`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open_read_only(&self, path: impl AsRef<Path>) -> Result<Database> {
+        self.check()?;
+        let path = path.as_ref();
+        let storage = FileStorage::open_read_only(path)
+            .map_err(|error| open_error(path, "open the file", error))?;
+        let engine = Engine::open(Arc::new(storage), OpenMode::ReadOnly, self.options)?;
+        Ok(self.database(engine, Some(path)))
+    }
+
+    /// A database in memory. See [`Database::in_memory`].
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of its range.
+    pub fn in_memory(&self) -> Result<Database> {
+        self.create_on(Arc::new(MemoryStorage::new()))
+    }
+
+    /// Creates a database in a storage of the caller's, which must be empty.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Database::create`].
+    pub fn create_on(&self, storage: Arc<dyn Storage>) -> Result<Database> {
+        self.check()?;
+        Ok(self.database(Engine::create(storage, self.options)?, None))
+    }
+
+    /// Opens the database in a storage of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Database::open`].
+    pub fn open_on(&self, storage: Arc<dyn Storage>) -> Result<Database> {
+        self.check()?;
+        Ok(self.database(
+            Engine::open(storage, OpenMode::ReadWrite, self.options)?,
+            None,
+        ))
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.options.page_size {
+            Some(size) if !PAGE_SIZES.contains(&size) || !size.is_power_of_two() => {
+                Err(Error::Configuration(format!(
+                    "a page size of {size} bytes was asked for; it is a power of two from {} to {}",
+                    PAGE_SIZES.start(),
+                    PAGE_SIZES.end()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn database(&self, engine: Arc<Engine>, path: Option<&Path>) -> Database {
+        Database {
+            engine,
+            path: path.map(Into::into),
+        }
+    }
+}
+
+fn open_error(path: &Path, operation: &'static str, error: io::Error) -> Error {
+    let file: Arc<str> = PathBuf::from(path).display().to_string().into();
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return Error::InUse {
+            file,
+            held: "by another handle or process",
+        };
+    }
+    Error::Io {
+        file,
+        operation,
+        source: Arc::new(error),
+    }
+}

@@ -1,0 +1,123 @@
+//! Publishing a transaction in memory. No system call.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{Engine, Groups, pending::Dirty};
+use crate::{
+    error::Result,
+    page::PageRef,
+    pager::Counters,
+    space::PageSet,
+    types::{Group, GroupSet},
+    workspace::Workspace,
+};
+
+impl Engine {
+    /// Makes the changes of a transaction the newest state.
+    pub fn publish(
+        &self,
+        workspace: &mut Workspace,
+        groups: Groups,
+        changed: GroupSet,
+        next_table: u32,
+    ) {
+        let transaction = workspace.transaction;
+        let unused = workspace.take_unused();
+        let mut private = std::mem::take(&mut workspace.private);
+        let mut pending = self.pending.lock();
+        let mut given_up = PageSet::default();
+        for (index, changes) in workspace.changes.iter_mut().enumerate().take(Group::COUNT) {
+            for page in changes.freed.iter() {
+                if pending.give_up(index, page) {
+                    given_up.insert(page);
+                }
+            }
+            let group = &mut pending.groups[index];
+            group.born.union(&changes.born);
+            group.unsynced.append(&mut changes.spilled);
+        }
+        for (page, private) in private.drain() {
+            let at = PageRef { page, transaction };
+            self.pager.cache.insert(at, private.bytes.clone(), true);
+            let dirty = Dirty {
+                transaction,
+                bytes: private.bytes,
+            };
+            pending.groups[private.owner].dirty.insert(page, dirty);
+        }
+        pending.tie(changed);
+        pending.wait_for_views(transaction, &given_up);
+        let (free, cached) = {
+            let mut published = self.published.lock();
+            published.transaction = transaction;
+            published.groups = groups;
+            published.next_table = next_table;
+            pending.take_free(published.oldest_view())
+        };
+        drop(pending);
+        Counters::add(&self.pager.counters.commits, 1);
+        let released = self
+            .release(&unused, &[])
+            .and_then(|()| self.release(&free, &cached));
+        if let Err(failure) = released {
+            // The commit stands; but without an account of free pages no other may follow.
+            self.durability.latch(&failure);
+        }
+    }
+
+    /// Gives the pages of an aborted transaction back.
+    pub fn abort(&self, workspace: &mut Workspace) {
+        let pages = workspace.take_everything();
+        if let Err(failure) = self.release(&pages, &[]) {
+            self.durability.latch(&failure);
+        }
+    }
+
+    /// Whether a transaction may still be published.
+    pub fn check_publishable(&self) -> Result<()> {
+        self.check_writable()
+    }
+
+    /// Makes pages free, and drops those that the cache holds as dirty.
+    pub(super) fn release(&self, pages: &PageSet, cached: &[PageRef]) -> Result<()> {
+        for &at in cached {
+            self.pager.cache.remove(at);
+        }
+        if pages.is_empty() {
+            return Ok(());
+        }
+        self.space.lock().release(pages, &self.pager)
+    }
+
+    /// Returns when `groups` are durable up to `transaction`.
+    pub fn wait_durable(self: &Arc<Self>, groups: GroupSet, transaction: u64) -> Result<()> {
+        self.durability
+            .wait(groups, transaction, &self.pager.file, |wanted| {
+                self.flush(wanted)
+            })
+    }
+
+    pub fn is_durable(&self, groups: GroupSet, transaction: u64) -> bool {
+        self.durability.has_reached(groups, transaction)
+    }
+
+    /// Makes the newest state of `groups` durable.
+    pub fn checkpoint(self: &Arc<Self>, groups: GroupSet) -> Result<()> {
+        self.check_writable()?;
+        self.wait_durable(groups, self.published_transaction())
+    }
+
+    /// Closes the database: flushes everything and marks the file as closed in order.
+    pub fn close(self: &Arc<Self>) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) || self.read_only {
+            return Ok(());
+        }
+        self.durability.check(&self.pager.file)?;
+        self.flush_last()
+    }
+
+    /// Ends the handle as the death of the process would: nothing more is written.
+    pub fn kill(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,458 @@
+//! Making states durable: one flush at a time, one `fdatasync` each.
+//!
+//! A flush writes the new pages of its groups, the space tree's if it changed, the manifest if it is long, then the slot
+//! beside the twin of the slot before; then it syncs once; then it writes the acknowledgement. The order in which the
+//! writes before the sync reach the disk does not matter, since the slot counts only if everything in its manifest is
+//! there.
+
+use std::sync::Arc;
+
+use super::{
+    Engine, Groups,
+    pending::{Dirty, GroupChanges},
+};
+use crate::{
+    bytes::{read_u32, read_u64, write_u32, write_u64},
+    error::Result,
+    file::{
+        ACKNOWLEDGEMENT_PAGE, Acknowledgement, MANIFEST_ENTRY_SIZE, MAX_SPACE_CHANGES, Slot,
+        inline_manifest_limit, slot_page,
+    },
+    page::{HEADER, PageBytes, PageKind, PageRef, write_header, zeroed},
+    pager::{Counters, Pager},
+    space::{DurableSpace, PageSet},
+    types::{Group, GroupSet},
+    workspace::{SYSTEM, Workspace, Written},
+};
+
+/// How far transaction numbers may go on before a flush has to raise the ceiling.
+pub(super) const CEILING_STEP: u64 = 1 << 20;
+
+const MANIFEST_ENTRIES: usize = HEADER + 24;
+
+/// What the flusher knows of the file.
+pub(crate) struct Flusher {
+    /// The newest durable slot.
+    pub slot: Slot,
+    pub slot_bytes: Vec<u8>,
+    /// Whether this handle has made a slot of its own durable. Until then the ceiling is that of an earlier handle, whose
+    /// numbers may be on the disk.
+    pub begun: bool,
+    /// Pages of the manifest of that slot: needed until the next slot is durable.
+    pub manifest_pages: PageSet,
+    /// Later than any sequence number seen in the file.
+    pub next_sequence: u64,
+}
+
+/// What a flush takes from the commits.
+struct Captured {
+    groups: GroupSet,
+    transaction: u64,
+    roots: Groups,
+    next_table: u32,
+    changes: Vec<(Group, GroupChanges)>,
+}
+
+impl Engine {
+    /// Makes the newest state of `wanted`, and of the groups tied to them, durable. Stops all writing if it fails.
+    pub(super) fn flush(self: &Arc<Self>, wanted: GroupSet) -> Result<()> {
+        let mut flusher = self.flusher.lock();
+        self.durability.check(&self.pager.file)?;
+        self.flush_locked(&mut flusher, wanted, false)
+            .inspect_err(|failure| self.durability.latch(failure))
+    }
+
+    /// The last flush: everything, and the mark that no later transaction number is in the file.
+    pub(super) fn flush_last(self: &Arc<Self>) -> Result<()> {
+        let mut flusher = self.flusher.lock();
+        let untouched = !flusher.begun
+            && self
+                .pending
+                .lock()
+                .groups
+                .iter()
+                .all(GroupChanges::is_empty);
+        if untouched {
+            return Ok(());
+        }
+        self.flush_locked(&mut flusher, GroupSet::ALL, true)
+            .and_then(|()| {
+                let page = crate::file::twin_page(flusher.slot.sequence);
+                self.write(page, &flusher.slot_bytes, "write the twin of the last slot")
+            })
+            .inspect_err(|failure| self.durability.latch(failure))
+    }
+
+    /// Makes sure that pages of this transaction may be on disk: raises the ceiling durably where it is too low. The
+    /// first write of every handle comes through here.
+    pub(super) fn permit(&self, flusher: &mut Flusher, transaction: u64) -> Result<()> {
+        if flusher.begun && transaction <= flusher.slot.ceiling {
+            return Ok(());
+        }
+        let number = self.take_number();
+        let slot = Slot {
+            sequence: flusher.next_sequence,
+            transaction: number,
+            ceiling: number.max(transaction) + CEILING_STEP,
+            digest: digest(&[]),
+            manifest_entries: 0,
+            manifest_page: PageRef::NONE,
+            manifest: Vec::new(),
+            ..flusher.slot.clone()
+        };
+        self.write_slot(flusher, slot, PageSet::default())?;
+        flusher.begun = true;
+        Ok(())
+    }
+
+    fn flush_locked(
+        self: &Arc<Self>,
+        flusher: &mut Flusher,
+        wanted: GroupSet,
+        last: bool,
+    ) -> Result<()> {
+        let span = tracing::debug_span!("flush", groups = ?wanted);
+        let _span = span.enter();
+        let captured = self.capture(wanted);
+        if captured
+            .changes
+            .iter()
+            .all(|(_, changes)| changes.is_empty())
+            && !last
+        {
+            self.durability
+                .advance(captured.groups, captured.transaction);
+            return Ok(());
+        }
+        self.permit(flusher, 0)?;
+        let number = self.take_number();
+        self.permit(flusher, number)?;
+
+        let mut workspace = Workspace::for_system(self.clone(), number);
+        let mut space = self.space.lock().durable.clone();
+        for (_, changes) in &captured.changes {
+            space.change(&changes.born, &changes.freed);
+        }
+        space.fold(MAX_SPACE_CHANGES, &mut workspace)?;
+        let (manifest, manifest_pages, manifest_page, inline) =
+            self.write_content(&captured, &mut workspace, space.changes.len())?;
+
+        let mut groups = flusher.slot.groups;
+        for group in captured.groups {
+            let index = usize::from(group.index());
+            let catalog = captured.roots[index];
+            groups[index] = crate::file::GroupRoot {
+                catalog: catalog.at,
+                tables: catalog.rows,
+                transaction: captured.transaction,
+            };
+        }
+        let slot = Slot {
+            sequence: flusher.next_sequence,
+            transaction: number.max(flusher.slot.transaction),
+            ceiling: if last {
+                number.max(flusher.slot.transaction)
+            } else {
+                flusher.slot.ceiling
+            },
+            length: self.space.lock().length(),
+            used: space.used,
+            space_root: space.tree.at,
+            space_rows: space.tree.rows,
+            digest: digest(&manifest),
+            manifest_entries: manifest.len() as u64,
+            manifest_page,
+            next_table: captured.next_table,
+            groups,
+            space_changes: space.slot_changes(),
+            manifest: inline,
+        };
+        self.write_slot(flusher, slot, manifest_pages)?;
+        self.finish(captured, space, workspace)
+    }
+
+    /// Takes what the commits have left for these groups, all at one transaction.
+    fn capture(&self, wanted: GroupSet) -> Captured {
+        let mut pending = self.pending.lock();
+        let groups = pending.tied(wanted);
+        let published = self.published.lock();
+        for group in groups {
+            pending.ties[usize::from(group.index())] = GroupSet::EMPTY;
+        }
+        let changes = groups
+            .iter()
+            .map(|group| {
+                (
+                    group,
+                    std::mem::take(&mut pending.groups[usize::from(group.index())]),
+                )
+            })
+            .collect();
+        Captured {
+            groups,
+            transaction: published.transaction,
+            roots: published.groups,
+            next_table: published.next_table,
+            changes,
+        }
+    }
+
+    /// Writes all pages of a flush. Gives back its manifest, and where that is: on pages of its own or, if it is short,
+    /// in the slot.
+    #[allow(clippy::type_complexity)]
+    fn write_content(
+        self: &Arc<Self>,
+        captured: &Captured,
+        workspace: &mut Workspace,
+        space_changes: usize,
+    ) -> Result<(Vec<(u64, Written)>, PageSet, PageRef, Vec<(u64, u32)>)> {
+        let dirty = captured
+            .changes
+            .iter()
+            .flat_map(|(_, changes)| &changes.dirty);
+        let mut pages: Vec<(PageRef, PageBytes)> = dirty
+            .map(|(&page, Dirty { transaction, bytes })| {
+                (
+                    PageRef {
+                        page,
+                        transaction: *transaction,
+                    },
+                    bytes.clone(),
+                )
+            })
+            .collect();
+        let transaction = workspace.transaction;
+        for (&page, private) in &workspace.private {
+            let at = PageRef { page, transaction };
+            self.pager.cache.insert(at, private.bytes.clone(), false);
+            pages.push((at, private.bytes.clone()));
+        }
+        pages.sort_unstable_by_key(|(at, _)| *at);
+        let mut manifest = self.write_pages(&pages)?;
+        manifest.extend(
+            captured
+                .changes
+                .iter()
+                .flat_map(|(_, changes)| &changes.unsynced)
+                .map(|(&page, &written)| (page, written)),
+        );
+        manifest.sort_unstable_by_key(|&(page, _)| page);
+
+        let entries: Vec<(u64, u32)> = manifest
+            .iter()
+            .map(|&(page, written)| (page, written.checksum))
+            .collect();
+        if entries.len() <= inline_manifest_limit(self.pager.page_size, space_changes) {
+            return Ok((manifest, PageSet::default(), PageRef::NONE, entries));
+        }
+        let (pages, first) = self.write_manifest(&entries, workspace)?;
+        Ok((manifest, pages, first, Vec::new()))
+    }
+
+    /// Writes a manifest on pages of its own, each with a reference to the next.
+    fn write_manifest(
+        &self,
+        entries: &[(u64, u32)],
+        workspace: &mut Workspace,
+    ) -> Result<(PageSet, PageRef)> {
+        let transaction = workspace.transaction;
+        let per_page = (self.pager.page_size - MANIFEST_ENTRIES) / MANIFEST_ENTRY_SIZE;
+        let count = entries.len().div_ceil(per_page);
+        let mut numbers: Vec<u64> = Vec::with_capacity(count);
+        {
+            let mut space = self.space.lock();
+            for _ in 0..count {
+                numbers.push(space.allocate(&self.pager)?);
+            }
+        }
+        numbers.sort_unstable();
+        let mut pages = Vec::with_capacity(count);
+        for (index, part) in entries.chunks(per_page).enumerate() {
+            let at = PageRef {
+                page: numbers[index],
+                transaction,
+            };
+            let next = numbers
+                .get(index + 1)
+                .map_or(PageRef::NONE, |&page| PageRef { page, transaction });
+            let mut bytes = zeroed(self.pager.page_size);
+            let buffer = Arc::get_mut(&mut bytes).expect("nobody else has the page yet");
+            write_header(buffer, PageKind::Manifest, 0, at, 0);
+            next.write(buffer, HEADER);
+            write_u32(buffer, HEADER + 16, part.len() as u32);
+            for (position, &(page, checksum)) in part.iter().enumerate() {
+                let offset = MANIFEST_ENTRIES + position * MANIFEST_ENTRY_SIZE;
+                write_u64(buffer, offset, page);
+                write_u32(buffer, offset + 8, checksum);
+            }
+            pages.push((at, bytes));
+        }
+        self.write_pages(&pages)?;
+        let first = PageRef {
+            page: numbers[0],
+            transaction,
+        };
+        Ok((numbers.into_iter().collect(), first))
+    }
+
+    /// Writes a slot, syncs, and acknowledges it.
+    fn write_slot(&self, flusher: &mut Flusher, slot: Slot, manifest_pages: PageSet) -> Result<()> {
+        let mut bytes = slot.encode(self.pager.page_size, &self.identity);
+        let own = bytes.len();
+        bytes.extend_from_slice(&flusher.slot_bytes);
+        self.write(slot_page(slot.sequence), &bytes, "write a commit slot")?;
+        self.sync()?;
+        Counters::add(&self.pager.counters.flushes, 1);
+        let acknowledgement = Acknowledgement {
+            sequence: slot.sequence,
+            transaction: slot.transaction,
+        };
+        self.write(
+            ACKNOWLEDGEMENT_PAGE,
+            &acknowledgement.encode(&self.identity),
+            "write the acknowledgement",
+        )?;
+
+        bytes.truncate(own);
+        flusher.slot_bytes = bytes;
+        flusher.next_sequence = slot.sequence + 1;
+        flusher.slot = slot;
+        let unneeded = std::mem::replace(&mut flusher.manifest_pages, manifest_pages);
+        self.release(&unneeded, &[])
+    }
+
+    /// After the sync: tells those who wait, and frees what only the state before needed.
+    fn finish(
+        &self,
+        captured: Captured,
+        space: DurableSpace,
+        mut workspace: Workspace,
+    ) -> Result<()> {
+        {
+            let mut current = self.space.lock();
+            current.durable = space;
+            let replaced = std::mem::take(&mut workspace.changes[SYSTEM].freed);
+            current.release(&replaced, &self.pager)?;
+        }
+        let mut pending = self.pending.lock();
+        for (_, changes) in &captured.changes {
+            for (&page, dirty) in &changes.dirty {
+                self.pager.cache.mark_clean(PageRef {
+                    page,
+                    transaction: dirty.transaction,
+                });
+            }
+            pending.wait_for_views(captured.transaction, &changes.freed);
+        }
+        let oldest_view = self.published.lock().oldest_view();
+        let (free, cached) = pending.take_free(oldest_view);
+        drop(pending);
+        self.release(&free, &cached)?;
+        self.durability
+            .advance(captured.groups, captured.transaction);
+        Ok(())
+    }
+}
+
+/// The digest that a slot carries over the pages of its manifest and their contents.
+pub(super) fn digest(manifest: &[(u64, Written)]) -> u128 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3Default::new();
+    for (page, written) in manifest {
+        hasher.update(&page.to_le_bytes());
+        hasher.update(&written.checksum.to_le_bytes());
+        hasher.update(&written.hash.to_le_bytes());
+    }
+    hasher.digest128()
+}
+
+/// A manifest as the file holds it, and the pages that it takes itself.
+pub(super) struct StoredManifest {
+    pub entries: Vec<(u64, u32)>,
+    pub pages: PageSet,
+}
+
+/// Reads the manifest of a slot; says what is wrong if it is not whole.
+pub(super) fn read_manifest(pager: &Pager, slot: &Slot) -> Result<StoredManifest, String> {
+    if slot.manifest_page.is_none() {
+        return Ok(StoredManifest {
+            entries: slot.manifest.clone(),
+            pages: PageSet::default(),
+        });
+    }
+    let per_page = (pager.page_size - MANIFEST_ENTRIES) / MANIFEST_ENTRY_SIZE;
+    let mut stored = StoredManifest {
+        entries: Vec::new(),
+        pages: PageSet::default(),
+    };
+    let mut at = slot.manifest_page;
+    while !at.is_none() {
+        let bytes = pager.read_raw(at.page).map_err(|error| error.to_string())?;
+        pager
+            .sealer
+            .check(&bytes, at)
+            .map_err(|fault| format!("manifest page {}: {fault}", at.page))?;
+        let count = read_u32(&bytes, HEADER + 16) as usize;
+        if PageKind::of(&bytes) != Some(PageKind::Manifest)
+            || count > per_page
+            || stored.pages.contains(at.page)
+        {
+            return Err(format!(
+                "page {} is not the manifest page it should be",
+                at.page
+            ));
+        }
+        let offsets = (0..count).map(|position| MANIFEST_ENTRIES + position * MANIFEST_ENTRY_SIZE);
+        stored
+            .entries
+            .extend(offsets.map(|offset| (read_u64(&bytes, offset), read_u32(&bytes, offset + 8))));
+        stored.pages.insert(at.page);
+        at = PageRef::read(&bytes, HEADER);
+    }
+    Ok(stored)
+}
+
+/// Checks that every page of a slot's manifest is on disk as the flush wrote it; says what is missing otherwise.
+/// With `past_cache` it reads what the device has, not what the system remembers.
+pub(super) fn verify_manifest(
+    pager: &Pager,
+    slot: &Slot,
+    past_cache: bool,
+) -> Result<PageSet, String> {
+    let stored = read_manifest(pager, slot)?;
+    if stored.entries.len() as u64 != slot.manifest_entries {
+        return Err(format!(
+            "the manifest lists {} pages and the slot {}",
+            stored.entries.len(),
+            slot.manifest_entries
+        ));
+    }
+    let mut manifest = Vec::with_capacity(stored.entries.len());
+    for (page, expected) in stored.entries {
+        if past_cache {
+            pager
+                .forget_cached(page, 1)
+                .map_err(|error| error.to_string())?;
+        }
+        let bytes = pager.read_raw(page).map_err(|error| error.to_string())?;
+        match pager.sealer.verify(&bytes) {
+            Some(checksum) if checksum == expected => {
+                manifest.push((
+                    page,
+                    Written {
+                        checksum,
+                        hash: xxhash_rust::xxh3::xxh3_128(&bytes),
+                    },
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "page {page} of the commit is missing, torn or damaged"
+                ));
+            }
+        }
+    }
+    if digest(&manifest) != slot.digest {
+        return Err("the digest of the commit's pages does not match".into());
+    }
+    Ok(stored.pages)
+}

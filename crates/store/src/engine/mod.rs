@@ -1,0 +1,165 @@
+//! The state behind a `Database`, and who may touch which part of it.
+//!
+//! | part | held by |
+//! |---|---|
+//! | `gate` | the one write transaction |
+//! | `flusher` | the one flush, spill or write-back that is under way; held across I/O |
+//! | `pending` | short: what commits hand to the next flush |
+//! | `published` | shortest: the newest state, and the views that are open |
+//! | `space` | short: which pages are free |
+//!
+//! Locks are taken in this order and never the other way round. Readers take `published` only, when a view opens and
+//! closes.
+
+mod commit;
+mod durability;
+mod flush;
+mod gate;
+mod open;
+mod pending;
+mod spill;
+mod verify;
+mod writer;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+
+pub use self::verify::{Problem, VerifyReport};
+use self::{durability::Durability, gate::Gate, pending::Pending};
+pub(crate) use self::{
+    flush::Flusher,
+    gate::GateGuard,
+    open::{OpenMode, OpenOptions, is_blank},
+};
+use crate::{
+    error::{Error, Result},
+    pager::Pager,
+    space::Space,
+    tree::TreeRoot,
+    types::Group,
+};
+
+/// The catalogs of all groups, in one state.
+pub(crate) type Groups = [TreeRoot; Group::COUNT];
+
+/// What readers see.
+pub(crate) struct Published {
+    pub transaction: u64,
+    pub groups: Groups,
+    pub next_table: u32,
+    /// The open views: how many there are of each transaction.
+    pub views: std::collections::BTreeMap<u64, usize>,
+}
+
+impl Published {
+    /// Pages given up by this transaction or an earlier one are seen by no view.
+    fn oldest_view(&self) -> u64 {
+        self.views.keys().next().copied().unwrap_or(u64::MAX)
+    }
+}
+
+pub(crate) struct Engine {
+    pub pager: Pager,
+    pub space: Mutex<Space>,
+    identity: [u8; 16],
+    published: Mutex<Published>,
+    pending: Mutex<Pending>,
+    flusher: Mutex<Flusher>,
+    durability: Durability,
+    gate: Gate,
+    /// The number of the next transaction or flush. Numbers of aborted ones are not used again.
+    next_transaction: AtomicU64,
+    /// Private pages a transaction may have before it writes some early.
+    private_limit: usize,
+    /// Committed pages that may wait for a flush before they are written early.
+    dirty_limit: usize,
+    read_only: bool,
+    closed: AtomicBool,
+}
+
+impl Engine {
+    pub fn spill_threshold(&self) -> usize {
+        self.private_limit
+    }
+
+    fn take_number(&self) -> u64 {
+        self.next_transaction.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Registers a view of the newest state.
+    pub fn open_view(&self) -> Result<(u64, Groups)> {
+        self.check_open()?;
+        // One lock for reading the roots and registering: in between, the writer could give the pages away.
+        let mut published = self.published.lock();
+        let transaction = published.transaction;
+        *published.views.entry(transaction).or_default() += 1;
+        Ok((transaction, published.groups))
+    }
+
+    pub fn close_view(&self, transaction: u64) {
+        let mut published = self.published.lock();
+        if let Some(count) = published.views.get_mut(&transaction) {
+            *count -= 1;
+            if *count == 0 {
+                published.views.remove(&transaction);
+            }
+        }
+    }
+
+    pub fn published_transaction(&self) -> u64 {
+        self.published.lock().transaction
+    }
+
+    pub fn durable_transaction(&self, group: Group) -> u64 {
+        self.durability.reached(group)
+    }
+
+    pub fn views(&self) -> u64 {
+        self.published
+            .lock()
+            .views
+            .values()
+            .map(|&count| count as u64)
+            .sum()
+    }
+
+    pub fn dirty_pages(&self) -> u64 {
+        self.pending.lock().dirty_pages() as u64
+    }
+
+    pub fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed {
+                file: self.pager.file.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.read_only {
+            return Err(Error::ReadOnly {
+                file: self.pager.file.clone(),
+            });
+        }
+        self.durability.check(&self.pager.file)
+    }
+
+    /// Takes the place of the one writer, waiting for it, and a transaction number.
+    pub fn begin_write(self: &Arc<Self>) -> Result<(GateGuard, u64, Groups, u32)> {
+        self.check_writable()?;
+        let guard = Gate::enter(self);
+        self.check_writable()?;
+        self.relieve_cache()?;
+        let (groups, next_table) = {
+            let published = self.published.lock();
+            (published.groups, published.next_table)
+        };
+        Ok((guard, self.take_number(), groups, next_table))
+    }
+}

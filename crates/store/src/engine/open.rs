@@ -1,0 +1,401 @@
+//! Creating a file, and recovery: choosing the commit to open at. Nothing here depends on the size of the file.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Engine, Groups, Published,
+    durability::Durability,
+    flush::{CEILING_STEP, Flusher, digest, verify_manifest},
+    gate::Gate,
+    pending::Pending,
+};
+use crate::{
+    cache::PageCache,
+    error::{Error, Result},
+    file::{
+        ACKNOWLEDGEMENT_PAGE, Acknowledgement, FIXED_PAGES, FORMAT, Header, HeaderFault, SECTOR,
+        Slot, slot_page, twin_page,
+    },
+    page::Sealer,
+    pager::{Counters, Pager},
+    space::{DurableSpace, PageSet, Space},
+    storage::Storage,
+    tree::TreeRoot,
+};
+
+/// Pages written when a file is created.
+const FIRST_PAGES: u64 = 64;
+
+/// The shares of the configured cache: committed pages in the cache proper, pages of the running transaction, and how
+/// much of the cache proper may wait for a flush.
+const CACHE_SHARE: (usize, usize) = (3, 4);
+const PRIVATE_SHARE: usize = 4;
+const DIRTY_SHARE: usize = 2;
+
+/// An operation on a tree may need this many private pages at one time.
+const FEWEST_PRIVATE_PAGES: usize = 32;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OpenMode {
+    ReadWrite,
+    ReadOnly,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenOptions {
+    pub cache_size: usize,
+    /// The page size of a new file; of an existing one, the size that it must have, if one was asked for.
+    pub page_size: Option<usize>,
+    pub accept_loss: bool,
+}
+
+const DEFAULT_PAGE_SIZE: usize = 4096;
+
+/// Whether a storage holds nothing, or no more than a creation that was interrupted before it wrote the header.
+pub(crate) fn is_blank(storage: &dyn Storage) -> std::io::Result<bool> {
+    let mut start = [0; Header::LENGTH];
+    let length = storage.len()?;
+    if length > FIRST_PAGES * *crate::page::PAGE_SIZES.end() as u64 {
+        return Ok(false);
+    }
+    let known = start.len().min(length as usize);
+    storage.read_at(0, &mut start[..known])?;
+    Ok(start.iter().all(|&byte| byte == 0))
+}
+
+impl Engine {
+    /// Makes an empty database in an empty storage, durably.
+    pub fn create(storage: Arc<dyn Storage>, options: OpenOptions) -> Result<Arc<Self>> {
+        let page_size = options.page_size.unwrap_or(DEFAULT_PAGE_SIZE);
+        let header = Header::new(page_size);
+        let pager = pager(storage, &header, options);
+        let write = |page: u64, bytes: &[u8]| {
+            pager
+                .storage
+                .write_at(page * page_size as u64, &[std::io::IoSlice::new(bytes)])
+                .map_err(|error| pager.io_error("create the file", error))
+        };
+        let sync = || {
+            pager
+                .storage
+                .sync()
+                .map_err(|error| pager.io_error("sync the new file", error))
+        };
+        pager
+            .storage
+            .grow(0, FIRST_PAGES * page_size as u64)
+            .map_err(|error| pager.io_error("create the file", error))?;
+        let slot = Slot {
+            digest: digest(&[]),
+            ..Slot::first(0)
+        };
+        let slot_bytes = slot.encode(page_size, &header.identity);
+        write(slot_page(0), &slot_bytes)?;
+        write(twin_page(0), &slot_bytes)?;
+        let acknowledgement = Acknowledgement {
+            sequence: 0,
+            transaction: 0,
+        };
+        write(
+            ACKNOWLEDGEMENT_PAGE,
+            &acknowledgement.encode(&header.identity),
+        )?;
+        sync()?;
+        // Last, so that a file with a header is a whole database.
+        write(0, &header.encode())?;
+        sync()?;
+        let recovered = Recovered {
+            slot,
+            slot_bytes,
+            manifest_pages: PageSet::default(),
+            next_sequence: 1,
+            next_transaction: 1,
+        };
+        Ok(Self::assemble(
+            pager,
+            header,
+            recovered,
+            OpenMode::ReadWrite,
+            options,
+        ))
+    }
+
+    /// Opens an existing database at its newest whole commit.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        mode: OpenMode,
+        options: OpenOptions,
+    ) -> Result<Arc<Self>> {
+        let span = tracing::info_span!("open", file = storage.name());
+        let _span = span.enter();
+        let header = read_header(&*storage, options.page_size)?;
+        let pager = pager(storage, &header, options);
+        let recovered = recover(&pager, &header, mode, options.accept_loss)?;
+        tracing::debug!(transaction = recovered.slot.transaction, "recovered");
+        Ok(Self::assemble(pager, header, recovered, mode, options))
+    }
+
+    fn assemble(
+        pager: Pager,
+        header: Header,
+        recovered: Recovered,
+        mode: OpenMode,
+        options: OpenOptions,
+    ) -> Arc<Self> {
+        let Recovered {
+            slot,
+            slot_bytes,
+            manifest_pages,
+            next_sequence,
+            next_transaction,
+        } = recovered;
+        let physical = pager.storage.len().unwrap_or(0) / pager.page_size as u64;
+        let mut space = Space::new(
+            DurableSpace::from_slot(&slot),
+            slot.length,
+            physical.max(slot.length),
+        );
+        let pinned = space.pin(&manifest_pages, &pager);
+        let groups: Groups = slot.groups.map(|group| TreeRoot {
+            at: group.catalog,
+            rows: group.tables,
+        });
+        let published = Published {
+            transaction: slot.transaction,
+            groups,
+            next_table: slot.next_table,
+            views: std::collections::BTreeMap::new(),
+        };
+        let pages = options.cache_size / pager.page_size;
+        let durability = Durability::new(slot.transaction);
+        if let Err(failure) = pinned {
+            // The free-space map is damaged: reading goes on, writing would not be safe.
+            durability.latch(&failure);
+        }
+        Arc::new(Self {
+            space: Mutex::new(space),
+            identity: header.identity,
+            published: Mutex::new(published),
+            pending: Mutex::new(Pending::new()),
+            flusher: Mutex::new(Flusher {
+                slot,
+                slot_bytes,
+                begun: false,
+                manifest_pages,
+                next_sequence,
+            }),
+            durability,
+            gate: Gate::default(),
+            next_transaction: AtomicU64::new(next_transaction),
+            private_limit: (pages / PRIVATE_SHARE).max(FEWEST_PRIVATE_PAGES),
+            dirty_limit: (pager.cache.limit() / DIRTY_SHARE).max(1),
+            read_only: mode == OpenMode::ReadOnly,
+            closed: AtomicBool::new(false),
+            pager,
+        })
+    }
+}
+
+fn pager(storage: Arc<dyn Storage>, header: &Header, options: OpenOptions) -> Pager {
+    let cache_bytes = options.cache_size / CACHE_SHARE.1 * CACHE_SHARE.0;
+    Pager {
+        file: storage.name().into(),
+        storage,
+        page_size: header.page_size,
+        sealer: Sealer::new(&header.identity),
+        cache: PageCache::new(cache_bytes, header.page_size),
+        counters: Counters::default(),
+    }
+}
+
+fn read_header(storage: &dyn Storage, page_size: Option<usize>) -> Result<Header> {
+    let file: Arc<str> = storage.name().into();
+    let mut bytes = [0; Header::LENGTH];
+    storage
+        .read_at(0, &mut bytes)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Error::NotADatabase {
+                file: file.clone(),
+                reason: "it is shorter than a header; if its creation was interrupted, delete it"
+                    .into(),
+            },
+            _ => Error::Io {
+                file: file.clone(),
+                operation: "read the header",
+                source: Arc::new(error),
+            },
+        })?;
+    let header = Header::decode(&bytes).map_err(|fault| match fault {
+        HeaderFault::NotADatabase(reason) => Error::NotADatabase {
+            file: file.clone(),
+            reason,
+        },
+        HeaderFault::Newer(found) => Error::NewerFormat {
+            file: file.clone(),
+            found,
+            supported: FORMAT,
+        },
+    })?;
+    match page_size {
+        Some(wanted) if wanted != header.page_size => Err(Error::PageSize {
+            file,
+            found: header.page_size,
+            wanted,
+        }),
+        _ => Ok(header),
+    }
+}
+
+struct Recovered {
+    slot: Slot,
+    slot_bytes: Vec<u8>,
+    manifest_pages: PageSet,
+    next_sequence: u64,
+    next_transaction: u64,
+}
+
+/// Chooses the newest commit that is whole, and refuses if an acknowledged one is missing.
+fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) -> Result<Recovered> {
+    let (mut slots, mut faults) = read_slots(pager, header)?;
+    let closed_in_order = slots
+        .first()
+        .is_some_and(|slot| slot.ceiling == slot.transaction);
+    let past_cache = mode == OpenMode::ReadWrite && !closed_in_order;
+    if past_cache {
+        // What an earlier process wrote and did not sync may be in the system's memory only. It is made durable before
+        // it is shown to anybody; and if an earlier sync failed, the system's memory shows what the disk does not have.
+        pager
+            .storage
+            .sync()
+            .map_err(|error| pager.io_error("sync before recovery", error))?;
+        Counters::add(&pager.counters.syncs, 1);
+        pager.forget_cached(0, FIXED_PAGES)?;
+        (slots, faults) = read_slots(pager, header)?;
+    }
+    let acknowledgement = read_acknowledgement(pager, header)?;
+    let newest_sequence = slots.first().map_or(0, |slot| slot.sequence);
+    let newest_ceiling = slots.iter().map(|slot| slot.ceiling).max().unwrap_or(0);
+
+    let mut chosen = None;
+    for slot in slots {
+        match verify_manifest(pager, &slot, past_cache) {
+            Ok(manifest_pages) => {
+                chosen = Some((slot, manifest_pages));
+                break;
+            }
+            Err(fault) => faults.push(format!("commit {}: {fault}", slot.sequence)),
+        }
+    }
+    let Some((slot, manifest_pages)) = chosen else {
+        return Err(Error::NoCommit {
+            file: pager.file.clone(),
+            reason: faults.join("; "),
+        });
+    };
+    let promised = match acknowledgement {
+        Some(acknowledgement) => acknowledgement,
+        None => {
+            tracing::warn!(file = %pager.file, "the acknowledgement page is damaged; it is written again with the next commit");
+            Acknowledgement {
+                sequence: 0,
+                transaction: 0,
+            }
+        }
+    };
+    if promised.sequence > slot.sequence {
+        let reason = if faults.is_empty() {
+            "its slot is not in the file".into()
+        } else {
+            faults.join("; ")
+        };
+        if !accept_loss {
+            return Err(Error::LostCommit {
+                file: pager.file.clone(),
+                acknowledged: promised.transaction,
+                found: slot.transaction,
+                reason,
+            });
+        }
+        tracing::warn!(file = %pager.file, acknowledged = promised.transaction, found = slot.transaction, reason, "loss accepted");
+    }
+    let length = pager
+        .storage
+        .len()
+        .map_err(|error| pager.io_error("find the length", error))?;
+    let expected = slot.length.saturating_mul(pager.page_size as u64);
+    if length < expected {
+        return Err(Error::Truncated {
+            file: pager.file.clone(),
+            expected,
+            found: length,
+        });
+    }
+
+    let mut next_sequence = newest_sequence.max(promised.sequence) + 1;
+    if next_sequence.is_multiple_of(2) == slot.sequence.is_multiple_of(2) {
+        // Never over the slot that was chosen.
+        next_sequence += 1;
+    }
+    // Transaction numbers go on above any that a torn commit may have left behind.
+    let newest_transaction = match promised.sequence > newest_sequence {
+        // The lost slot may have had a higher ceiling than any that can be read.
+        true => newest_ceiling.max(promised.transaction.saturating_add(CEILING_STEP)),
+        false => newest_ceiling,
+    };
+    let next_transaction = newest_transaction + 1;
+    let slot_bytes = slot.encode(pager.page_size, &header.identity);
+    Ok(Recovered {
+        slot,
+        slot_bytes,
+        manifest_pages,
+        next_sequence,
+        next_transaction,
+    })
+}
+
+/// The slots that are whole in themselves, newest first, and what is wrong with the others.
+fn read_slots(pager: &Pager, header: &Header) -> Result<(Vec<Slot>, Vec<String>)> {
+    let mut slots: Vec<Slot> = Vec::new();
+    let mut faults = Vec::new();
+    for page in [slot_page(0), slot_page(1), twin_page(0), twin_page(1)] {
+        let bytes = match pager.read_raw(page) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_corruption() => {
+                faults.push(error.to_string());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        // The second twin of a new file was never written.
+        if bytes.iter().all(|&byte| byte == 0) {
+            continue;
+        }
+        match Slot::decode(&bytes, &header.identity) {
+            Ok(slot) if ![slot_page(slot.sequence), twin_page(slot.sequence)].contains(&page) => {
+                faults.push(format!("slot on page {page}: belongs to another page"));
+            }
+            Ok(slot) if slots.contains(&slot) => {}
+            Ok(slot) => slots.push(slot),
+            Err(fault) => faults.push(format!("slot on page {page}: {fault}")),
+        }
+    }
+    slots.sort_by_key(|slot| std::cmp::Reverse(slot.sequence));
+    Ok((slots, faults))
+}
+
+fn read_acknowledgement(pager: &Pager, header: &Header) -> Result<Option<Acknowledgement>> {
+    let bytes = match pager.read_raw(ACKNOWLEDGEMENT_PAGE) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_corruption() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(Acknowledgement::decode(
+        &crate::bytes::array::<SECTOR>(&bytes, 0),
+        &header.identity,
+    ))
+}

@@ -1,0 +1,93 @@
+//! Writing pages before their flush, because memory is short.
+//!
+//! An early write costs no sync. Nothing on disk refers to the page yet, so a crash forgets it; the manifest of the flush
+//! that first refers to it vouches for it.
+
+use super::{Engine, Flusher};
+use crate::{
+    error::Result,
+    page::{PageBytes, PageRef},
+    workspace::{Workspace, Written},
+};
+
+impl Engine {
+    /// Writes all private pages of the running transaction; the cache may evict them afterwards.
+    pub fn spill(&self, workspace: &mut Workspace) -> Result<()> {
+        let transaction = workspace.transaction;
+        let mut owners = Vec::with_capacity(workspace.private.len());
+        let mut pages: Vec<(PageRef, PageBytes)> = Vec::with_capacity(workspace.private.len());
+        for (&page, private) in &workspace.private {
+            pages.push((PageRef { page, transaction }, private.bytes.clone()));
+            owners.push((page, private.owner));
+        }
+        pages.sort_unstable_by_key(|(at, _)| *at);
+        owners.sort_unstable();
+        let written = self.write_early(&mut self.flusher.lock(), &pages)?;
+        for ((page, owner), (_, written)) in owners.into_iter().zip(written) {
+            workspace.changes[owner].spilled.insert(page, written);
+        }
+        for (at, bytes) in pages {
+            self.pager.cache.insert(at, bytes, false);
+        }
+        workspace.private.clear();
+        Ok(())
+    }
+
+    /// Writes committed pages that wait for a flush, if they take too much of the cache. Called between transactions.
+    pub(super) fn relieve_cache(&self) -> Result<()> {
+        if self.pending.lock().dirty_pages() < self.dirty_limit {
+            return Ok(());
+        }
+        // Held from before the pages are collected: a flush could free one of them and write another in its place.
+        let mut flusher = self.flusher.lock();
+        let mut pages: Vec<(PageRef, PageBytes)> = {
+            let pending = self.pending.lock();
+            let dirty = pending
+                .groups
+                .iter()
+                .flat_map(|group| &group.dirty)
+                .chain(&pending.volatile);
+            dirty
+                .map(|(&page, dirty)| {
+                    (
+                        PageRef {
+                            page,
+                            transaction: dirty.transaction,
+                        },
+                        dirty.bytes.clone(),
+                    )
+                })
+                .collect()
+        };
+        pages.sort_unstable_by_key(|(at, _)| *at);
+        let written = self.write_early(&mut flusher, &pages)?;
+        let mut pending = self.pending.lock();
+        for ((at, _), (page, written)) in pages.iter().zip(written) {
+            for group in &mut pending.groups {
+                if group.dirty.remove(&page).is_some() {
+                    group.unsynced.insert(page, written);
+                }
+            }
+            pending.volatile.remove(&page);
+            self.pager.cache.mark_clean(*at);
+        }
+        Ok(())
+    }
+
+    fn write_early(
+        &self,
+        flusher: &mut Flusher,
+        pages: &[(PageRef, PageBytes)],
+    ) -> Result<Vec<(u64, Written)>> {
+        self.check_writable()?;
+        let newest = pages
+            .iter()
+            .map(|(at, _)| at.transaction)
+            .max()
+            .unwrap_or(0);
+        let result = self
+            .permit(flusher, newest)
+            .and_then(|()| self.write_pages(pages));
+        result.inspect_err(|failure| self.durability.latch(failure))
+    }
+}

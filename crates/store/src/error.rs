@@ -1,0 +1,259 @@
+//! What can go wrong, where, and what to do about it.
+
+use std::{io, sync::Arc};
+
+use crate::types::DecodeError;
+
+/// The result of every fallible operation of the engine.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the engine. Every variant that concerns a file names it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a call.
+    #[error("{file}: cannot {operation}: {source}")]
+    Io {
+        /// The file concerned.
+        file: Arc<str>,
+        /// What was being done, as a verb phrase.
+        operation: &'static str,
+        /// The system's own error.
+        source: Arc<io::Error>,
+    },
+
+    /// A page does not hold what the tree above it says it holds.
+    #[error("{file}: page {page}{}: {fault}; run `folio verify` to see the extent of the damage and restore from a replica or a backup", in_table(.table))]
+    Corrupted {
+        /// The file concerned.
+        file: Arc<str>,
+        /// The number of the page, counted in pages from the start of the file.
+        page: u64,
+        /// The table that was being read, where it is known.
+        table: Option<Arc<str>>,
+        /// What is wrong with the page.
+        fault: String,
+    },
+
+    /// The file is not a Folio database, or its header is damaged beyond recognition.
+    #[error("{file}: not a Folio database: {reason}")]
+    NotADatabase {
+        /// The file concerned.
+        file: Arc<str>,
+        /// What was expected and what was found.
+        reason: String,
+    },
+
+    /// The file was written by a newer version of Folio.
+    #[error(
+        "{file}: written in format {found}, and this version of Folio reads up to format {supported}; open it with a newer Folio"
+    )]
+    NewerFormat {
+        /// The file concerned.
+        file: Arc<str>,
+        /// The format version, or the feature bits, found in the file.
+        found: String,
+        /// The newest format version this build understands.
+        supported: u32,
+    },
+
+    /// The file uses another page size than the one asked for.
+    #[error(
+        "{file}: the page size is {found} bytes and {wanted} were asked for; the page size is fixed when a file is created"
+    )]
+    PageSize {
+        /// The file concerned.
+        file: Arc<str>,
+        /// The page size of the file, in bytes.
+        found: usize,
+        /// The page size asked for, in bytes.
+        wanted: usize,
+    },
+
+    /// Another handle or process holds the file.
+    #[error("{file}: already open {held}; close it there first, or copy the file")]
+    InUse {
+        /// The file concerned.
+        file: Arc<str>,
+        /// How the other side holds it: "for writing" or "for reading or writing".
+        held: &'static str,
+    },
+
+    /// Neither commit slot describes a whole commit.
+    #[error("{file}: no usable commit: {reason}; restore from a replica or a backup")]
+    NoCommit {
+        /// The file concerned.
+        file: Arc<str>,
+        /// What is wrong with each slot.
+        reason: String,
+    },
+
+    /// A commit that was acknowledged as durable is not in the file.
+    #[error(
+        "{file}: transaction {acknowledged} was acknowledged as durable, but the newest whole commit is transaction {found} ({reason}); \
+         restore from a replica or a backup, or accept the loss explicitly with `Builder::accept_loss`"
+    )]
+    LostCommit {
+        /// The file concerned.
+        file: Arc<str>,
+        /// The transaction that somebody was told is durable.
+        acknowledged: u64,
+        /// The newest transaction the file can still offer.
+        found: u64,
+        /// Why the newer commit cannot be used.
+        reason: String,
+    },
+
+    /// The file ends before the pages its last commit describes.
+    #[error(
+        "{file}: truncated: the last commit covers {expected} bytes and the file has {found}; restore from a replica or a backup"
+    )]
+    Truncated {
+        /// The file concerned.
+        file: Arc<str>,
+        /// The length the last commit describes, in bytes.
+        expected: u64,
+        /// The length of the file, in bytes.
+        found: u64,
+    },
+
+    /// An earlier write or sync failed, so nothing more is written through this handle.
+    #[error(
+        "{file}: writing stopped after a failure: {reason}; reads go on; reopen the file to write again"
+    )]
+    Latched {
+        /// The file concerned.
+        file: Arc<str>,
+        /// The failure that stopped the handle.
+        reason: Arc<str>,
+    },
+
+    /// The file holds this table with other types than the program's.
+    #[error("{file}: table `{table}` holds {found} and the program asks for {wanted}")]
+    TableTypes {
+        /// The file concerned.
+        file: Arc<str>,
+        /// The table.
+        table: Arc<str>,
+        /// Key type, value type and group in the file.
+        found: String,
+        /// Key type, value type and group of the program.
+        wanted: String,
+    },
+
+    /// A handle to the same table is alive in the same write transaction.
+    #[error(
+        "table `{table}` is already open in this transaction; drop the first handle before opening another"
+    )]
+    TableInUse {
+        /// The table.
+        table: Arc<str>,
+    },
+
+    /// The table named does not exist.
+    #[error("table `{table}` does not exist")]
+    NoSuchTable {
+        /// The table.
+        table: Arc<str>,
+    },
+
+    /// The encoded key is longer than the page size allows.
+    #[error(
+        "table `{table}`: the key is {length} bytes long; with this page size at most {limit} are possible"
+    )]
+    KeyTooLong {
+        /// The table.
+        table: Arc<str>,
+        /// The length of the encoded key, in bytes.
+        length: usize,
+        /// The longest possible encoded key, in bytes.
+        limit: usize,
+    },
+
+    /// The encoded value is longer than 4 GiB - 1.
+    #[error("table `{table}`: the value is {length} bytes long; at most {limit} are possible")]
+    ValueTooLong {
+        /// The table.
+        table: Arc<str>,
+        /// The length of the encoded value, in bytes.
+        length: usize,
+        /// The longest possible encoded value, in bytes.
+        limit: usize,
+    },
+
+    /// Stored bytes are not an encoding of the table's type.
+    #[error("table `{table}`: {source}")]
+    Decode {
+        /// The table.
+        table: Arc<str>,
+        /// What the type found wrong.
+        source: DecodeError,
+    },
+
+    /// A write was asked of a database opened for reading only.
+    #[error("{file}: opened for reading only")]
+    ReadOnly {
+        /// The file concerned.
+        file: Arc<str>,
+    },
+
+    /// The database was closed through another handle.
+    #[error("{file}: closed")]
+    Closed {
+        /// The file concerned.
+        file: Arc<str>,
+    },
+
+    /// An earlier operation of this transaction failed half-way or panicked, so it can only be aborted.
+    #[error(
+        "the transaction cannot be used any more: an earlier operation failed half-way ({reason}); abort it and begin another"
+    )]
+    Poisoned {
+        /// What happened first.
+        reason: Arc<str>,
+    },
+
+    /// A setting of the builder is out of its range.
+    #[error("{0}")]
+    Configuration(String),
+}
+
+fn in_table(table: &Option<Arc<str>>) -> String {
+    table
+        .as_ref()
+        .map_or_else(String::new, |name| format!(" of table `{name}`"))
+}
+
+impl Error {
+    /// Whether the error means that bytes of the file are damaged or missing.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        matches!(
+            self,
+            Self::Corrupted { .. }
+                | Self::NotADatabase { .. }
+                | Self::NoCommit { .. }
+                | Self::LostCommit { .. }
+                | Self::Truncated { .. }
+                | Self::Decode { .. }
+        )
+    }
+
+    /// Adds the table's name to an error about a page, where it is not known yet.
+    pub(crate) fn in_table(self, name: &Arc<str>) -> Self {
+        match self {
+            Self::Corrupted {
+                file,
+                page,
+                table: None,
+                fault,
+            } => Self::Corrupted {
+                file,
+                page,
+                table: Some(name.clone()),
+                fault,
+            },
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Pages from the file, through the cache, verified when they enter it.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    cache::PageCache,
+    error::{Error, Result},
+    node::{self, Node},
+    page::{PageBytes, PageKind, PageRef, Sealer, zeroed},
+    storage::Storage,
+};
+
+/// What the engine did since the database was opened.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub commits: AtomicU64,
+    pub flushes: AtomicU64,
+    pub syncs: AtomicU64,
+    pub write_calls: AtomicU64,
+    pub read_calls: AtomicU64,
+    pub pages_written: AtomicU64,
+    pub bytes_written: AtomicU64,
+}
+
+impl Counters {
+    pub fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}
+
+pub(crate) struct Pager {
+    pub file: Arc<str>,
+    pub storage: Arc<dyn Storage>,
+    pub page_size: usize,
+    pub sealer: Sealer,
+    pub cache: PageCache,
+    pub counters: Counters,
+}
+
+impl Pager {
+    pub fn io_error(&self, operation: &'static str, source: io::Error) -> Error {
+        Error::Io {
+            file: self.file.clone(),
+            operation,
+            source: Arc::new(source),
+        }
+    }
+
+    pub fn corrupted(&self, page: u64, fault: impl Into<String>) -> Error {
+        Error::Corrupted {
+            file: self.file.clone(),
+            page,
+            table: None,
+            fault: fault.into(),
+        }
+    }
+
+    /// Reads a page from the file without the cache and without verifying it.
+    pub fn read_raw(&self, page: u64) -> Result<PageBytes> {
+        let mut bytes = zeroed(self.page_size);
+        let buffer = Arc::get_mut(&mut bytes).expect("nobody else has the page yet");
+        Counters::add(&self.counters.read_calls, 1);
+        let offset = page
+            .checked_mul(self.page_size as u64)
+            .ok_or_else(|| self.corrupted(page, "no such page"))?;
+        self.storage
+            .read_at(offset, buffer)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    self.corrupted(page, "lies beyond the end of the file")
+                }
+                _ => self.io_error("read a page", error),
+            })?;
+        Ok(bytes)
+    }
+
+    /// Makes the next reads of some pages come from the device.
+    pub fn forget_cached(&self, first: u64, pages: u64) -> Result<()> {
+        let page_size = self.page_size as u64;
+        self.storage
+            .forget_cached(
+                first.saturating_mul(page_size),
+                pages.saturating_mul(page_size),
+            )
+            .map_err(|error| self.io_error("read past the system's cache", error))
+    }
+
+    /// Reads a page, verifies it and puts it into the cache.
+    fn load(&self, at: PageRef) -> Result<PageBytes> {
+        self.cache.counters.misses.fetch_add(1, Ordering::Relaxed);
+        let bytes = self.read_raw(at.page)?;
+        self.sealer
+            .check(&bytes, at)
+            .map_err(|fault| self.corrupted(at.page, fault))?;
+        match PageKind::of(&bytes) {
+            Some(PageKind::Leaf | PageKind::Branch) => {
+                node::validate(&bytes).map_err(|fault| self.corrupted(at.page, fault))?;
+            }
+            Some(PageKind::Overflow | PageKind::Manifest) => {}
+            None => {
+                return Err(self.corrupted(at.page, format!("has the unknown kind {}", bytes[4])));
+            }
+        }
+        self.cache.insert(at, bytes.clone(), false);
+        Ok(bytes)
+    }
+}
+
+/// Where the pages of a tree come from: the file alone for a view, the transaction's own pages first for the writer.
+pub(crate) trait PageSource {
+    fn pager(&self) -> &Pager;
+
+    /// Calls `visit` with a page of the committed state, or of the running transaction.
+    fn visit<R>(&self, at: PageRef, visit: impl FnOnce(&PageBytes) -> R) -> Result<R>;
+
+    fn fetch(&self, at: PageRef) -> Result<PageBytes> {
+        self.visit(at, PageBytes::clone)
+    }
+
+    /// Visits a node of a tree. `level` is the one its parent implies, so that a damaged reference can neither loop
+    /// nor pass for something else.
+    fn visit_node<R>(
+        &self,
+        at: PageRef,
+        level: Option<u8>,
+        visit: impl FnOnce(&PageBytes, Node<'_>) -> R,
+    ) -> Result<R> {
+        self.visit(at, |bytes| {
+            check_node(bytes, level).map(|()| visit(bytes, Node::new(bytes)))
+        })?
+        .map_err(|fault| self.pager().corrupted(at.page, fault))
+    }
+}
+
+fn check_node(bytes: &[u8], level: Option<u8>) -> Result<(), String> {
+    let found = Node::new(bytes).level();
+    match PageKind::of(bytes) {
+        Some(PageKind::Leaf | PageKind::Branch) if level.is_none_or(|level| level == found) => {
+            Ok(())
+        }
+        Some(PageKind::Leaf | PageKind::Branch) => Err(format!(
+            "is at level {found} of its tree and its parent implies level {}",
+            level.unwrap_or(0)
+        )),
+        _ => Err("is not a node of a tree, and its parent says it is".into()),
+    }
+}
+
+impl<S: PageSource> PageSource for &S {
+    fn pager(&self) -> &Pager {
+        (*self).pager()
+    }
+
+    fn visit<R>(&self, at: PageRef, visit: impl FnOnce(&PageBytes) -> R) -> Result<R> {
+        (*self).visit(at, visit)
+    }
+}
+
+impl PageSource for Pager {
+    fn pager(&self) -> &Pager {
+        self
+    }
+
+    fn visit<R>(&self, at: PageRef, visit: impl FnOnce(&PageBytes) -> R) -> Result<R> {
+        {
+            let guard = self.cache.enter();
+            if let Some(bytes) = guard.get(at) {
+                self.cache.counters.hits.fetch_add(1, Ordering::Relaxed);
+                return Ok(visit(bytes));
+            }
+        }
+        Ok(visit(&self.load(at)?))
+    }
+}

@@ -1,0 +1,418 @@
+//! Which pages are free.
+//!
+//! Two accounts are kept apart. The **durable** one says which pages the durable roots refer to; it is stored, as
+//! bitmaps of 4,096 pages each in a tree of its own (the space tree), with the latest changes beside it in the commit slot.
+//! The one in **memory** says which pages must not be given out: those of the durable account, those of newer states
+//! that are not on disk yet, and those that an open view still needs. Of the latter two nothing is stored, so whatever a
+//! crash forgets is free again.
+//!
+//! The bitmap in memory is loaded a chunk at a time, when something in the chunk is taken or given up; opening loads
+//! nothing. A chunk not loaded is one that nobody touched since, so it is equal in both accounts.
+
+mod page_set;
+
+use std::collections::BTreeMap;
+
+pub(crate) use self::page_set::PageSet;
+use crate::{
+    error::Result,
+    file::{FIXED_PAGES, SpaceChange},
+    pager::{Counters, Pager},
+    tree::{Tree, TreeRoot},
+    workspace::{SYSTEM, Workspace},
+};
+
+/// Pages described by one row of the space tree.
+const CHUNK_PAGES: u64 = 4096;
+const CHUNK_BYTES: usize = (CHUNK_PAGES / 8) as usize;
+
+/// The file grows by a quarter of its length, within these bounds, in bytes.
+const GROWTH_BOUNDS: (u64, u64) = (256 * 1024, 64 * 1024 * 1024);
+
+/// The table number in the pages of the space tree.
+const SPACE_TABLE: u32 = 0;
+
+#[derive(Clone)]
+struct Chunk {
+    words: [u64; CHUNK_BYTES / 8],
+    used: u64,
+}
+
+/// The durable account.
+#[derive(Clone, Debug)]
+pub(crate) struct DurableSpace {
+    pub tree: TreeRoot,
+    /// Changes that are not in the tree.
+    pub changes: BTreeMap<u64, bool>,
+    /// Pages in use, fixed ones included.
+    pub used: u64,
+}
+
+pub(crate) struct Space {
+    pub durable: DurableSpace,
+    /// Pages beyond this were never used.
+    length: u64,
+    /// Pages that the file has, used or not.
+    physical: u64,
+    chunks: BTreeMap<u64, Chunk>,
+    /// Pages that must not be given out, fixed ones included.
+    in_use: u64,
+    /// Where the search for a free page goes on.
+    cursor: u64,
+}
+
+impl Space {
+    pub fn new(durable: DurableSpace, length: u64, physical: u64) -> Self {
+        let in_use = durable.used;
+        Self {
+            durable,
+            length,
+            physical,
+            chunks: BTreeMap::new(),
+            in_use,
+            cursor: FIXED_PAGES,
+        }
+    }
+
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub fn physical(&self) -> u64 {
+        self.physical
+    }
+
+    /// Pages below the length that can be given out.
+    pub fn free(&self) -> u64 {
+        self.length.saturating_sub(self.in_use)
+    }
+
+    /// Takes a free page, growing the file if there is none.
+    pub fn allocate(&mut self, pager: &Pager) -> Result<u64> {
+        let page = if self.free() > 0 {
+            self.search(pager)?
+        } else {
+            None
+        };
+        let page = match page {
+            Some(page) => page,
+            None => self.extend(pager)?,
+        };
+        self.take(page, pager)?;
+        Ok(page)
+    }
+
+    /// Takes up to `wanted` neighbouring pages: the first one and their number.
+    pub fn allocate_run(&mut self, wanted: u64, pager: &Pager) -> Result<(u64, u64)> {
+        let first = self.allocate(pager)?;
+        let mut count = 1;
+        while count < wanted {
+            let next = first + count;
+            if next == self.length {
+                self.extend(pager)?;
+            } else if self.is_used(next, pager)? {
+                break;
+            }
+            self.take(next, pager)?;
+            count += 1;
+        }
+        Ok((first, count))
+    }
+
+    /// Gives pages back that nobody can need any more.
+    pub fn release(&mut self, pages: &PageSet, pager: &Pager) -> Result<()> {
+        for page in pages.iter() {
+            let chunk = self.chunk(page / CHUNK_PAGES, pager)?;
+            if chunk.set(page % CHUNK_PAGES, false) {
+                self.in_use -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps pages from being given out although the durable account calls them free.
+    pub fn pin(&mut self, pages: &PageSet, pager: &Pager) -> Result<()> {
+        pages.iter().try_for_each(|page| self.take(page, pager))
+    }
+
+    pub fn is_used(&mut self, page: u64, pager: &Pager) -> Result<bool> {
+        Ok(page < self.length
+            && self
+                .chunk(page / CHUNK_PAGES, pager)?
+                .get(page % CHUNK_PAGES))
+    }
+
+    fn take(&mut self, page: u64, pager: &Pager) -> Result<()> {
+        let chunk = self.chunk(page / CHUNK_PAGES, pager)?;
+        if !chunk.set(page % CHUNK_PAGES, true) {
+            self.in_use += 1;
+        }
+        self.cursor = page + 1;
+        Ok(())
+    }
+
+    /// The next free page from the cursor on, around the end. Neighbours are found one after the other, so pages taken
+    /// together lie together where the free space allows.
+    fn search(&mut self, pager: &Pager) -> Result<Option<u64>> {
+        let length = self.length;
+        let chunks = length.div_ceil(CHUNK_PAGES);
+        let cursor = if self.cursor < length { self.cursor } else { 0 };
+        for step in 0..=chunks {
+            let index = (cursor / CHUNK_PAGES + step) % chunks;
+            let from = if step == 0 { cursor % CHUNK_PAGES } else { 0 };
+            let limit = CHUNK_PAGES.min(length - index * CHUNK_PAGES);
+            if let Some(bit) = self.chunk(index, pager)?.first_free(from, limit) {
+                return Ok(Some(index * CHUNK_PAGES + bit));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A page beyond the length, which grows; the file grows ahead of it.
+    fn extend(&mut self, pager: &Pager) -> Result<u64> {
+        let page = self.length;
+        if page >= self.physical {
+            let page_size = pager.page_size as u64;
+            let growth =
+                (self.physical * page_size / 4).clamp(GROWTH_BOUNDS.0, GROWTH_BOUNDS.1) / page_size;
+            let from = self.physical * page_size;
+            let grow = |pages: u64| {
+                pager
+                    .storage
+                    .grow(from, from + pages * page_size)
+                    .map(|()| pages)
+            };
+            // A disk that has no room for the usual step may have some for a small one.
+            let smallest = (GROWTH_BOUNDS.0 / page_size).min(growth);
+            let grown = grow(growth)
+                .or_else(|_| grow(smallest))
+                .map_err(|error| pager.io_error("grow the file", error))?;
+            Counters::add(&pager.counters.write_calls, 1);
+            Counters::add(&pager.counters.bytes_written, grown * page_size);
+            self.physical += grown;
+        }
+        self.length += 1;
+        Ok(page)
+    }
+
+    fn chunk(&mut self, index: u64, pager: &Pager) -> Result<&mut Chunk> {
+        use std::collections::btree_map::Entry;
+        match self.chunks.entry(index) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let mut bits = self.durable.tree.get(pager, &index.to_be_bytes())?.map_or(
+                    Ok([0; CHUNK_BYTES]),
+                    |row| {
+                        <[u8; CHUNK_BYTES]>::try_from(row.as_slice()).map_err(|_| {
+                            pager.corrupted(
+                                self.durable.tree.at.page,
+                                "the free-space map has a row of the wrong size",
+                            )
+                        })
+                    },
+                )?;
+                apply(&mut bits, index, &self.durable.changes);
+                let mut chunk = Chunk::from_bytes(&bits);
+                if index == 0 {
+                    (0..FIXED_PAGES).for_each(|page| {
+                        chunk.set(page, true);
+                    });
+                }
+                Ok(entry.insert(chunk))
+            }
+        }
+    }
+}
+
+impl DurableSpace {
+    pub fn from_slot(slot: &crate::file::Slot) -> Self {
+        Self {
+            tree: TreeRoot {
+                at: slot.space_root,
+                rows: slot.space_rows,
+            },
+            changes: slot
+                .space_changes
+                .iter()
+                .map(|change| (change.page, change.used))
+                .collect(),
+            used: slot.used,
+        }
+    }
+
+    pub fn slot_changes(&self) -> Vec<SpaceChange> {
+        self.changes
+            .iter()
+            .map(|(&page, &used)| SpaceChange { page, used })
+            .collect()
+    }
+
+    /// Notes that the durable roots now refer to `born` and no more to `freed`.
+    pub fn change(&mut self, born: &PageSet, freed: &PageSet) {
+        self.used = (self.used + born.len()).saturating_sub(freed.len());
+        self.changes.extend(freed.iter().map(|page| (page, false)));
+        self.changes.extend(born.iter().map(|page| (page, true)));
+    }
+
+    /// Moves changes into the space tree until at most `limit` are left. Changing the tree takes and frees pages, which
+    /// are changes again; they settle, since a page of the tree is copied once at most.
+    pub fn fold(&mut self, limit: usize, workspace: &mut Workspace) -> Result<()> {
+        let (mut born, mut freed) = (PageSet::default(), PageSet::default());
+        while self.changes.len() > limit {
+            let changes = std::mem::take(&mut self.changes);
+            let chunks: std::collections::BTreeSet<u64> =
+                changes.keys().map(|page| page / CHUNK_PAGES).collect();
+            for index in chunks {
+                let key = index.to_be_bytes();
+                let mut bits = [0; CHUNK_BYTES];
+                if let Some(row) = self.tree.get(workspace, &key)? {
+                    let len = row.as_slice().len().min(CHUNK_BYTES);
+                    bits[..len].copy_from_slice(&row.as_slice()[..len]);
+                }
+                apply(&mut bits, index, &changes);
+                let mut tree = Tree {
+                    workspace,
+                    root: &mut self.tree,
+                    owner: SYSTEM,
+                    table: SPACE_TABLE,
+                };
+                tree.insert(&key, &bits)?;
+            }
+            let own = &workspace.changes[SYSTEM];
+            self.change(&own.born.without(&born), &own.freed.without(&freed));
+            (born, freed) = (own.born.clone(), own.freed.clone());
+        }
+        Ok(())
+    }
+
+    /// Every page in use according to the durable account, fixed ones left out.
+    pub fn used_pages(&self, pager: &Pager) -> Result<PageSet> {
+        let mut pages = PageSet::default();
+        let everything = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+        let mut cursor = crate::tree::Cursor::new(pager, self.tree.at, everything);
+        let mut damaged = false;
+        while let Some(row) = cursor.next()? {
+            let bits = row.body();
+            let (Ok(key), CHUNK_BYTES) = (<[u8; 8]>::try_from(row.key()), bits.len()) else {
+                damaged = true;
+                break;
+            };
+            let base = u64::from_be_bytes(key).saturating_mul(CHUNK_PAGES);
+            let used =
+                (0..CHUNK_PAGES).filter(|bit| bits[(bit / 8) as usize] & (1 << (bit % 8)) != 0);
+            pages.extend(used.map(|bit| base.saturating_add(bit)));
+        }
+        if damaged {
+            return Err(pager.corrupted(
+                self.tree.at.page,
+                "the free-space map has a row of the wrong size",
+            ));
+        }
+        for (&page, &used) in &self.changes {
+            if used {
+                pages.insert(page);
+            } else {
+                pages.remove(page);
+            }
+        }
+        Ok(pages)
+    }
+}
+
+/// Sets and clears the bits of one chunk.
+fn apply(bits: &mut [u8; CHUNK_BYTES], index: u64, changes: &BTreeMap<u64, bool>) {
+    for (page, used) in changes.range(index * CHUNK_PAGES..(index + 1) * CHUNK_PAGES) {
+        let bit = page % CHUNK_PAGES;
+        let mask = 1 << (bit % 8);
+        let byte = &mut bits[(bit / 8) as usize];
+        *byte = if *used { *byte | mask } else { *byte & !mask };
+    }
+}
+
+impl Chunk {
+    fn from_bytes(bits: &[u8; CHUNK_BYTES]) -> Self {
+        let mut words = [0; CHUNK_BYTES / 8];
+        for (word, bytes) in words.iter_mut().zip(bits.chunks_exact(8)) {
+            *word = crate::bytes::read_u64(bytes, 0);
+        }
+        Self {
+            words,
+            used: words.iter().map(|word| u64::from(word.count_ones())).sum(),
+        }
+    }
+
+    fn get(&self, bit: u64) -> bool {
+        self.words[(bit / 64) as usize] & (1 << (bit % 64)) != 0
+    }
+
+    /// Sets or clears a bit; gives back what it was.
+    fn set(&mut self, bit: u64, used: bool) -> bool {
+        let before = self.get(bit);
+        let mask = 1 << (bit % 64);
+        let word = &mut self.words[(bit / 64) as usize];
+        *word = if used { *word | mask } else { *word & !mask };
+        self.used = self.used + u64::from(used) - u64::from(before);
+        before
+    }
+
+    fn first_free(&self, from: u64, limit: u64) -> Option<u64> {
+        if self.used >= CHUNK_PAGES {
+            return None;
+        }
+        let first_word = (from / 64) as usize;
+        self.words
+            .iter()
+            .enumerate()
+            .skip(first_word)
+            .find_map(|(index, &word)| {
+                let passed = if index == first_word {
+                    (1 << (from % 64)) - 1
+                } else {
+                    0
+                };
+                let free = !(word | passed);
+                let bit = index as u64 * 64 + u64::from(free.trailing_zeros());
+                (free != 0 && bit < limit).then_some(bit)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_free_bit_is_found_from_any_start() {
+        let mut chunk = Chunk::from_bytes(&[0xFF; CHUNK_BYTES]);
+        assert_eq!(chunk.first_free(0, CHUNK_PAGES), None);
+        for bit in [5, 64, 4095] {
+            assert!(chunk.set(bit, false));
+        }
+        assert_eq!(chunk.used, CHUNK_PAGES - 3);
+        for (from, found) in [
+            (0, Some(5)),
+            (5, Some(5)),
+            (6, Some(64)),
+            (64, Some(64)),
+            (65, Some(4095)),
+        ] {
+            assert_eq!(chunk.first_free(from, CHUNK_PAGES), found, "from {from}");
+        }
+        assert_eq!(chunk.first_free(65, 4095), None);
+    }
+
+    #[test]
+    fn a_change_that_is_taken_back_leaves_the_count_as_it_was() {
+        let mut space = DurableSpace {
+            tree: TreeRoot::EMPTY,
+            changes: BTreeMap::new(),
+            used: FIXED_PAGES,
+        };
+        let pages: PageSet = [100, 200].into_iter().collect();
+        space.change(&pages, &PageSet::default());
+        assert_eq!(space.used, FIXED_PAGES + 2);
+        space.change(&PageSet::default(), &pages);
+        assert_eq!(space.used, FIXED_PAGES);
+        assert!(space.changes.values().all(|used| !used));
+    }
+}

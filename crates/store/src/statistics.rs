@@ -1,0 +1,78 @@
+//! What a database did and holds.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::engine::Engine;
+
+/// Counters since the database was opened, and sizes at the moment of asking. Cheap to collect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Transactions published.
+    pub commits: u64,
+    /// Commit slots made durable.
+    pub flushes: u64,
+    /// Calls of `fdatasync`; more than `flushes` only by the one of an opening after a crash.
+    pub syncs: u64,
+    /// Write calls, growth included.
+    pub write_calls: u64,
+    /// Read calls.
+    pub read_calls: u64,
+    /// Tree, overflow and manifest pages written.
+    pub pages_written: u64,
+    /// Bytes written, slots and growth included.
+    pub bytes_written: u64,
+    /// Pages found in the cache.
+    pub cache_hits: u64,
+    /// Pages read from the file.
+    pub cache_misses: u64,
+    /// Pages the cache gave up.
+    pub evictions: u64,
+    /// Pages in the cache.
+    pub cached_pages: u64,
+    /// Committed pages that wait for a flush.
+    pub dirty_pages: u64,
+    /// The most pages the cache keeps.
+    pub cache_limit: u64,
+    /// The page size in bytes.
+    pub page_size: u64,
+    /// Pages of the file, grown ahead included.
+    pub file_pages: u64,
+    /// Pages of the file that were ever used.
+    pub length_pages: u64,
+    /// Of those, pages that are free now.
+    pub free_pages: u64,
+    /// Open views.
+    pub readers: u64,
+}
+
+impl Statistics {
+    pub(crate) fn collect(engine: &Engine) -> Self {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (counters, cache) = (&engine.pager.counters, &engine.pager.cache);
+        let (file_pages, length_pages, free_pages) = {
+            let space = engine.space.lock();
+            (space.physical(), space.length(), space.free())
+        };
+        Self {
+            commits: load(&counters.commits),
+            flushes: load(&counters.flushes),
+            syncs: load(&counters.syncs),
+            write_calls: load(&counters.write_calls),
+            read_calls: load(&counters.read_calls),
+            pages_written: load(&counters.pages_written),
+            bytes_written: load(&counters.bytes_written),
+            cache_hits: load(&cache.counters.hits),
+            cache_misses: load(&cache.counters.misses),
+            evictions: load(&cache.counters.evictions),
+            cached_pages: cache.counters.pages.load(Ordering::Relaxed) as u64,
+            dirty_pages: engine.dirty_pages(),
+            cache_limit: cache.limit() as u64,
+            page_size: engine.pager.page_size as u64,
+            file_pages,
+            length_pages,
+            free_pages,
+            readers: engine.views(),
+        }
+    }
+}

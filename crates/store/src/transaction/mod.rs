@@ -1,0 +1,17 @@
+//! What a user holds: transactions, and tables in them.
+
+mod read;
+mod stored;
+mod table;
+mod ticket;
+mod untyped;
+mod write;
+
+pub use self::{
+    read::ReadTransaction,
+    stored::Stored,
+    table::{Range, TableMut, TableView},
+    ticket::Ticket,
+    untyped::{UntypedRange, UntypedTableMut, UntypedTableView},
+    write::{Durability, WriteTransaction},
+};

@@ -1,0 +1,115 @@
+//! Views.
+
+use std::sync::Arc;
+
+use super::{TableView, UntypedTableView};
+use crate::{
+    catalog,
+    engine::{Engine, Groups},
+    error::Result,
+    page::{PageBytes, PageRef},
+    pager::{PageSource, Pager},
+    tree::TreeRoot,
+    types::{Group, Table, TableDefinition},
+};
+
+/// A view: the whole database as it was when the view was opened, whatever is committed meanwhile.
+///
+/// A view owns its database, may move to another thread and be shared between threads, and waits for nobody. While it
+/// lives, the pages of its state are not used again, so a view kept for long makes the file grow.
+pub struct ReadTransaction {
+    pub(crate) engine: Arc<Engine>,
+    transaction: u64,
+    groups: Groups,
+}
+
+impl ReadTransaction {
+    pub(crate) fn begin(engine: &Arc<Engine>) -> Result<Self> {
+        let (transaction, groups) = engine.open_view()?;
+        Ok(Self {
+            engine: engine.clone(),
+            transaction,
+            groups,
+        })
+    }
+
+    /// The number of the transaction that the view shows.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.transaction
+    }
+
+    /// Opens a table. One that nobody has created is empty.
+    ///
+    /// # Errors
+    ///
+    /// If the file holds the table with other types, or its catalog cannot be read. Costs one lookup in the catalog.
+    pub fn table<T: Table>(&self) -> Result<TableView<'_, T>> {
+        Ok(TableView::new(self.untyped(&TableDefinition::of::<T>())?))
+    }
+
+    /// Opens a table by its definition, to read keys and values as bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`table`](Self::table).
+    pub fn untyped(&self, table: &TableDefinition) -> Result<UntypedTableView<'_>> {
+        let record = catalog::find(&*self.engine, self.catalog(table.group), &table.name)?;
+        let root = match record {
+            Some(record) => {
+                record.check(&self.engine.pager.file, table)?;
+                record.root
+            }
+            None => TreeRoot::EMPTY,
+        };
+        Ok(UntypedTableView::of_view(
+            self,
+            root,
+            table.name.as_str().into(),
+        ))
+    }
+
+    /// The tables of all groups, by group and name.
+    ///
+    /// # Errors
+    ///
+    /// If a catalog cannot be read.
+    pub fn tables(&self) -> Result<Vec<TableDefinition>> {
+        let mut tables = Vec::new();
+        for group in crate::types::GroupSet::ALL {
+            for (name, record) in catalog::list(&*self.engine, self.catalog(group))? {
+                tables.push(record.definition(name, group));
+            }
+        }
+        Ok(tables)
+    }
+
+    fn catalog(&self, group: Group) -> TreeRoot {
+        self.groups[usize::from(group.index())]
+    }
+}
+
+impl Drop for ReadTransaction {
+    fn drop(&mut self) {
+        self.engine.close_view(self.transaction);
+    }
+}
+
+impl std::fmt::Debug for ReadTransaction {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ReadTransaction")
+            .field("transaction", &self.transaction)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PageSource for Engine {
+    fn pager(&self) -> &Pager {
+        &self.pager
+    }
+
+    fn visit<R>(&self, at: PageRef, visit: impl FnOnce(&PageBytes) -> R) -> Result<R> {
+        self.pager.visit(at, visit)
+    }
+}

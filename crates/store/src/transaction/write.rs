@@ -1,0 +1,496 @@
+//! The write transaction.
+
+use std::{cell::RefCell, sync::Arc};
+
+use super::{TableMut, Ticket, UntypedTableMut};
+use crate::{
+    catalog::{self, MAX_NAME, TableRecord},
+    engine::{Engine, GateGuard, Groups},
+    error::{Error, Result},
+    page::{PageBytes, PageRef},
+    pager::{PageSource, Pager},
+    tree::{KeyRange, StoredBytes, Tree, TreeRoot},
+    types::{Group, GroupSet, Table, TableDefinition},
+    workspace::Workspace,
+};
+
+/// The table number in the pages of catalogs.
+const CATALOG_TABLE: u32 = u32::MAX;
+
+/// When a commit returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// When the transaction is durable: one `fdatasync`, shared with other commits that wait at the same time.
+    #[default]
+    Immediate,
+    /// At once. The commit makes no system call; it becomes durable with the next flush of its groups. A crash before
+    /// takes the groups back to their last flush, whole.
+    Eventual,
+}
+
+/// The one write transaction: everything it does becomes visible at once by [`commit`](Self::commit), or not at all.
+///
+/// Dropping it aborts it. It may move to another thread.
+pub struct WriteTransaction {
+    core: RefCell<Core>,
+    durability: Durability,
+    // Last, so that the next writer begins after this one has given its pages back.
+    gate: GateGuard,
+}
+
+struct Core {
+    workspace: Workspace,
+    groups: Groups,
+    tables: Vec<OpenTable>,
+    next_table: u32,
+    /// Why the transaction can only be aborted.
+    poisoned: Option<Arc<str>>,
+    /// Set while an operation changes a tree: still set afterwards, if the operation panicked.
+    busy: bool,
+    finished: bool,
+}
+
+/// A table that the transaction has touched.
+struct OpenTable {
+    name: Arc<str>,
+    group: Group,
+    record: TableRecord,
+    changed: bool,
+    deleted: bool,
+    /// Whether a handle is alive.
+    held: bool,
+}
+
+impl WriteTransaction {
+    pub(crate) fn begin(engine: &Arc<Engine>) -> Result<Self> {
+        let (gate, number, groups, next_table) = engine.begin_write()?;
+        let core = Core {
+            workspace: Workspace::new(engine.clone(), number),
+            groups,
+            tables: Vec::new(),
+            next_table,
+            poisoned: None,
+            busy: false,
+            finished: false,
+        };
+        Ok(Self {
+            core: RefCell::new(core),
+            durability: Durability::default(),
+            gate,
+        })
+    }
+
+    /// The number of this transaction. Numbers grow; not every number is used.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.core.borrow().workspace.transaction
+    }
+
+    /// Chooses when [`commit`](Self::commit) returns.
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
+    }
+
+    /// Opens a table, creating it if there is none of its name. Several tables may be open at a time, each once.
+    ///
+    /// # Errors
+    ///
+    /// If the file holds the table with other types or in another group, or a handle to it is alive. Costs one lookup in
+    /// the catalog the first time.
+    pub fn table<T: Table>(&self) -> Result<TableMut<'_, T>> {
+        Ok(TableMut::new(self.untyped(&TableDefinition::of::<T>())?))
+    }
+
+    /// Opens a table by its definition, to read and write keys and values as bytes. The bytes are not checked against
+    /// the table's types.
+    ///
+    /// # Errors
+    ///
+    /// As for [`table`](Self::table).
+    pub fn untyped(&self, table: &TableDefinition) -> Result<UntypedTableMut<'_>> {
+        let mut core = self.core.borrow_mut();
+        let index = match core.find(table)? {
+            Some(index) => index,
+            None => core.create(table)?,
+        };
+        let open = &mut core.tables[index];
+        if std::mem::replace(&mut open.held, true) {
+            return Err(Error::TableInUse {
+                table: open.name.clone(),
+            });
+        }
+        let name = open.name.clone();
+        drop(core);
+        Ok(UntypedTableMut::new(self, index, name))
+    }
+
+    /// The tables of all groups, by group and name.
+    ///
+    /// # Errors
+    ///
+    /// If a catalog cannot be read.
+    pub fn tables(&self) -> Result<Vec<TableDefinition>> {
+        let core = self.core.borrow();
+        let mut tables = Vec::new();
+        for group in GroupSet::ALL {
+            let catalog = core.groups[usize::from(group.index())];
+            let mut found: Vec<_> = catalog::list(&core.workspace, catalog)?
+                .into_iter()
+                .filter(|(name, _)| {
+                    !core
+                        .tables
+                        .iter()
+                        .any(|open| open.group == group && *open.name == **name)
+                })
+                .map(|(name, record)| record.definition(name, group))
+                .collect();
+            let open = core
+                .tables
+                .iter()
+                .filter(|open| open.group == group && !open.deleted);
+            found.extend(open.map(|open| open.record.definition(open.name.to_string(), group)));
+            found.sort_by(|left, right| left.name.cmp(&right.name));
+            tables.extend(found);
+        }
+        Ok(tables)
+    }
+
+    /// Deletes a table with all its rows. False if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If a handle to the table is alive, or its tree cannot be read. Costs a read for each of its branch pages.
+    pub fn delete_table(&self, table: &TableDefinition) -> Result<bool> {
+        let mut core = self.core.borrow_mut();
+        let Some(index) = core.find_free(table)? else {
+            return Ok(false);
+        };
+        core.clear(index)?;
+        core.tables[index].deleted = true;
+        Ok(true)
+    }
+
+    /// Gives the rows of table `from` to table `to`, in constant time; the rows that `to` had are deleted, and `from`
+    /// ceases to exist.
+    ///
+    /// # Errors
+    ///
+    /// If there is no table `from`, the types or groups differ, a handle to one of them is alive, or the old rows cannot
+    /// be given up.
+    pub fn replace_table(&self, from: &TableDefinition, to: &TableDefinition) -> Result<()> {
+        let mut core = self.core.borrow_mut();
+        let Some(source) = core.find_free(from)? else {
+            return Err(Error::NoSuchTable {
+                table: from.name.as_str().into(),
+            });
+        };
+        core.tables[source].record.check(
+            &core.workspace.pager().file,
+            &to.renamed(from.name.as_str()),
+        )?;
+        if from.group != to.group {
+            return Err(core.other_group(&to.name, from.group, to.group));
+        }
+        let target = match core.find_free(to)? {
+            Some(target) => target,
+            None => core.create(to)?,
+        };
+        core.clear(target)?;
+        // The number goes with the rows: it is written in their pages.
+        let TableRecord { number, root, .. } = core.tables[source].record;
+        let target = &mut core.tables[target];
+        (target.record.number, target.record.root, target.changed) = (number, root, true);
+        let source = &mut core.tables[source];
+        (source.record.root, source.changed, source.deleted) = (TreeRoot::EMPTY, true, true);
+        Ok(())
+    }
+
+    /// Publishes the transaction and, with [`Durability::Immediate`], waits until it is durable. Gives back its number.
+    ///
+    /// # Errors
+    ///
+    /// If the transaction is poisoned or the handle has stopped writing, nothing is published. If the flush fails, the
+    /// transaction is published and may or may not be durable; the handle stops writing.
+    pub fn commit(self) -> Result<u64> {
+        let durability = self.durability;
+        let ticket = self.commit_with_ticket()?;
+        if durability == Durability::Immediate {
+            ticket.wait()?;
+        }
+        Ok(ticket.transaction())
+    }
+
+    /// Publishes the transaction without waiting; the ticket tells when it is durable.
+    ///
+    /// # Errors
+    ///
+    /// As for [`commit`](Self::commit) before the flush.
+    pub fn commit_with_ticket(mut self) -> Result<Ticket> {
+        let core = self.core.get_mut();
+        let engine = core.workspace.engine.clone();
+        let transaction = core.workspace.transaction;
+        let groups = core.finish()?;
+        Ok(Ticket {
+            engine,
+            groups,
+            transaction,
+        })
+    }
+
+    /// Forgets everything the transaction did; so does dropping it.
+    pub fn abort(self) {}
+
+    pub(super) fn root(&self, index: usize) -> TreeRoot {
+        self.core.borrow().tables[index].record.root
+    }
+
+    pub(super) fn let_go(&self, index: usize) {
+        self.core.borrow_mut().tables[index].held = false;
+    }
+
+    pub(super) fn max_key(&self) -> usize {
+        crate::node::max_key(self.core.borrow().workspace.page_size())
+    }
+
+    pub(super) fn insert(
+        &self,
+        index: usize,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Option<StoredBytes>> {
+        self.core
+            .borrow_mut()
+            .change(index, |tree| tree.insert(key, value))
+    }
+
+    pub(super) fn remove(&self, index: usize, key: &[u8]) -> Result<Option<StoredBytes>> {
+        self.core
+            .borrow_mut()
+            .change(index, |tree| tree.remove(key))
+    }
+
+    pub(super) fn remove_range(&self, index: usize, range: &KeyRange) -> Result<u64> {
+        self.core
+            .borrow_mut()
+            .change(index, |tree| tree.remove_range(range))
+    }
+
+    /// Calls `visit` with a page, as a `PageSource` would; the engine is reached without the borrow.
+    pub(super) fn visit<R>(&self, at: PageRef, visit: impl FnOnce(&PageBytes) -> R) -> Result<R> {
+        self.core.borrow().workspace.visit(at, visit)
+    }
+}
+
+impl Core {
+    fn check(&self) -> Result<()> {
+        let reason = match (&self.poisoned, self.busy) {
+            (Some(reason), _) => reason.clone(),
+            (None, true) => "it panicked".into(),
+            (None, false) => return Ok(()),
+        };
+        Err(Error::Poisoned { reason })
+    }
+
+    /// Changes the tree of a table. If that fails half-way the transaction is good for nothing but an abort.
+    fn change<R>(
+        &mut self,
+        index: usize,
+        change: impl FnOnce(&mut Tree<'_>) -> Result<R>,
+    ) -> Result<R> {
+        self.check()?;
+        self.busy = true;
+        let table = &mut self.tables[index];
+        let result = change(&mut Tree {
+            workspace: &mut self.workspace,
+            root: &mut table.record.root,
+            owner: usize::from(table.group.index()),
+            table: table.record.number,
+        });
+        table.changed = true;
+        self.busy = false;
+        result.map_err(|error| {
+            self.poisoned = Some(error.to_string().into());
+            error.in_table(&self.tables[index].name)
+        })
+    }
+
+    fn clear(&mut self, index: usize) -> Result<()> {
+        let everything = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+        self.change(index, |tree| tree.remove_range(&everything))
+            .map(drop)
+    }
+
+    /// The place of an existing table among those touched.
+    fn find(&mut self, table: &TableDefinition) -> Result<Option<usize>> {
+        self.check()?;
+        let file = self.workspace.pager().file.clone();
+        let known = self
+            .tables
+            .iter()
+            .position(|open| open.group == table.group && *open.name == *table.name);
+        if let Some(index) = known {
+            if self.tables[index].deleted {
+                return Ok(None);
+            }
+            self.tables[index].record.check(&file, table)?;
+            return Ok(Some(index));
+        }
+        let catalog = self.groups[usize::from(table.group.index())];
+        let Some(record) = catalog::find(&self.workspace, catalog, &table.name)? else {
+            return Ok(None);
+        };
+        record.check(&file, table)?;
+        Ok(Some(self.add(table, record, false)))
+    }
+
+    /// The same for a table that no handle may be open to.
+    fn find_free(&mut self, table: &TableDefinition) -> Result<Option<usize>> {
+        let found = self.find(table)?;
+        match found.map(|index| &self.tables[index]) {
+            Some(open) if open.held => Err(Error::TableInUse {
+                table: open.name.clone(),
+            }),
+            _ => Ok(found),
+        }
+    }
+
+    fn create(&mut self, table: &TableDefinition) -> Result<usize> {
+        let limit = MAX_NAME;
+        if table.name.is_empty() || table.name.len() > limit {
+            let length = table.name.len();
+            return Err(Error::Configuration(format!(
+                "a table name has 1 to {limit} bytes, and this one has {length}"
+            )));
+        }
+        for group in GroupSet::ALL.without(table.group) {
+            let open = self
+                .tables
+                .iter()
+                .find(|open| open.group == group && *open.name == *table.name);
+            let exists = match open {
+                Some(open) => !open.deleted,
+                None => {
+                    let catalog = self.groups[usize::from(group.index())];
+                    catalog.contains(&self.workspace, table.name.as_bytes())?
+                }
+            };
+            if exists {
+                return Err(self.other_group(&table.name, group, table.group));
+            }
+        }
+        let number = self.next_table;
+        self.next_table += 1;
+        let record = TableRecord::new(number, table);
+        let deleted = self
+            .tables
+            .iter()
+            .position(|open| open.group == table.group && *open.name == *table.name);
+        match deleted {
+            Some(index) => {
+                let open = &mut self.tables[index];
+                (open.record, open.changed, open.deleted) = (record, true, false);
+                Ok(index)
+            }
+            None => Ok(self.add(table, record, true)),
+        }
+    }
+
+    fn add(&mut self, table: &TableDefinition, record: TableRecord, changed: bool) -> usize {
+        let name = table.name.as_str().into();
+        self.tables.push(OpenTable {
+            name,
+            group: table.group,
+            record,
+            changed,
+            deleted: false,
+            held: false,
+        });
+        self.tables.len() - 1
+    }
+
+    fn other_group(&self, name: &str, found: Group, wanted: Group) -> Error {
+        Error::TableTypes {
+            file: self.workspace.pager().file.clone(),
+            table: name.into(),
+            found: format!("its rows in group {found}"),
+            wanted: format!("group {wanted}"),
+        }
+    }
+
+    /// Writes the catalogs and publishes. Gives back the groups that changed.
+    fn finish(&mut self) -> Result<GroupSet> {
+        self.check()?;
+        let engine = self.workspace.engine.clone();
+        engine.check_publishable()?;
+        let mut changed = GroupSet::EMPTY;
+        self.busy = true;
+        for table in self.tables.iter().filter(|table| table.changed) {
+            changed = changed.with(table.group);
+            let index = usize::from(table.group.index());
+            let mut catalog = Tree {
+                workspace: &mut self.workspace,
+                root: &mut self.groups[index],
+                owner: index,
+                table: CATALOG_TABLE,
+            };
+            if table.deleted {
+                catalog.remove(table.name.as_bytes())?;
+            } else {
+                catalog.insert(table.name.as_bytes(), &table.record.encode())?;
+            }
+        }
+        self.busy = false;
+        if !changed.is_empty() {
+            engine.publish(&mut self.workspace, self.groups, changed, self.next_table);
+        }
+        self.finished = true;
+        Ok(changed)
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        let engine = self.workspace.engine.clone();
+        if !self.finished {
+            engine.abort(&mut self.workspace);
+        }
+    }
+}
+
+impl std::fmt::Debug for WriteTransaction {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("WriteTransaction")
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a table handle reads its pages.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'t> {
+    View(&'t Engine),
+    Writer(&'t WriteTransaction, &'t Engine),
+}
+
+impl<'t> Source<'t> {
+    pub fn of_writer(transaction: &'t WriteTransaction) -> Self {
+        Self::Writer(transaction, transaction.gate.engine())
+    }
+}
+
+impl PageSource for Source<'_> {
+    fn pager(&self) -> &Pager {
+        match self {
+            Self::View(engine) | Self::Writer(_, engine) => &engine.pager,
+        }
+    }
+
+    fn visit<R>(&self, at: PageRef, visit: impl FnOnce(&PageBytes) -> R) -> Result<R> {
+        match self {
+            Self::View(engine) => engine.pager.visit(at, visit),
+            Self::Writer(transaction, _) => transaction.visit(at, visit),
+        }
+    }
+}

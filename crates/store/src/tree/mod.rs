@@ -1,0 +1,109 @@
+//! Copy-on-write B+ trees of byte strings.
+//!
+//! A tree is its root and its number of rows. Readers descend from a root they hold; the writer copies the path to what
+//! it changes into pages of its own and gets a new root.
+
+mod cursor;
+pub(crate) mod overflow;
+mod rebalance;
+mod remove_range;
+mod write;
+
+pub(crate) use self::{
+    cursor::{Cursor, KeyRange, Row},
+    write::Tree,
+};
+use crate::{
+    error::Result,
+    node::Node,
+    page::{PageBytes, PageRef},
+    pager::PageSource,
+};
+
+/// A tree as its owner records it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TreeRoot {
+    pub at: PageRef,
+    pub rows: u64,
+}
+
+impl TreeRoot {
+    pub const EMPTY: Self = Self {
+        at: PageRef::NONE,
+        rows: 0,
+    };
+
+    /// The value of a key.
+    pub fn get(self, source: &impl PageSource, key: &[u8]) -> Result<Option<StoredBytes>> {
+        let Some((leaf, index)) = self.find(source, key)? else {
+            return Ok(None);
+        };
+        read_value(source, &leaf, index).map(Some)
+    }
+
+    pub fn contains(self, source: &impl PageSource, key: &[u8]) -> Result<bool> {
+        Ok(self.find(source, key)?.is_some())
+    }
+
+    /// The leaf that holds a key, and the place in it. The leaf stays in memory as long as the caller keeps it.
+    fn find(self, source: &impl PageSource, key: &[u8]) -> Result<Option<(PageBytes, usize)>> {
+        enum Step {
+            Down(PageRef, u8),
+            Found(PageBytes, usize),
+            Missing,
+        }
+        if self.at.is_none() {
+            return Ok(None);
+        }
+        let (mut at, mut level) = (self.at, None);
+        loop {
+            let step = source.visit_node(at, level, |bytes, node| {
+                if !node.is_leaf() {
+                    return Step::Down(node.child(node.child_index(key)).at, node.level() - 1);
+                }
+                node.search(key)
+                    .map_or(Step::Missing, |index| Step::Found(bytes.clone(), index))
+            })?;
+            match step {
+                Step::Down(child, child_level) => (at, level) = (child, Some(child_level)),
+                Step::Found(leaf, index) => return Ok(Some((leaf, index))),
+                Step::Missing => return Ok(None),
+            }
+        }
+    }
+}
+
+/// The bytes of a value, kept alive with their leaf where they are in it.
+#[derive(Clone)]
+pub(crate) enum StoredBytes {
+    InLeaf {
+        leaf: PageBytes,
+        range: std::ops::Range<usize>,
+    },
+    Owned(Vec<u8>),
+}
+
+impl StoredBytes {
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::InLeaf { leaf, range } => &leaf[range.clone()],
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// The value of an entry of a leaf.
+pub(crate) fn read_value(
+    source: &impl PageSource,
+    leaf: &PageBytes,
+    index: usize,
+) -> Result<StoredBytes> {
+    let node = Node::new(leaf);
+    match node.overflow(index) {
+        Some(at) => Ok(StoredBytes::Owned(overflow::read(source, at)?)),
+        None => Ok(StoredBytes::InLeaf {
+            leaf: leaf.clone(),
+            range: node.body_range(index),
+        }),
+    }
+}

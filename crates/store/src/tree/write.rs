@@ -1,0 +1,254 @@
+//! Inserting and removing rows.
+
+use super::{StoredBytes, TreeRoot, overflow, read_value};
+use crate::{
+    error::Result,
+    node::{self, Child, Entry, Node, NodeMut, build, gather, separator, split_point},
+    page::{PageBytes, PageRef, level},
+    pager::PageSource,
+    workspace::{Owner, Workspace},
+};
+
+/// A tree as the writer changes it.
+pub(crate) struct Tree<'w> {
+    pub workspace: &'w mut Workspace,
+    pub root: &'w mut TreeRoot,
+    pub owner: Owner,
+    /// The table's number, written into its pages.
+    pub table: u32,
+}
+
+/// The way from the root to a leaf.
+pub(super) struct Descent {
+    /// The branches and the child taken in each, from the root down.
+    pub path: Vec<(PageRef, usize)>,
+    pub leaf: PageRef,
+    pub bytes: PageBytes,
+    /// Whether no leaf follows.
+    rightmost: bool,
+}
+
+/// A node that became two.
+struct Split {
+    separator: Vec<u8>,
+    right: PageRef,
+}
+
+impl Tree<'_> {
+    /// Sets a row; gives back the value it had.
+    pub fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<Option<StoredBytes>> {
+        self.workspace.relieve()?;
+        let (owner, table) = (self.owner, self.table);
+        let inline = node::fits_inline(self.workspace.page_size(), key.len(), value.len());
+        let reference;
+        let body = if inline {
+            value
+        } else {
+            reference = overflow::write(self.workspace, value, owner, table)?.encode();
+            &reference
+        };
+        let entry = Entry::new(key, body, !inline);
+
+        if self.root.at.is_none() {
+            let at = self.workspace.allocate(owner)?;
+            let mut leaf = NodeMut::format(self.workspace.edit(at), 0, at, table);
+            let fitted = leaf.insert(0, entry);
+            debug_assert!(fitted, "an entry takes at most a quarter page");
+            *self.root = TreeRoot { at, rows: 1 };
+            return Ok(None);
+        }
+
+        let descent = self.descend(key)?;
+        let place = Node::new(&descent.bytes).search(key);
+        let old = match place {
+            Ok(index) => Some(self.take_value(&descent.bytes, index)?),
+            Err(_) => None,
+        };
+        let leaf = self.workspace.make_private(descent.leaf, owner)?;
+        let mut split = None;
+        match place {
+            Ok(index) => {
+                let mut node = NodeMut::new(self.workspace.edit(leaf));
+                if !node.overwrite_body(index, body, !inline) {
+                    node.remove(index..index + 1);
+                    split = self.insert_entry(leaf, index, entry, false)?;
+                }
+            }
+            Err(index) => split = self.insert_entry(leaf, index, entry, descent.rightmost)?,
+        }
+        let added = u64::from(old.is_none());
+        self.propagate(&descent, leaf, added, !inline, split)?;
+        Ok(old)
+    }
+
+    /// Removes a row; gives back the value it had.
+    pub fn remove(&mut self, key: &[u8]) -> Result<Option<StoredBytes>> {
+        self.workspace.relieve()?;
+        if self.root.at.is_none() {
+            return Ok(None);
+        }
+        let descent = self.descend(key)?;
+        let Ok(index) = Node::new(&descent.bytes).search(key) else {
+            return Ok(None);
+        };
+        let old = self.take_value(&descent.bytes, index)?;
+        let leaf = self.workspace.make_private(descent.leaf, self.owner)?;
+        NodeMut::new(self.workspace.edit(leaf)).remove(index..index + 1);
+        self.settle(descent.path, leaf, 1)?;
+        Ok(Some(old))
+    }
+
+    /// Reads a value that is about to be replaced, and gives up its overflow pages.
+    fn take_value(&mut self, leaf: &PageBytes, index: usize) -> Result<StoredBytes> {
+        let value = read_value(&*self.workspace, leaf, index)?;
+        if let Some(at) = Node::new(leaf).overflow(index) {
+            overflow::free(self.workspace, at, self.owner)?;
+        }
+        Ok(value)
+    }
+
+    fn descend(&self, key: &[u8]) -> Result<Descent> {
+        let mut path = Vec::new();
+        let (mut at, mut level, mut rightmost) = (self.root.at, None, true);
+        loop {
+            let (leaf, down) = self.workspace.visit_node(at, level, |bytes, node| {
+                if node.is_leaf() {
+                    return (Some(bytes.clone()), None);
+                }
+                let index = node.child_index(key);
+                (
+                    None,
+                    Some((
+                        index,
+                        node.child(index).at,
+                        node.level() - 1,
+                        index + 1 == node.len(),
+                    )),
+                )
+            })?;
+            if let Some(bytes) = leaf {
+                return Ok(Descent {
+                    path,
+                    leaf: at,
+                    bytes,
+                    rightmost,
+                });
+            }
+            if let Some((index, child, child_level, last)) = down {
+                path.push((at, index));
+                rightmost &= last;
+                (at, level) = (child, Some(child_level));
+            }
+        }
+    }
+
+    /// Puts an entry into a private node, splitting it if there is no room. `append` says that no node follows on this
+    /// level: then a last entry starts a node of its own and leaves the full one full.
+    fn insert_entry(
+        &mut self,
+        at: PageRef,
+        index: usize,
+        entry: Entry<'_>,
+        append: bool,
+    ) -> Result<Option<Split>> {
+        if NodeMut::new(self.workspace.edit(at)).insert(index, entry) {
+            return Ok(None);
+        }
+        let page_size = self.workspace.page_size();
+        let full = self.workspace.edit(at).to_vec();
+        let level = level(&full);
+        let mut entries = gather(Node::new(&full));
+        let at_end = append && index == entries.len();
+        entries.insert(index, entry);
+        let point = split_point(&entries, level == 0, page_size, at_end);
+        let separator = if level == 0 {
+            separator(&entries[point - 1], &entries[point])
+        } else {
+            entries[point].key()
+        };
+
+        let right = self.workspace.allocate(self.owner)?;
+        let mut node = NodeMut::format(self.workspace.edit(right), level, right, self.table);
+        let right_fits = build(&mut node, &entries[point..]);
+        let left_fits = build(
+            &mut NodeMut::new(self.workspace.edit(at)),
+            &entries[..point],
+        );
+        debug_assert!(
+            left_fits && right_fits,
+            "the split point was chosen so that both parts fit"
+        );
+        Ok(Some(Split { separator, right }))
+    }
+
+    /// Tells the branches above a leaf, from the bottom up, what became of their child.
+    fn propagate(
+        &mut self,
+        descent: &Descent,
+        leaf: PageRef,
+        added: u64,
+        overflow: bool,
+        mut split: Option<Split>,
+    ) -> Result<()> {
+        let mut child = leaf;
+        for &(at, index) in descent.path.iter().rev() {
+            let at = self.workspace.make_private(at, self.owner)?;
+            if let Some(Split { separator, right }) = split {
+                let left = self.describe(child)?;
+                let right = self.describe(right)?.encode();
+                NodeMut::new(self.workspace.edit(at)).set_child(index, left);
+                let entry = Entry::new(&separator, &right, false);
+                split = self.insert_entry(at, index + 1, entry, descent.rightmost)?;
+            } else {
+                let mut node = NodeMut::new(self.workspace.edit(at));
+                let old = node.read().child(index);
+                let rows = old.rows.wrapping_add(added);
+                node.set_child(
+                    index,
+                    Child {
+                        at: child,
+                        rows,
+                        overflow: old.overflow | overflow,
+                    },
+                );
+            }
+            child = at;
+        }
+        if let Some(Split { separator, right }) = split {
+            child = self.grow(child, &separator, right)?;
+        }
+        *self.root = TreeRoot {
+            at: child,
+            rows: self.root.rows.wrapping_add(added),
+        };
+        Ok(())
+    }
+
+    /// A new root above two nodes.
+    fn grow(&mut self, left: PageRef, separator: &[u8], right: PageRef) -> Result<PageRef> {
+        let level = self
+            .workspace
+            .visit_node(left, None, |_, node| node.level())?
+            + 1;
+        let children = [
+            self.describe(left)?.encode(),
+            self.describe(right)?.encode(),
+        ];
+        let entries = [
+            Entry::new(&[], &children[0], false),
+            Entry::new(separator, &children[1], false),
+        ];
+        let at = self.workspace.allocate(self.owner)?;
+        let fits = build(
+            &mut NodeMut::format(self.workspace.edit(at), level, at, self.table),
+            &entries,
+        );
+        debug_assert!(fits, "two entries of at most a quarter page each");
+        Ok(at)
+    }
+
+    pub(super) fn describe(&self, at: PageRef) -> Result<Child> {
+        self.workspace
+            .visit_node(at, None, |_, node| node.describe(at))
+    }
+}

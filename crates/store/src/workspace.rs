@@ -1,0 +1,220 @@
+//! The pages a running write transaction has made and given up.
+//!
+//! A page that the transaction made is private: nobody else can reach it, and it is changed in place. When memory is
+//! short a private page is written to the file early (spilled); from then on it is as immutable as a committed one, and
+//! a further change copies it again. Thus no page is ever written twice under one identity.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    engine::Engine,
+    error::Result,
+    page::{PageBytes, PageRef, set_identity, zeroed},
+    pager::{PageSource, Pager},
+    space::PageSet,
+    types::Group,
+};
+
+/// To whom a page belongs: a table group, by its index, or the engine itself.
+pub(crate) type Owner = usize;
+
+/// The owner of the space tree and of manifest pages.
+pub(crate) const SYSTEM: Owner = Group::COUNT;
+pub(crate) const OWNERS: usize = Group::COUNT + 1;
+
+/// A page that is in the file but not yet synced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Written {
+    pub checksum: u32,
+    pub hash: u128,
+}
+
+pub(crate) struct PrivatePage {
+    pub bytes: PageBytes,
+    pub owner: Owner,
+}
+
+/// What a transaction did to the pages of one owner.
+#[derive(Default)]
+pub(crate) struct PageChanges {
+    /// Pages it made and still uses.
+    pub born: PageSet,
+    /// Pages of earlier transactions that it uses no more.
+    pub freed: PageSet,
+    /// Pages among `born` that are in the file already.
+    pub spilled: BTreeMap<u64, Written>,
+}
+
+pub(crate) struct Workspace {
+    pub engine: Arc<Engine>,
+    pub transaction: u64,
+    pub private: HashMap<u64, PrivatePage>,
+    pub changes: [PageChanges; OWNERS],
+    /// Made and given up again without having been written: free to be taken again at once.
+    recycled: Vec<u64>,
+    /// Made, spilled and given up: an identity that was in the file is not given to another page.
+    waste: PageSet,
+    /// Whether private pages may be written early.
+    spills: bool,
+}
+
+impl Workspace {
+    pub fn new(engine: Arc<Engine>, transaction: u64) -> Self {
+        Self {
+            engine,
+            transaction,
+            private: HashMap::new(),
+            changes: Default::default(),
+            recycled: Vec::new(),
+            waste: PageSet::default(),
+            spills: true,
+        }
+    }
+
+    /// The workspace of a flush. It never writes early: the flush that it belongs to is the one that writes.
+    pub fn for_system(engine: Arc<Engine>, transaction: u64) -> Self {
+        Self {
+            spills: false,
+            ..Self::new(engine, transaction)
+        }
+    }
+
+    pub fn page_size(&self) -> usize {
+        self.engine.pager.page_size
+    }
+
+    /// A new page of zeros.
+    pub fn allocate(&mut self, owner: Owner) -> Result<PageRef> {
+        let page = match self.recycled.pop() {
+            Some(page) => page,
+            None => self.engine.space.lock().allocate(&self.engine.pager)?,
+        };
+        Ok(self.adopt(page, owner))
+    }
+
+    /// Up to `wanted` new neighbouring pages of zeros: the first one and their number.
+    pub fn allocate_run(&mut self, wanted: u64, owner: Owner) -> Result<(u64, u64)> {
+        let (first, count) = self
+            .engine
+            .space
+            .lock()
+            .allocate_run(wanted, &self.engine.pager)?;
+        self.changes[owner].born.extend(first..first + count);
+        Ok((first, count))
+    }
+
+    /// Fills a page of a run.
+    pub fn fill(&mut self, page: u64, bytes: PageBytes, owner: Owner) {
+        self.private.insert(page, PrivatePage { bytes, owner });
+    }
+
+    fn adopt(&mut self, page: u64, owner: Owner) -> PageRef {
+        self.changes[owner].born.insert(page);
+        self.fill(page, zeroed(self.page_size()), owner);
+        PageRef {
+            page,
+            transaction: self.transaction,
+        }
+    }
+
+    /// The page itself if it is private, else a private copy in whose favour the page is given up.
+    pub fn make_private(&mut self, at: PageRef, owner: Owner) -> Result<PageRef> {
+        if self.is_private(at) {
+            return Ok(at);
+        }
+        let source = self.fetch(at)?;
+        let copy = self.allocate(owner)?;
+        let bytes = self.edit(copy);
+        bytes.copy_from_slice(&source);
+        set_identity(bytes, copy);
+        self.free(at, owner)?;
+        Ok(copy)
+    }
+
+    fn is_private(&self, at: PageRef) -> bool {
+        at.transaction == self.transaction && self.private.contains_key(&at.page)
+    }
+
+    /// The bytes of a private page.
+    pub fn edit(&mut self, at: PageRef) -> &mut [u8] {
+        let page = self
+            .private
+            .get_mut(&at.page)
+            .expect("only private pages are edited");
+        // An iterator may still hold the bytes; it keeps what it has, and the transaction goes on with a copy.
+        Arc::make_mut(&mut page.bytes)
+    }
+
+    /// Gives a page up. It is used again only when nobody can need it.
+    pub fn free(&mut self, at: PageRef, owner: Owner) -> Result<()> {
+        let changes = &mut self.changes[owner];
+        if at.transaction == self.transaction && changes.born.remove(at.page) {
+            if self.private.remove(&at.page).is_some() {
+                self.recycled.push(at.page);
+            } else {
+                changes.spilled.remove(&at.page);
+                self.waste.insert(at.page);
+            }
+            return Ok(());
+        }
+        // A page that is free already, or given up twice, means that two references in the file lead to it.
+        let used = self
+            .engine
+            .space
+            .lock()
+            .is_used(at.page, &self.engine.pager)?;
+        if !used || changes.freed.contains(at.page) {
+            return Err(self
+                .engine
+                .pager
+                .corrupted(at.page, "is in use although it is marked as free"));
+        }
+        changes.freed.insert(at.page);
+        Ok(())
+    }
+
+    /// Writes pages early if they take too much of the cache. Only between operations on a tree: it makes private
+    /// pages immutable.
+    pub fn relieve(&mut self) -> Result<()> {
+        if self.spills && self.private.len() >= self.engine.spill_threshold() {
+            let engine = self.engine.clone();
+            engine.spill(self)?;
+        }
+        Ok(())
+    }
+
+    /// Pages that nothing refers to when the transaction commits.
+    pub fn take_unused(&mut self) -> PageSet {
+        let mut unused = std::mem::take(&mut self.waste);
+        unused.extend(self.recycled.drain(..));
+        unused
+    }
+
+    /// All pages the transaction took, for when it is aborted.
+    pub fn take_everything(&mut self) -> PageSet {
+        let mut pages = self.take_unused();
+        for changes in &mut self.changes {
+            pages.union(&std::mem::take(&mut changes.born));
+        }
+        self.private.clear();
+        pages
+    }
+}
+
+impl PageSource for Workspace {
+    fn pager(&self) -> &Pager {
+        &self.engine.pager
+    }
+
+    fn visit<R>(&self, at: PageRef, visit: impl FnOnce(&PageBytes) -> R) -> Result<R> {
+        if at.transaction == self.transaction
+            && let Some(page) = self.private.get(&at.page)
+        {
+            return Ok(visit(&page.bytes));
+        }
+        self.engine.pager.visit(at, visit)
+    }
+}
