@@ -1,7 +1,9 @@
 //! Raft storage, snapshots and a replicated database on folio-store.
 
 mod config;
+mod database;
 mod error;
+mod network;
 pub mod snapshot;
 mod state_machine;
 pub mod store;
@@ -9,6 +11,7 @@ pub mod transport;
 mod types;
 
 pub use config::Config;
+pub use database::{ReplicatedDatabase, Role, Status, Written};
 pub use error::{Error, Result};
 pub use state_machine::{Applied, ApplyError, StateMachine, TableSet};
 pub use store::{RaftLogStore, StoreOptions};
