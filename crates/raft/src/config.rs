@@ -86,7 +86,10 @@ impl Config {
     pub fn validate(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config { reason });
         for (name, zero) in [
-            ("heartbeat_interval", self.heartbeat_interval.as_millis() == 0),
+            (
+                "heartbeat_interval",
+                self.heartbeat_interval.as_millis() == 0,
+            ),
             ("snapshot_timeout", self.snapshot_timeout.as_millis() == 0),
             ("snapshot_chunk_bytes", self.snapshot_chunk_bytes == 0),
             ("snapshot_after_entries", self.snapshot_after_entries == 0),
@@ -127,7 +130,9 @@ impl Config {
         ] {
             let limit = Self::MESSAGE_LIMIT / 2;
             if bytes > limit {
-                return refuse(format!("{name} ({bytes}) is above the limit of {limit} bytes"));
+                return refuse(format!(
+                    "{name} ({bytes}) is above the limit of {limit} bytes"
+                ));
             }
         }
         if u32::try_from(self.batch_max_commands).is_err() {

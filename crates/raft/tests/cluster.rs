@@ -2,13 +2,18 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::cluster::{Cluster, Node, PATIENCE, Wires, quick};
-use common::{Command, add, counters, history};
-use folio_raft::transport::MemoryNetwork;
-use folio_raft::{Config, Error, Role};
+use common::{Command, CounterMachine, add, counters, history};
+use folio_raft::transport::{
+    BoxFuture, Handler, MemoryNetwork, MemoryTransport, Transport, TransportError,
+};
+use folio_raft::{Config, Error, NodeId, Role};
+use folio_store::Database;
 
 async fn state(node: &Node) -> (Vec<(String, u64)>, usize) {
     node.read_local(|view| (counters(view), history(view).len()))
@@ -221,7 +226,10 @@ async fn a_leader_that_is_cut_off_answers_neither_reads_nor_writes() {
     );
     let written = old.write(add("lost", 1)).await;
     assert!(
-        matches!(written, Err(Error::Unknown { .. } | Error::NotLeader { .. })),
+        matches!(
+            written,
+            Err(Error::Unknown { .. } | Error::NotLeader { .. })
+        ),
         "{written:?}"
     );
     let (_, other) = cluster
@@ -230,7 +238,9 @@ async fn a_leader_that_is_cut_off_answers_neither_reads_nor_writes() {
         .find(|(id, _)| **id != cut)
         .expect("another");
     other
-        .wait_for("another leader", PATIENCE, |s| s.leader.is_some_and(|l| l != cut))
+        .wait_for("another leader", PATIENCE, |s| {
+            s.leader.is_some_and(|l| l != cut)
+        })
         .await
         .expect("elected");
 
@@ -239,7 +249,10 @@ async fn a_leader_that_is_cut_off_answers_neither_reads_nor_writes() {
     cluster.applied(last).await;
     for node in cluster.nodes.values() {
         let (counters, _) = state(node).await;
-        assert!(counters.iter().all(|(name, _)| name != "lost"), "{counters:?}");
+        assert!(
+            counters.iter().all(|(name, _)| name != "lost"),
+            "{counters:?}"
+        );
     }
     cluster.stop().await;
 }
@@ -272,14 +285,20 @@ async fn a_command_that_is_too_large_is_refused_before_it_is_proposed() {
     let (_, leader) = cluster.leader().await;
     let before = leader.status().last_log;
     let refusal = leader.write(add(&"x".repeat(2 << 20), 1)).await;
-    assert!(matches!(refusal, Err(Error::TooLarge { .. })), "{refusal:?}");
+    assert!(
+        matches!(refusal, Err(Error::TooLarge { .. })),
+        "{refusal:?}"
+    );
     assert_eq!(leader.status().last_log, before);
     cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_machine_that_panics_or_fails_stops_the_node_and_changes_nothing() {
-    for (command, word) in [(Command::Panic, "told to panic"), (Command::Fail, "told to fail")] {
+    for (command, word) in [
+        (Command::Panic, "told to panic"),
+        (Command::Fail, "told to fail"),
+    ] {
         let cluster = Cluster::start(1, quick(), Wires::Memory(MemoryNetwork::new())).await;
         let (_, leader) = cluster.leader().await;
         leader.write(add("a", 1)).await.expect("written");
@@ -314,4 +333,98 @@ async fn proposer_times_never_run_backwards() {
         .expect("readable");
     assert!(times.is_sorted(), "{times:?}");
     cluster.stop().await;
+}
+
+/// Flips a bit in the first snapshots it carries.
+struct Corrupting {
+    inner: Arc<MemoryTransport>,
+    remaining: AtomicU32,
+    flipped: Arc<AtomicU32>,
+}
+
+/// The first byte of an encoded snapshot message: it is the third kind.
+const SNAPSHOT_MESSAGE: u8 = 2;
+
+impl Transport for Corrupting {
+    fn call<'a>(
+        &'a self,
+        from: NodeId,
+        to: NodeId,
+        address: &'a str,
+        mut request: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, TransportError>> {
+        let spend = |left: u32| left.checked_sub(1);
+        if request[0] == SNAPSHOT_MESSAGE
+            && (self.remaining)
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend)
+                .is_ok()
+        {
+            // The data is followed by one byte, the end flag; this is in the trailer.
+            let at = request.len() - 20;
+            request[at] ^= 1;
+            self.flipped.fetch_add(1, Ordering::Relaxed);
+        }
+        self.inner.call(from, to, address, request, deadline)
+    }
+
+    fn serve(&self, node: NodeId, handler: Arc<dyn Handler>) -> Result<(), TransportError> {
+        self.inner.serve(node, handler)
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        self.inner.stop()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_damaged_on_the_way_is_refused_and_sent_again() {
+    let network = MemoryNetwork::new();
+    let flipped = Arc::new(AtomicU32::new(0));
+    let start = async |id: NodeId| {
+        let transport = Corrupting {
+            inner: network.transport(),
+            remaining: AtomicU32::new(3),
+            flipped: flipped.clone(),
+        };
+        let database = Database::in_memory().expect("creates");
+        Node::start(
+            compacting(),
+            id,
+            database,
+            CounterMachine,
+            Arc::new(transport),
+        )
+        .await
+        .expect("starts")
+    };
+    let leader = start(1).await;
+    leader
+        .initialize(BTreeMap::from([(1, "memory:1".to_owned())]))
+        .await
+        .expect("initialized");
+    leader.wait_for_leader(PATIENCE).await.expect("leads");
+    let mut last = 0;
+    for _ in 0..60 {
+        last = leader.write(add("a", 1)).await.expect("written").index;
+    }
+    leader
+        .wait_for("the log to be compacted", PATIENCE, |s| s.purged > Some(1))
+        .await
+        .expect("compacted");
+
+    let joining = start(2).await;
+    leader
+        .add_learner(2, "memory:2".to_owned())
+        .await
+        .expect("added");
+    joining
+        .wait_for_applied(last, PATIENCE)
+        .await
+        .expect("it got a sound one");
+    assert_eq!(flipped.load(Ordering::Relaxed), 3);
+    assert_eq!(joining.status().error, None);
+    assert_eq!(state(&joining).await, state(&leader).await);
+    leader.shutdown().await.expect("shuts down");
+    joining.shutdown().await.expect("shuts down");
 }

@@ -11,9 +11,7 @@ use folio_raft::{
     TableSet, Vote,
 };
 use folio_store::{Database, ReadTransaction, TableDefinition, WriteTransaction};
-use openraft::{
-    CommittedLeaderId, EntryPayload, RaftLogReader, RaftSnapshotBuilder, RaftStorage,
-};
+use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader, RaftSnapshotBuilder, RaftStorage};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
@@ -76,7 +74,9 @@ fn entry(term: u64, index: u64, commands: &[Command]) -> Entry<CounterMachine> {
 /// Entries of term 1, each of which adds its index to `a` and 1 to a counter of its own.
 fn entries(indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry<CounterMachine>> {
     let commands = |index| [add("a", index), add(&format!("own {index}"), 1)];
-    indexes.map(|index| entry(1, index, &commands(index))).collect()
+    indexes
+        .map(|index| entry(1, index, &commands(index)))
+        .collect()
 }
 
 fn view(database: &Database) -> ReadTransaction {
@@ -167,7 +167,10 @@ async fn truncating_in_the_middle_and_appending_overwrites_also_after_a_crash() 
     let (_, mut crashed) = files.after_crash("node");
     for store in [&mut store, &mut crashed] {
         let ids: Vec<_> = log_of(store).await.iter().map(|e| e.log_id).collect();
-        let expected: Vec<_> = (0..5).map(|i| id(1, i)).chain([id(2, 5), id(2, 6)]).collect();
+        let expected: Vec<_> = (0..5)
+            .map(|i| id(1, i))
+            .chain([id(2, 5), id(2, 6)])
+            .collect();
         assert_eq!(ids, expected);
         let ends = store.get_log_state().await.expect("ends");
         assert_eq!(ends.last_log_id, Some(id(2, 6)));
@@ -213,10 +216,7 @@ async fn reopening_keeps_everything() {
     let vote = Vote::new_committed(1, 1);
     store.save_vote(&vote).await.expect("saved");
     store.append_to_log(entries(0..=9)).await.expect("appended");
-    store
-        .save_committed(Some(id(1, 7)))
-        .await
-        .expect("saved");
+    store.save_committed(Some(id(1, 7))).await.expect("saved");
     let applied = entries(0..=7);
     store
         .apply_to_state_machine(&applied)
@@ -245,10 +245,7 @@ async fn the_committed_id_survives_a_crash_with_the_next_flush() {
     let files = Files::new();
     let (_database, mut store) = files.create("node");
     store.append_to_log(entries(0..=3)).await.expect("appended");
-    store
-        .save_committed(Some(id(1, 3)))
-        .await
-        .expect("saved");
+    store.save_committed(Some(id(1, 3))).await.expect("saved");
     store.append_to_log(entries(4..=4)).await.expect("appended");
     let (_, mut crashed) = files.after_crash("node");
     let committed = crashed.read_committed().await.expect("read");
@@ -275,7 +272,11 @@ async fn a_crash_between_apply_and_checkpoint_is_replayed_to_the_same_state() {
 
     let (crashed_database, mut crashed) = files.after_crash("node");
     let (applied, _) = crashed.last_applied_state().await.expect("state");
-    assert_eq!(applied, Some(id(1, 4)), "the state is at its checkpoint, whole");
+    assert_eq!(
+        applied,
+        Some(id(1, 4)),
+        "the state is at its checkpoint, whole"
+    );
     let replay = crashed.try_get_log_entries(5..).await.expect("readable");
     crashed
         .apply_to_state_machine(&replay)
@@ -296,7 +297,10 @@ async fn nothing_is_purged_before_its_effect_is_durable() {
         .expect("applied");
     store.purge_logs_upto(id(1, 6)).await.expect("purged");
     // Flushes the log group, and the purge with it.
-    store.append_to_log(entries(10..=10)).await.expect("appended");
+    store
+        .append_to_log(entries(10..=10))
+        .await
+        .expect("appended");
     let (_, mut crashed) = files.after_crash("node");
     let ends = crashed.get_log_state().await.expect("ends");
     assert_eq!(ends.last_purged_log_id, Some(id(1, 6)));
@@ -311,9 +315,11 @@ async fn a_replication_stream_gets_a_contiguous_prefix_or_nothing() {
         read_max_bytes: 200,
         ..StoreOptions::default()
     };
-    let mut store =
-        RaftLogStore::open(database, 1, CounterMachine, options).expect("opens");
-    store.append_to_log(entries(0..=99)).await.expect("appended");
+    let mut store = RaftLogStore::open(database, 1, CounterMachine, options).expect("opens");
+    store
+        .append_to_log(entries(0..=99))
+        .await
+        .expect("appended");
     store
         .apply_to_state_machine(&entries(0..=99))
         .await
@@ -358,7 +364,10 @@ async fn an_append_costs_one_flush_and_an_apply_none() {
         assert_eq!(database.statistics().flushes, before + 1, "apply {index}");
     }
     let before = database.statistics().flushes;
-    store.append_to_log(entries(20..=99)).await.expect("appended");
+    store
+        .append_to_log(entries(20..=99))
+        .await
+        .expect("appended");
     assert_eq!(database.statistics().flushes, before + 1, "a batch");
 }
 
@@ -368,7 +377,13 @@ async fn the_file_of_another_node_is_refused() {
     drop(open_as(&database, 1).expect("opens").close());
     let refused = open_as(&database, 2).map(|_| ());
     assert!(
-        matches!(refused, Err(Error::WrongNode { found: 1, wanted: 2 })),
+        matches!(
+            refused,
+            Err(Error::WrongNode {
+                found: 1,
+                wanted: 2
+            })
+        ),
         "{refused:?}"
     );
 }
@@ -449,7 +464,9 @@ async fn the_same_state_gives_the_same_bytes_on_every_node() {
     // Also when it arrived by a snapshot, and through the handle openraft reads.
     let meta = meta_of(&mut store).await;
     let (third_database, mut third) = open(Database::in_memory().expect("creates"));
-    install(&mut third, &meta, &second).await.expect("installed");
+    install(&mut third, &meta, &second)
+        .await
+        .expect("installed");
     assert_eq!(snapshot_bytes(&third_database), first);
     assert_eq!(rows(&third_database), rows(&database));
     let current = third.get_current_snapshot().await.expect("current");
@@ -470,16 +487,16 @@ async fn an_installation_replaces_the_state_and_purges_the_log() {
     let (database, mut store) = files.create("node");
     let other = vec![entry(1, 0, &[add("dead", 1), add("a", 1)])];
     store.append_to_log(other.clone()).await.expect("appended");
-    store
-        .apply_to_state_machine(&other)
-        .await
-        .expect("applied");
+    store.apply_to_state_machine(&other).await.expect("applied");
     install(&mut store, &meta, &bytes).await.expect("installed");
 
     let (crashed_database, mut crashed) = files.after_crash("node");
     for (database, store) in [(&database, &mut store), (&crashed_database, &mut crashed)] {
         let (counters, _) = rows(database);
-        assert!(counters.iter().all(|(name, _)| name != "dead"), "{counters:?}");
+        assert!(
+            counters.iter().all(|(name, _)| name != "dead"),
+            "{counters:?}"
+        );
         assert_eq!(snapshot_bytes(database), bytes);
         let (applied, _) = store.last_applied_state().await.expect("state");
         assert_eq!(applied, Some(id(1, 9)));
@@ -645,7 +662,9 @@ fn a_snapshot_that_lies_about_its_lengths_is_refused_without_being_believed() {
 #[tokio::test]
 async fn a_snapshot_spans_chunks_and_keeps_large_rows() {
     let (database, mut store) = open(Database::in_memory().expect("creates"));
-    let names: Vec<_> = (0..3000).map(|n| format!("{n:05} {}", "x".repeat(40))).collect();
+    let names: Vec<_> = (0..3000)
+        .map(|n| format!("{n:05} {}", "x".repeat(40)))
+        .collect();
     let large = "y".repeat(300 << 10);
     let commands: Vec<_> = names.iter().map(|name| add(name, 1)).collect();
     let all = [

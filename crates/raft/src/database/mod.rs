@@ -23,8 +23,8 @@ use crate::store::{RaftLogStore, StoreOptions};
 use crate::transport::Transport;
 use crate::types::{NodeId, TypeConfig};
 
-pub use propose::Written;
 use propose::Proposer;
+pub use propose::Written;
 pub use status::{Role, Status};
 
 /// How long stopping waits for views that are still being sent to other nodes.

@@ -78,11 +78,20 @@ impl<S: StateMachine> Peer<S> {
         }
         let answer = self
             .transport
-            .call(self.node, self.target, &self.address, bytes, option.hard_ttl())
+            .call(
+                self.node,
+                self.target,
+                &self.address,
+                bytes,
+                option.hard_ttl(),
+            )
             .await
             .map_err(|error| self.failed(kind, error))?;
         decode(&answer).map_err(|reason| {
-            other(format!("the answer of node {} does not decode: {reason}", self.target))
+            other(format!(
+                "the answer of node {} does not decode: {reason}",
+                self.target
+            ))
         })
     }
 
@@ -140,7 +149,10 @@ impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
         option: RPCOption,
     ) -> RpcResult<InstallSnapshotResponse<NodeId>, InstallSnapshotError> {
         let request = Request::Snapshot(rpc);
-        match self.call(RPCTypes::InstallSnapshot, request, &option).await? {
+        match self
+            .call(RPCTypes::InstallSnapshot, request, &option)
+            .await?
+        {
             Response::Snapshot(response) => Ok(response),
             Response::Mismatch(mismatch) => Err(RPCError::RemoteError(RemoteError::new(
                 self.target,
@@ -155,7 +167,10 @@ impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
         rpc: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<NodeId>, openraft::error::Infallible> {
-        match self.call(RPCTypes::Vote, Request::Vote(rpc), &option).await? {
+        match self
+            .call(RPCTypes::Vote, Request::Vote(rpc), &option)
+            .await?
+        {
             Response::Vote(response) => Ok(response),
             response => Err(self.unexpected(response)),
         }

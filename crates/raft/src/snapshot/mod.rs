@@ -62,7 +62,9 @@ pub enum SnapshotError {
         reason: String,
     },
     /// A row is too large for a snapshot.
-    #[error("a row of table `{table}` takes {bytes} bytes, above the limit of {limit} for a snapshot")]
+    #[error(
+        "a row of table `{table}` takes {bytes} bytes, above the limit of {limit} for a snapshot"
+    )]
     RowTooLarge {
         /// The table.
         table: String,

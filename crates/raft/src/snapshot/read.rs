@@ -5,9 +5,7 @@ use std::io::Read;
 use serde::Deserialize;
 
 use super::SnapshotError;
-use super::format::{
-    Chunk, Kind, MAGIC, Running, SnapshotHeader, Source, Trailer, VERSION,
-};
+use super::format::{Chunk, Kind, MAGIC, Running, SnapshotHeader, Source, Trailer, VERSION};
 
 /// Reads a snapshot: the header when it is opened, then the rows, then the trailer, which is
 /// checked before the end is reported. Until [`next_rows`](Self::next_rows) has returned `None`
@@ -61,7 +59,10 @@ impl<R: Read> SnapshotReader<R> {
         let start = source.offset;
         let (kind, payload) = source.frame()?;
         if kind != Kind::Header {
-            return Err(damaged(start, format!("a {kind:?} stands in place of the header")));
+            return Err(damaged(
+                start,
+                format!("a {kind:?} stands in place of the header"),
+            ));
         }
         let mut digest = Running::new();
         digest.add(kind, &payload);
@@ -110,10 +111,16 @@ impl<R: Read> SnapshotReader<R> {
         let chunk: Chunk<'_> = decode(start, payload)?;
         let table = chunk.table as usize;
         let Some(count) = self.counts.get_mut(table) else {
-            return Err(damaged(start, format!("rows of table {table}, which does not exist")));
+            return Err(damaged(
+                start,
+                format!("rows of table {table}, which does not exist"),
+            ));
         };
         if chunk.table < self.table {
-            return Err(damaged(start, format!("rows of table {table} out of order")));
+            return Err(damaged(
+                start,
+                format!("rows of table {table} out of order"),
+            ));
         }
         if chunk.table > self.table {
             self.table = chunk.table;
@@ -142,7 +149,10 @@ impl<R: Read> SnapshotReader<R> {
         let mut digest = self.digest.clone();
         digest.add(Kind::Trailer, &counts);
         if digest.finish() != trailer.digest {
-            return Err(damaged(start, "the digest differs from the contents".into()));
+            return Err(damaged(
+                start,
+                "the digest differs from the contents".into(),
+            ));
         }
         if !self.source.at_end()? {
             return Err(damaged(self.source.offset, "bytes follow the end".into()));
@@ -165,6 +175,9 @@ fn decode<'a, T: Deserialize<'a>>(start: u64, payload: &'a [u8]) -> Result<T, Sn
     if rest.is_empty() {
         Ok(part)
     } else {
-        Err(damaged(start, format!("{} bytes are left over", rest.len())))
+        Err(damaged(
+            start,
+            format!("{} bytes are left over", rest.len()),
+        ))
     }
 }

@@ -21,7 +21,11 @@ impl<S: StateMachine> Shared<S> {
     ///
     /// Rows, last applied id, membership and time are one transaction, which is not flushed: after
     /// a crash the state is at its checkpoint, whole, and the log brings it forward.
-    pub fn apply(&self, database: &Database, entries: &[Entry<S>]) -> Result<Vec<Vec<S::Response>>> {
+    pub fn apply(
+        &self,
+        database: &Database,
+        entries: &[Entry<S>],
+    ) -> Result<Vec<Vec<S::Response>>> {
         let mut responses = Vec::with_capacity(entries.len());
         for some in entries.chunks(ENTRIES_PER_TRANSACTION) {
             let mut txn = database.begin_write()?;

@@ -41,9 +41,7 @@ pub(crate) enum Failure {
     Entry { index: u64, reason: String },
     #[error("appending entry {found} would leave a hole in the log: {expected} is next")]
     Hole { expected: u64, found: u64 },
-    #[error(
-        "entry {index} cannot be appended before the snapshot up to {purged} is installed"
-    )]
+    #[error("entry {index} cannot be appended before the snapshot up to {purged} is installed")]
     BeforeInstall { index: u64, purged: u64 },
     #[error("truncating at {index} would remove entry {applied}, which is applied")]
     TruncateApplied { index: u64, applied: u64 },

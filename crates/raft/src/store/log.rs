@@ -6,9 +6,7 @@ use folio_store::{Database, Durability, ReadTransaction};
 
 use super::failure::{Failure, Result};
 use super::shared::{Shared, state_record};
-use super::tables::{
-    Committed, CommittedRecord, Log, Purged, PurgedRecord, VoteRecord, Votes,
-};
+use super::tables::{Committed, CommittedRecord, Log, Purged, PurgedRecord, VoteRecord, Votes};
 use crate::state_machine::StateMachine;
 use crate::types::{Entry, LogId, Vote};
 
@@ -238,7 +236,10 @@ fn decode_entry<S: StateMachine>(index: u64, bytes: &[u8]) -> Result<Entry<S>> {
         return Err(damaged(format!("{} bytes follow it", rest.len())));
     }
     if entry.log_id.index != index {
-        return Err(damaged(format!("it says it is entry {}", entry.log_id.index)));
+        return Err(damaged(format!(
+            "it says it is entry {}",
+            entry.log_id.index
+        )));
     }
     Ok(entry)
 }

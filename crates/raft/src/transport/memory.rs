@@ -104,7 +104,9 @@ impl Transport for MemoryTransport {
     fn serve(&self, node: NodeId, handler: Arc<dyn Handler>) -> Result<(), TransportError> {
         let mut state = self.network.state.lock();
         if state.handlers.contains_key(&node) {
-            return Err(TransportError::Serve(format!("node {node} is there already")));
+            return Err(TransportError::Serve(format!(
+                "node {node} is there already"
+            )));
         }
         state.handlers.insert(node, handler);
         *self.served.lock() = Some(node);

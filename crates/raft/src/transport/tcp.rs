@@ -117,7 +117,12 @@ impl TcpTransport {
         };
         let (stream, status) = tokio::time::timeout(self.config.connect_timeout, connecting)
             .await
-            .map_err(|_| unreachable(format!("no connection within {:?}", self.config.connect_timeout)))?
+            .map_err(|_| {
+                unreachable(format!(
+                    "no connection within {:?}",
+                    self.config.connect_timeout
+                ))
+            })?
             .map_err(|e| unreachable(e.to_string()))?;
         match Status::of(status) {
             Some(Status::Welcome) => Ok(stream),
@@ -156,14 +161,14 @@ impl TcpTransport {
             self.idle.lock().remove(&key);
         }
         let mut stream = self.connect(from, to, address).await?;
-        let answer = self
-            .exchange(&mut stream, request)
-            .await
-            .map_err(|e| TransportError::Unreachable {
-                node: to,
-                address: address.to_owned(),
-                reason: e.to_string(),
-            })?;
+        let answer =
+            self.exchange(&mut stream, request)
+                .await
+                .map_err(|e| TransportError::Unreachable {
+                    node: to,
+                    address: address.to_owned(),
+                    reason: e.to_string(),
+                })?;
         self.keep(key, stream);
         Ok(answer)
     }
@@ -206,11 +211,10 @@ impl Transport for TcpTransport {
     }
 
     fn serve(&self, node: NodeId, handler: Arc<dyn Handler>) -> Result<(), TransportError> {
-        let listener = self
-            .listener
-            .lock()
-            .take()
-            .ok_or_else(|| TransportError::Serve("the transport is in use or stopped".into()))?;
+        let listener =
+            self.listener.lock().take().ok_or_else(|| {
+                TransportError::Serve("the transport is in use or stopped".into())
+            })?;
         let server = Server {
             node,
             handler,
@@ -409,7 +413,9 @@ mod tests {
     async fn a_frame_above_the_limit_or_cut_off_is_refused() {
         let mut wire = Vec::new();
         write_frame(&mut wire, b"appended").await.expect("written");
-        let error = read_frame(&mut wire.as_slice(), 7).await.expect_err("refused");
+        let error = read_frame(&mut wire.as_slice(), 7)
+            .await
+            .expect_err("refused");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         for cut in 0..wire.len() {
             let error = read_frame(&mut &wire[..cut], 8).await.expect_err("refused");

@@ -106,7 +106,9 @@ impl Cluster {
             for node in self.nodes.values() {
                 let leads = |leader| self.nodes.contains_key(&leader);
                 let status = node
-                    .wait_for("a running leader", PATIENCE, |s| s.leader.is_some_and(leads))
+                    .wait_for("a running leader", PATIENCE, |s| {
+                        s.leader.is_some_and(leads)
+                    })
                     .await
                     .expect("a leader");
                 known.push(status.leader);
@@ -124,7 +126,9 @@ impl Cluster {
     /// Waits until every running node has applied entry `index`.
     pub async fn applied(&self, index: u64) {
         for node in self.nodes.values() {
-            node.wait_for_applied(index, PATIENCE).await.expect("applied");
+            node.wait_for_applied(index, PATIENCE)
+                .await
+                .expect("applied");
         }
     }
 
