@@ -82,8 +82,9 @@ impl<S: StateMachine> RaftLogStore<S> {
         &self.shared
     }
 
-    /// Ends the threads and gives the database back, once nobody uses it any more. Blocks.
-    pub(crate) fn close(&self) -> Option<Database> {
+    /// Ends the store's threads and gives the database back, once nobody uses it any more. Nothing
+    /// is flushed; later calls fail. Blocks.
+    pub fn close(&self) -> Option<Database> {
         self.threads.stop();
         self.shared.take_database()
     }

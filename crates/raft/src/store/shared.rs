@@ -130,10 +130,6 @@ impl<S: StateMachine> Shared<S> {
         self.fault.lock().clone()
     }
 
-    pub fn record_fault(&self, reason: String) {
-        self.fault.lock().get_or_insert(reason);
-    }
-
     /// Takes the database away. Waits for the operations that use it; later ones get
     /// [`Failure::Stopped`].
     pub fn take_database(&self) -> Option<Database> {

@@ -24,6 +24,22 @@ pub(crate) struct Staged {
     pub number: u64,
 }
 
+impl Staged {
+    /// What Raft was told about the snapshot must be what the snapshot says itself.
+    pub fn check(&self, meta: &SnapshotMeta) -> Result<()> {
+        let header = &self.header;
+        if meta.last_log_id != header.last_log_id || meta.last_membership != header.membership {
+            return Err(Failure::Snapshot(SnapshotError::Mismatch {
+                reason: format!(
+                    "it was announced as {meta}, and holds the state at {:?}",
+                    header.last_log_id
+                ),
+            }));
+        }
+        Ok(())
+    }
+}
+
 impl<S: StateMachine> Shared<S> {
     /// "Builds" a snapshot: makes the state durable and gives a handle to the view it was in. No
     /// byte of it is written before somebody reads the handle.
@@ -126,7 +142,7 @@ impl<S: StateMachine> Shared<S> {
     /// Replaces the state with a staged snapshot: tables, metadata and purge point in one durable
     /// transaction over both groups. A crash leaves the old state or the new one.
     pub fn install(&self, database: &Database, meta: &SnapshotMeta, staged: &Staged) -> Result<()> {
-        check_meta(meta, &staged.header)?;
+        staged.check(meta)?;
         let number = self.staging.lock();
         if *number != staged.number {
             return Err(SnapshotError::Mismatch {
@@ -225,18 +241,5 @@ fn eventually(
     txn.set_durability(Durability::Eventual);
     change(&txn)?;
     txn.commit()?;
-    Ok(())
-}
-
-/// What Raft was told about the snapshot must be what the snapshot says itself.
-fn check_meta(meta: &SnapshotMeta, header: &SnapshotHeader) -> Result<()> {
-    if meta.last_log_id != header.last_log_id || meta.last_membership != header.membership {
-        return Err(Failure::Snapshot(SnapshotError::Mismatch {
-            reason: format!(
-                "it was announced as {meta}, and holds the state at {:?}",
-                header.last_log_id
-            ),
-        }));
-    }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! A small state machine for the tests: named counters and a list of who changed them.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod cluster;
+
 use folio_raft::{Applied, ApplyError, StateMachine, TableSet};
 use folio_store::{Postcard, ReadTransaction, Table, WriteTransaction};
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,145 @@
+//! Applying log entries.
+//!
+//! Everything that an entry changes (rows, commitments, blocks, counters, sessions) is written in the transaction that
+//! the caller commits. Nothing is kept in memory between entries, so a restart or an installed snapshot changes
+//! nothing.
+//!
+//! An entry is applied in this order:
+//!
+//! 1. Entities whose time has come by the time of the entry are removed, the earliest first, at most
+//!    [`ENTITIES_EXPIRED_PER_ENTRY`](crate::limits::ENTITIES_EXPIRED_PER_ENTRY).
+//! 2. The commands are answered one after the other; each sees what the ones before it did.
+//! 3. Each vault that was changed gets its new state root and one block, in the order of their numbers.
+//! 4. Sessions that nobody used for too long are removed, the oldest first, at most
+//!    [`SESSIONS_REMOVED_PER_ENTRY`](crate::limits::SESSIONS_REMOVED_PER_ENTRY).
+
+mod execute;
+mod expire;
+mod seal;
+mod sessions;
+mod tables;
+
+use std::collections::BTreeMap;
+
+use folio_raft::{Applied, ApplyError, StateMachine, TableSet};
+use folio_store::WriteTransaction;
+
+use crate::command::{Action, Command, validate};
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::response::{Rejection, Response};
+use crate::tables::VaultRow;
+use sessions::Admission;
+use tables::Tables;
+
+/// The state machine. It has no state of its own: everything is in the tables.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ledger;
+
+impl Ledger {
+    /// Carries out the commands of one log entry and answers each. A rejected command leaves nothing behind; an error
+    /// is one of the store or of its contents, and then nothing of `txn` may be committed.
+    pub fn apply_entry(&self, txn: &WriteTransaction, at: Applied, commands: &[Command]) -> Result<Vec<Response>> {
+        let mut entry = Entry { at, tables: Tables::open(txn)?, vaults: BTreeMap::new() };
+        entry.expire_entities()?;
+        let responses = commands.iter().map(|command| entry.answer(command)).collect::<Result<_>>()?;
+        entry.seal_blocks()?;
+        entry.remove_unused_sessions()?;
+        Ok(responses)
+    }
+}
+
+impl StateMachine for Ledger {
+    type Command = Command;
+    type Response = Response;
+
+    fn tables(&self) -> TableSet {
+        crate::tables::all()
+    }
+
+    fn apply(&self, txn: &WriteTransaction, at: Applied, command: &Command) -> Result<Response, ApplyError> {
+        let mut responses = self.apply_entry(txn, at, std::slice::from_ref(command))?;
+        responses.pop().ok_or_else(|| ApplyError::Fatal("a command was left without an answer".to_owned()))
+    }
+
+    fn apply_entry(
+        &self,
+        txn: &WriteTransaction,
+        at: Applied,
+        commands: &[Command],
+    ) -> Result<Vec<Response>, ApplyError> {
+        Ok(Ledger::apply_entry(self, txn, at, commands)?)
+    }
+}
+
+/// A log entry while it is being applied.
+struct Entry<'t> {
+    at: Applied,
+    tables: Tables<'t>,
+    /// The vaults that the entry has looked at, with what it has done to them so far.
+    vaults: BTreeMap<u64, OpenVault>,
+}
+
+/// A vault while an entry is being applied to it.
+struct OpenVault {
+    /// As the last block left it, except for the counts, which follow the changes.
+    row: VaultRow,
+    /// What becomes of the items of the state: the new content hash by path, or nothing.
+    changes: BTreeMap<Digest, Option<Digest>>,
+    /// The transactions carried out, in their canonical encoding.
+    transactions: Vec<Vec<u8>>,
+}
+
+impl Entry<'_> {
+    fn answer(&mut self, command: &Command) -> Result<Response> {
+        if let Err(invalid) = validate(command) {
+            return Ok(Response::Rejected(Rejection::Invalid(invalid)));
+        }
+        let Some(place) = command.session else {
+            return self.carry_out(command);
+        };
+        match self.admit(place)? {
+            Admission::Answered(response) => Ok(response),
+            Admission::New if command.action == Action::CloseSession => {
+                self.close_session(place.session)?;
+                Ok(Response::SessionClosed)
+            }
+            Admission::New => {
+                let response = self.carry_out(command)?;
+                self.remember(place, &response)?;
+                Ok(response)
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Result<Response> {
+        match &command.action {
+            Action::OpenSession => Ok(Response::SessionOpened { session: self.open_session()? }),
+            Action::CloseSession => Ok(Response::SessionClosed),
+            Action::CreateVault { name } => {
+                let vault = self.create_vault(name)?;
+                Ok(Response::VaultCreated { vault, log_index: self.at.index })
+            }
+            Action::Submit(transaction) => self.execute(transaction, command.session),
+        }
+    }
+
+    /// The next number of a sequence. Numbers start at 1 and are never given out twice.
+    fn next_number(&mut self, sequence: &'static str) -> Result<u64> {
+        let number = self.tables.counters.get(sequence)?.unwrap_or(0) + 1;
+        self.tables.counters.insert(sequence, number)?;
+        Ok(number)
+    }
+
+    /// The vault, or `None` when there is none with this number.
+    fn vault(&mut self, vault: u64) -> Result<Option<&mut OpenVault>> {
+        if !self.vaults.contains_key(&vault) {
+            let Some(row) = self.tables.vaults.get(vault)? else {
+                return Ok(None);
+            };
+            let open = OpenVault { row, changes: BTreeMap::new(), transactions: Vec::new() };
+            self.vaults.insert(vault, open);
+        }
+        Ok(self.vaults.get_mut(&vault))
+    }
+}

@@ -1,0 +1,44 @@
+//! The tables of the ledger, open for writing.
+
+use folio_store::{TableMut, WriteTransaction};
+
+use crate::error::Result;
+use crate::tables::{
+    Blocks, ByResource, BySubject, Counters, Entities, Expiries, History, SessionUses, Sessions, Transactions, Vaults,
+};
+use crate::tree;
+
+/// Every table, each open once for a whole entry.
+pub(super) struct Tables<'t> {
+    pub(super) vaults: TableMut<'t, Vaults>,
+    pub(super) entities: TableMut<'t, Entities>,
+    pub(super) expiries: TableMut<'t, Expiries>,
+    pub(super) by_resource: TableMut<'t, ByResource>,
+    pub(super) by_subject: TableMut<'t, BySubject>,
+    pub(super) blocks: TableMut<'t, Blocks>,
+    pub(super) transactions: TableMut<'t, Transactions>,
+    pub(super) history: TableMut<'t, History>,
+    pub(super) tree: tree::Tables<'t>,
+    pub(super) sessions: TableMut<'t, Sessions>,
+    pub(super) session_uses: TableMut<'t, SessionUses>,
+    pub(super) counters: TableMut<'t, Counters>,
+}
+
+impl<'t> Tables<'t> {
+    pub(super) fn open(txn: &'t WriteTransaction) -> Result<Self> {
+        Ok(Tables {
+            vaults: txn.table()?,
+            entities: txn.table()?,
+            expiries: txn.table()?,
+            by_resource: txn.table()?,
+            by_subject: txn.table()?,
+            blocks: txn.table()?,
+            transactions: txn.table()?,
+            history: txn.table()?,
+            tree: (txn.table()?, txn.table()?),
+            sessions: txn.table()?,
+            session_uses: txn.table()?,
+            counters: txn.table()?,
+        })
+    }
+}

@@ -1,0 +1,18 @@
+//! The history tree of a vault as it is stored: the complete subtrees over its block headers.
+
+use folio_store::TableMut;
+
+use crate::digest::Digest;
+use crate::error::{LedgerError, Result};
+use crate::merkle::Frontier;
+use crate::tables::History;
+
+/// The right edge of the tree over the first `blocks` headers of a vault.
+pub(crate) fn load(rows: &TableMut<'_, History>, vault: u64, blocks: u64) -> Result<Frontier> {
+    Frontier::load(blocks, |level, index| {
+        let stored = rows.get((vault, level, index))?;
+        stored.map(Digest).ok_or_else(|| {
+            LedgerError::Inconsistent(format!("subtree {index} of level {level} of the history of vault {vault} is missing"))
+        })
+    })
+}

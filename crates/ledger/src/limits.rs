@@ -1,0 +1,43 @@
+//! The limits of the ledger.
+//!
+//! They are part of the replicated behaviour: every replica must apply the same entry in the same way, so a limit
+//! changes only together with the format of the commands.
+
+/// The longest key of an entity, in bytes. The shortest is one byte.
+pub const MAX_KEY_BYTES: usize = 256;
+
+/// The largest value of an entity, in bytes. A value may be empty.
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
+
+/// The longest name of a resource or of a subject, in bytes of UTF-8. The shortest is one byte.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// The longest name of a relation, in bytes of UTF-8. The shortest is one byte.
+pub const MAX_RELATION_BYTES: usize = 64;
+
+/// The longest name of a vault, in bytes of UTF-8. It may be empty.
+pub const MAX_VAULT_NAME_BYTES: usize = 255;
+
+/// How many operations a transaction may have. It has at least one.
+pub const MAX_OPERATIONS: usize = 1024;
+
+/// How many conditions a transaction may have.
+pub const MAX_CONDITIONS: usize = 1024;
+
+/// The size of a whole transaction in its canonical encoding, in bytes.
+pub const MAX_TRANSACTION_BYTES: usize = 4 << 20;
+
+/// A session that no command has used for this many log entries is expired.
+pub const SESSION_LIFETIME_ENTRIES: u64 = 1_000_000;
+
+/// How many sessions are remembered. Opening one more ends the session that has gone unused for longest.
+pub const MAX_SESSIONS: u64 = 65_536;
+
+/// How many expired sessions one log entry removes at most.
+pub const SESSIONS_REMOVED_PER_ENTRY: usize = 64;
+
+/// How many expired entities one log entry removes at most.
+pub const ENTITIES_EXPIRED_PER_ENTRY: usize = 256;
+
+/// How many rows one listing returns at most, whatever the caller asks for.
+pub const MAX_PAGE: usize = 10_000;

@@ -1,0 +1,93 @@
+//! Prefixes of paths: the names of the subtrees of a commitment.
+
+use crate::digest::Digest;
+
+/// The first bits of a path. The bits beyond are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Prefix {
+    depth: u16,
+    bits: Digest,
+}
+
+impl Prefix {
+    /// The empty prefix: that of the whole vault.
+    pub(crate) const ROOT: Prefix = Prefix { depth: 0, bits: Digest::ZERO };
+
+    /// The first `depth` bits of `path`.
+    pub(crate) fn of(path: &Digest, depth: u16) -> Prefix {
+        let mut bits = Digest::ZERO;
+        let whole = usize::from(depth / 8);
+        bits.0[..whole].copy_from_slice(&path.0[..whole]);
+        if depth % 8 != 0 {
+            bits.0[whole] = path.0[whole] & !(0xff >> (depth % 8));
+        }
+        Prefix { depth, bits }
+    }
+
+    /// How many bits it has.
+    pub(crate) fn depth(&self) -> u16 {
+        self.depth
+    }
+
+    /// Bit `index`, which is below the depth.
+    pub(crate) fn bit(&self, index: u16) -> bool {
+        self.bits.bit(index)
+    }
+
+    /// The prefix with one bit more.
+    ///
+    /// The depth stays below 256: two items that agree in all 256 bits of their paths would be a collision of SHA-256.
+    pub(crate) fn child(&self, bit: bool) -> Prefix {
+        let mut bits = self.bits;
+        if bit {
+            bits.0[usize::from(self.depth / 8)] |= 0x80 >> (self.depth % 8);
+        }
+        Prefix { depth: self.depth + 1, bits }
+    }
+
+    /// Whether `path` starts with it.
+    pub(crate) fn covers(&self, path: &Digest) -> bool {
+        Prefix::of(path, self.depth) == *self
+    }
+
+    /// The bytes that its bits take: what follows is zero, and is not stored.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bits.0[..usize::from(self.depth.div_ceil(8))]
+    }
+}
+
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.depth == 0 {
+            return f.write_str("the root");
+        }
+        (0..self.depth).try_for_each(|index| f.write_str(if self.bit(index) { "1" } else { "0" }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_grown_bit_by_bit_is_the_one_cut_from_the_path() {
+        let path = Digest::of(&[b"some path"]);
+        let mut grown = Prefix::ROOT;
+        for depth in 0..256 {
+            assert_eq!(grown, Prefix::of(&path, depth));
+            assert!(grown.covers(&path));
+            assert_eq!(grown.bytes().len(), usize::from(depth).div_ceil(8));
+            grown = grown.child(path.bit(depth));
+        }
+        assert_eq!(grown, Prefix::of(&path, 256));
+    }
+
+    #[test]
+    fn a_prefix_does_not_cover_its_sibling() {
+        let path = Digest::of(&[b"some path"]);
+        for depth in 0..256 {
+            let sibling = Prefix::of(&path, depth).child(!path.bit(depth));
+            assert!(!sibling.covers(&path), "depth {depth}");
+        }
+    }
+}

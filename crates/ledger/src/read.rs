@@ -1,0 +1,231 @@
+//! Reading the ledger.
+
+use std::ops::Bound;
+
+use folio_store::ReadTransaction;
+use serde::{Deserialize, Serialize};
+
+use crate::block::BlockHeader;
+use crate::digest::Digest;
+use crate::error::{LedgerError, Result};
+use crate::limits::MAX_PAGE;
+use crate::merkle;
+use crate::proof::{StateProof, TransactionProof};
+use crate::state_key::{Entity, Relationship, StateKey};
+use crate::tables::{Blocks, Bands, Buckets, ByResource, BySubject, Entities, Sessions, Transactions, VaultRow, Vaults};
+use crate::transaction::{SessionSequence, Transaction};
+use crate::tree::find_bucket;
+
+/// A vault and the end of its chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultInfo {
+    /// Its number.
+    pub vault: u64,
+    /// What people call it.
+    pub name: String,
+    /// The height of the latest block.
+    pub height: u64,
+    /// The hash of the latest block.
+    pub block_hash: Digest,
+    /// The proposer's time of the latest block, in microseconds since 1970.
+    pub time: u64,
+    /// The state root.
+    pub state_root: Digest,
+    /// How many entities there are.
+    pub entities: u64,
+    /// How many relationships there are.
+    pub relationships: u64,
+}
+
+/// A transaction as a block holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedTransaction {
+    /// The transaction.
+    pub transaction: Transaction,
+    /// The session it was sent in.
+    pub session: Option<SessionSequence>,
+}
+
+/// A view of the ledger: everything read through it is of one moment.
+///
+/// Listings are pages: `limit` rows at most, and never more than [`MAX_PAGE`]. To go on, pass the last row of a page as
+/// `after`. A page with fewer rows than asked for is the last one.
+#[derive(Clone, Copy)]
+pub struct LedgerView<'v> {
+    view: &'v ReadTransaction,
+}
+
+impl<'v> LedgerView<'v> {
+    /// The ledger as `view` has it.
+    pub fn new(view: &'v ReadTransaction) -> Self {
+        LedgerView { view }
+    }
+
+    /// A vault; `None` when there is none with this number.
+    pub fn vault(&self, vault: u64) -> Result<Option<VaultInfo>> {
+        let row = self.view.table::<Vaults>()?.get(vault)?;
+        Ok(row.map(|row| vault_info(vault, row)))
+    }
+
+    /// The vaults after this number, in ascending order; 0 starts from the first.
+    pub fn vaults(&self, after: u64, limit: usize) -> Result<Vec<VaultInfo>> {
+        let table = self.view.table::<Vaults>()?;
+        let rows = table.range((Bound::Excluded(after), Bound::Unbounded))?;
+        rows.take(limit.min(MAX_PAGE)).map(|row| row.map(|(vault, row)| vault_info(vault, row)).map_err(Into::into)).collect()
+    }
+
+    /// An entity.
+    pub fn entity(&self, vault: u64, key: &[u8]) -> Result<Option<Entity>> {
+        let row = self.view.table::<Entities>()?.get_stored((vault, key))?;
+        row.map(|row| decode_entity(vault, key, row.bytes())).transpose()
+    }
+
+    /// The entities of a vault whose keys start with `prefix`, in the order of their keys.
+    pub fn entities(
+        &self,
+        vault: u64,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Entity)>> {
+        let table = self.view.table::<Entities>()?;
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded((vault, after)),
+            _ => Bound::Included((vault, prefix)),
+        };
+        let mut page = Vec::new();
+        for row in table.range((start, Bound::Unbounded))? {
+            let ((in_vault, key), row) = row?;
+            if page.len() >= limit.min(MAX_PAGE) || in_vault != vault || !key.starts_with(prefix) {
+                break;
+            }
+            let entity = decode_entity(vault, &key, &row)?;
+            page.push((key, entity));
+        }
+        Ok(page)
+    }
+
+    /// Whether a relationship is there.
+    pub fn relationship_exists(&self, vault: u64, relationship: &Relationship) -> Result<bool> {
+        let Relationship { resource, relation, subject } = relationship;
+        let table = self.view.table::<ByResource>()?;
+        Ok(table.contains_key((vault, &resource[..], &relation[..], &subject[..]))?)
+    }
+
+    /// The relationships of a resource, of one relation or of all, ordered by relation and subject.
+    pub fn relationships_of_resource(
+        &self,
+        vault: u64,
+        resource: &str,
+        relation: Option<&str>,
+        after: Option<&Relationship>,
+        limit: usize,
+    ) -> Result<Vec<Relationship>> {
+        let table = self.view.table::<ByResource>()?;
+        let start = match after {
+            Some(after) => Bound::Excluded((vault, resource, &after.relation[..], &after.subject[..])),
+            None => Bound::Included((vault, resource, relation.unwrap_or(""), "")),
+        };
+        let mut page = Vec::new();
+        for row in table.range((start, Bound::Unbounded))? {
+            let ((in_vault, found, in_relation, subject), ()) = row?;
+            let belongs = in_vault == vault && found == resource && relation.is_none_or(|only| only == in_relation);
+            if page.len() >= limit.min(MAX_PAGE) || !belongs {
+                break;
+            }
+            page.push(Relationship { resource: found, relation: in_relation, subject });
+        }
+        Ok(page)
+    }
+
+    /// The relationships of a subject, of one relation or of all, ordered by relation and resource.
+    pub fn relationships_of_subject(
+        &self,
+        vault: u64,
+        subject: &str,
+        relation: Option<&str>,
+        after: Option<&Relationship>,
+        limit: usize,
+    ) -> Result<Vec<Relationship>> {
+        let table = self.view.table::<BySubject>()?;
+        let start = match after {
+            Some(after) => Bound::Excluded((vault, subject, &after.relation[..], &after.resource[..])),
+            None => Bound::Included((vault, subject, relation.unwrap_or(""), "")),
+        };
+        let mut page = Vec::new();
+        for row in table.range((start, Bound::Unbounded))? {
+            let ((in_vault, found, in_relation, resource), ()) = row?;
+            let belongs = in_vault == vault && found == subject && relation.is_none_or(|only| only == in_relation);
+            if page.len() >= limit.min(MAX_PAGE) || !belongs {
+                break;
+            }
+            page.push(Relationship { resource, relation: in_relation, subject: found });
+        }
+        Ok(page)
+    }
+
+    /// The header of a block.
+    pub fn block(&self, vault: u64, height: u64) -> Result<Option<BlockHeader>> {
+        let row = self.view.table::<Blocks>()?.get((vault, height))?;
+        row.map(|row| {
+            BlockHeader::decode(&row)
+                .map_err(|source| LedgerError::Row { row: format!("block {height} of vault {vault}"), source })
+        })
+        .transpose()
+    }
+
+    /// The transactions of a block, in order, in their canonical encoding.
+    pub fn encoded_transactions(&self, vault: u64, height: u64) -> Result<Vec<Vec<u8>>> {
+        let table = self.view.table::<Transactions>()?;
+        let rows = table.range((vault, height, 0)..=(vault, height, u32::MAX))?;
+        Ok(rows.map(|row| row.map(|(_, transaction)| transaction)).collect::<folio_store::Result<_>>()?)
+    }
+
+    /// The transactions of a block, in order.
+    pub fn transactions(&self, vault: u64, height: u64) -> Result<Vec<RecordedTransaction>> {
+        (0..)
+            .zip(self.encoded_transactions(vault, height)?)
+            .map(|(position, row): (u32, _)| match Transaction::decode(&row) {
+                Ok((transaction, session)) => Ok(RecordedTransaction { transaction, session }),
+                Err(source) => Err(LedgerError::Row {
+                    row: format!("transaction {position} of block {height} of vault {vault}"),
+                    source,
+                }),
+            })
+            .collect()
+    }
+
+    /// The proof that an item of the state is there, or that it is not, under the vault's current state root.
+    pub fn prove(&self, vault: u64, key: &StateKey) -> Result<StateProof> {
+        let rows = (self.view.table::<Buckets>()?, self.view.table::<Bands>()?);
+        let (bucket, siblings) = find_bucket(&rows, vault, &key.path())?;
+        Ok(StateProof { siblings, bucket })
+    }
+
+    /// The proof that a transaction is in its block; `None` when there is no such transaction.
+    pub fn prove_transaction(&self, vault: u64, height: u64, position: u32) -> Result<Option<TransactionProof>> {
+        let encoded = self.encoded_transactions(vault, height)?;
+        let leaves: Vec<Digest> = encoded.iter().map(|transaction| merkle::leaf_hash(transaction)).collect();
+        let Ok(index) = usize::try_from(position) else {
+            return Ok(None);
+        };
+        Ok(merkle::inclusion_path(&leaves, index).map(|path| TransactionProof { position, path }))
+    }
+
+    /// How many sessions are remembered.
+    pub fn sessions(&self) -> Result<u64> {
+        Ok(self.view.table::<Sessions>()?.len()?)
+    }
+}
+
+pub(crate) fn decode_entity(vault: u64, key: &[u8], row: &[u8]) -> Result<Entity> {
+    Entity::decode(row).map_err(|source| LedgerError::Row {
+        row: format!("entity \"{}\" of vault {vault}", key.escape_ascii()),
+        source,
+    })
+}
+
+fn vault_info(vault: u64, row: VaultRow) -> VaultInfo {
+    let VaultRow { name, height, block_hash, time, state_root, entities, relationships } = row;
+    VaultInfo { vault, name, height, block_hash, time, state_root, entities, relationships }
+}

@@ -1,0 +1,98 @@
+//! The tables of the ledger, and how their rows are encoded.
+//!
+//! All of them belong to the default group, and all of them are in a snapshot.
+
+use folio_raft::TableSet;
+use folio_store::{Postcard, Table};
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::response::Response;
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident: $title:literal, $key:ty => $value:ty;)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $name;
+            impl Table for $name {
+                const NAME: &'static str = $title;
+                type Key = $key;
+                type Value = $value;
+            }
+        )*
+
+        /// Every table of the ledger.
+        pub(crate) fn all() -> TableSet {
+            TableSet::new()$(.with::<$name>())*
+        }
+    };
+}
+
+tables! {
+    /// vault
+    Vaults: "ledger_vaults", u64 => Postcard<VaultRow>;
+    /// (vault, key); the canonical encoding of the entity, so that a row is hashed as it is
+    Entities: "ledger_entities", (u64, &'static [u8]) => &'static [u8];
+    /// (time, vault, key) of every entity that expires
+    Expiries: "ledger_expiries", (u64, u64, &'static [u8]) => ();
+    /// (vault, resource, relation, subject)
+    ByResource: "ledger_relationships_by_resource", (u64, &'static str, &'static str, &'static str) => ();
+    /// (vault, subject, relation, resource)
+    BySubject: "ledger_relationships_by_subject", (u64, &'static str, &'static str, &'static str) => ();
+    /// (vault, height); the canonical encoding of the header
+    Blocks: "ledger_blocks", (u64, u64) => &'static [u8];
+    /// (vault, height, position); the canonical encoding of the transaction
+    Transactions: "ledger_transactions", (u64, u64, u32) => &'static [u8];
+    /// (vault, level, index): the complete subtrees of the history tree
+    History: "ledger_history", (u64, u8, u64) => [u8; 32];
+    /// (vault, depth, prefix): the buckets of the commitment that are not empty
+    Buckets: "ledger_state_buckets", (u64, u16, &'static [u8]) => &'static [u8];
+    /// (vault, depth, prefix): the nodes of the commitment, three levels to a row
+    Bands: "ledger_state_nodes", (u64, u16, &'static [u8]) => &'static [u8];
+    /// session
+    Sessions: "ledger_sessions", u64 => Postcard<SessionRow>;
+    /// (log index of the last use, session)
+    SessionUses: "ledger_session_uses", (u64, u64) => ();
+    /// name; the last number given out
+    Counters: "ledger_counters", &'static str => u64;
+}
+
+/// A vault and the end of its chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VaultRow {
+    pub(crate) name: String,
+    /// Height, hash and time of the latest block.
+    pub(crate) height: u64,
+    pub(crate) block_hash: Digest,
+    pub(crate) time: u64,
+    /// What the latest block says of the state.
+    pub(crate) state_root: Digest,
+    pub(crate) entities: u64,
+    pub(crate) relationships: u64,
+}
+
+/// A session: the latest sequence number, its answer, and when it was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SessionRow {
+    pub(crate) used_at: u64,
+    /// Absent in a session that has seen no command.
+    pub(crate) latest: Option<Answered>,
+}
+
+/// A command that was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Answered {
+    pub(crate) sequence: u64,
+    pub(crate) response: Response,
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_table_is_listed_once() {
+        let mut names: Vec<_> = super::all().definitions().into_iter().map(|table| table.name).collect();
+        assert_eq!(names.len(), 13);
+        names.dedup();
+        assert_eq!(names.len(), 13);
+    }
+}

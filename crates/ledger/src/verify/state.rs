@@ -1,0 +1,135 @@
+//! Checking the state of a vault: the commitment is recomputed from its own rows, and every entity and relationship is
+//! looked up in it.
+//!
+//! Memory does not grow with the vault: rows are compared one by one, in both directions. Every row has its item in the
+//! commitment, and there are as many items as rows, so there is no item without a row.
+
+use std::ops::Bound;
+
+use folio_store::ReadTransaction;
+
+use super::{Place, VerifyError};
+use crate::digest::Digest;
+use crate::read::{LedgerView, decode_entity};
+use crate::state_key::{Relationship, StateKey, content_hash};
+use crate::tables::{Bands, Buckets, ByResource, BySubject, Entities, Expiries};
+use crate::tree::{TreeRows, check, find_bucket};
+
+/// A state that is sound.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StateReport {
+    /// The vault.
+    pub vault: u64,
+    /// The number of entities.
+    pub entities: u64,
+    /// The number of relationships.
+    pub relationships: u64,
+    /// The state root, recomputed from the rows.
+    pub state_root: Digest,
+}
+
+/// Checks that the state root of a vault is the one of its rows, that both indexes of the relationships agree, and that
+/// the counts are right. `progress` gets the number of items checked and their total; each item is checked twice.
+pub fn verify_state(
+    view: &ReadTransaction,
+    vault: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<StateReport, VerifyError> {
+    let info = LedgerView::new(view).vault(vault)?.ok_or(VerifyError::UnknownVault(vault))?;
+    let items = info.entities.saturating_add(info.relationships);
+    let total = items.saturating_mul(2);
+    let tree = (view.table::<Buckets>()?, view.table::<Bands>()?);
+    let checked = check(&tree, vault, &mut |done| progress(done, total))?;
+    let whole = Place { vault, describe: || "the whole state".to_owned() };
+    whole.compare("the state root", info.state_root, checked.root)?;
+
+    let mut seen = Seen { vault, tree: &tree, rows: 0, committed: checked.items, total, progress };
+    let entities = verify_entities(view, &mut seen)?;
+    whole.compare("the number of entities", info.entities, entities)?;
+    let relationships = verify_relationships(view, &mut seen)?;
+    whole.compare("the number of relationships", info.relationships, relationships)?;
+    whole.compare("the number of items in the commitment", checked.items, entities + relationships)?;
+    Ok(StateReport { vault, entities, relationships, state_root: checked.root })
+}
+
+/// The rows compared so far.
+struct Seen<'s, T> {
+    vault: u64,
+    tree: &'s T,
+    rows: u64,
+    committed: u64,
+    total: u64,
+    progress: &'s mut dyn FnMut(u64, u64),
+}
+
+impl<T: TreeRows> Seen<'_, T> {
+    /// Compares a row with its item in the commitment.
+    fn row(&mut self, key: &StateKey, content: &[u8]) -> Result<(), VerifyError> {
+        let path = key.path();
+        let (bucket, _) = find_bucket(self.tree, self.vault, &path)?;
+        let committed = bucket.iter().find(|item| item.path == path).map(|item| item.content);
+        let place = Place { vault: self.vault, describe: || key.to_string() };
+        let text = |hash: Option<Digest>| hash.map_or("nothing".to_owned(), |hash| hash.to_string());
+        place.compare("the content hash in the commitment", text(committed), text(Some(content_hash(content))))?;
+        self.rows += 1;
+        (self.progress)(self.committed + self.rows, self.total);
+        Ok(())
+    }
+}
+
+fn verify_entities<T: TreeRows>(view: &ReadTransaction, seen: &mut Seen<'_, T>) -> Result<u64, VerifyError> {
+    let (vault, table, expiries) = (seen.vault, view.table::<Entities>()?, view.table::<Expiries>()?);
+    let (mut entities, mut expiring) = (0, 0);
+    for row in table.range((Bound::Included((vault, &b""[..])), Bound::Unbounded))? {
+        let ((in_vault, key), row) = row?;
+        if in_vault != vault {
+            break;
+        }
+        let entity = decode_entity(vault, &key, &row)?;
+        if let Some(time) = entity.expires_at {
+            let listed = expiries.contains_key((time, vault, &key[..]))?;
+            let place = Place { vault, describe: || StateKey::Entity(key.clone()).to_string() };
+            place.compare("its entry in the list of expiries", listed, true)?;
+            expiring += 1;
+        }
+        seen.row(&StateKey::Entity(key), &row)?;
+        entities += 1;
+    }
+    let mut listed = 0_u64;
+    for row in expiries.iter()? {
+        let ((_, in_vault, _), ()) = row?;
+        listed += u64::from(in_vault == vault);
+    }
+    let place = Place { vault, describe: || "the list of expiries".to_owned() };
+    place.compare("its length", listed, expiring)?;
+    Ok(entities)
+}
+
+fn verify_relationships<T: TreeRows>(view: &ReadTransaction, seen: &mut Seen<'_, T>) -> Result<u64, VerifyError> {
+    let (vault, by_resource, by_subject) = (seen.vault, view.table::<ByResource>()?, view.table::<BySubject>()?);
+    let first = || Bound::Included((vault, "", "", ""));
+    let mut relationships = 0;
+    for row in by_resource.range((first(), Bound::Unbounded))? {
+        let ((in_vault, resource, relation, subject), ()) = row?;
+        if in_vault != vault {
+            break;
+        }
+        let listed = by_subject.contains_key((vault, &subject[..], &relation[..], &resource[..]))?;
+        let key = StateKey::Relationship(Relationship { resource, relation, subject });
+        let place = Place { vault, describe: || key.to_string() };
+        place.compare("its row in the index by subject", listed, true)?;
+        seen.row(&key, &[])?;
+        relationships += 1;
+    }
+    let mut listed = 0_u64;
+    for row in by_subject.range((first(), Bound::Unbounded))? {
+        let ((in_vault, ..), ()) = row?;
+        if in_vault != vault {
+            break;
+        }
+        listed += 1;
+    }
+    let place = Place { vault, describe: || "the index by subject".to_owned() };
+    place.compare("its length", listed, relationships)?;
+    Ok(relationships)
+}

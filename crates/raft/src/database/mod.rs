@@ -1,0 +1,294 @@
+//! The replicated database: one node of a cluster.
+
+mod members;
+mod propose;
+mod read;
+mod status;
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use folio_store::{Database, Statistics};
+use openraft::Raft;
+use openraft::storage::Adaptor;
+use parking_lot::Mutex;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::network::{Peers, RaftServer};
+use crate::state_machine::StateMachine;
+use crate::store::{RaftLogStore, StoreOptions};
+use crate::transport::Transport;
+use crate::types::{NodeId, TypeConfig};
+
+use propose::Proposer;
+pub use propose::Written;
+pub use status::{Role, Status};
+
+/// How long stopping waits for views that are still being sent to other nodes.
+const LEASE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One node of a cluster: a database, a state machine and a transport, kept in step with the other
+/// nodes by Raft. Clones are handles to the same node.
+///
+/// Dropping the last handle does not stop the node; [`shutdown`](Self::shutdown) or
+/// [`kill`](Self::kill) does.
+pub struct ReplicatedDatabase<S: StateMachine> {
+    inner: Arc<Inner<S>>,
+}
+
+impl<S: StateMachine> Clone for ReplicatedDatabase<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+struct Inner<S: StateMachine> {
+    raft: Raft<TypeConfig<S>>,
+    store: RaftLogStore<S>,
+    transport: Arc<dyn Transport>,
+    config: Config,
+    /// None once the node is stopping.
+    proposer: Mutex<Option<Arc<Proposer<S>>>>,
+}
+
+impl<S: StateMachine> ReplicatedDatabase<S> {
+    /// Starts node `node` on `database` and begins to serve its peers.
+    ///
+    /// The database must be this node's own and is used by nobody else meanwhile. A new cluster is
+    /// then [`initialize`](Self::initialize)d, once, on one of its nodes; a node of an old one
+    /// finds its membership in its file and applies what its log has beyond the last checkpoint.
+    ///
+    /// An engine that finds acknowledged commits missing refuses to open its file. Such a node must
+    /// not take part under its old id, since its vote and its log may be older than what it told
+    /// others: remove it from the membership and add a new node, with a new id and an empty file.
+    pub async fn start(
+        config: Config,
+        node: NodeId,
+        database: Database,
+        state_machine: S,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self> {
+        config.validate()?;
+        let raft_config = Arc::new(config.for_openraft()?);
+        let options = StoreOptions {
+            read_max_bytes: config.append_max_bytes,
+            checkpoint_entries: config.checkpoint_entries,
+            checkpoint_dirty_pages: config.checkpoint_dirty_pages,
+        };
+        let opening = tokio::task::spawn_blocking(move || {
+            RaftLogStore::open(database, node, state_machine, options)
+        });
+        let store = opening.await.map_err(|e| stopped(&e))??;
+
+        let (log, machine) = Adaptor::new(store.clone());
+        let peers = Peers {
+            transport: transport.clone(),
+            node,
+            retry_interval: config.heartbeat_interval,
+            machine: PhantomData,
+        };
+        let raft = match Raft::new(node, raft_config, peers, log, machine).await {
+            Ok(raft) => raft,
+            Err(fatal) => {
+                let reason = store.shared().fault().unwrap_or_else(|| fatal.to_string());
+                close(&store, Stop::Abrupt).await?;
+                return Err(Error::Stopped { reason });
+            }
+        };
+        let server = RaftServer::new(raft.clone(), store.shared().clone());
+        let database = Self {
+            inner: Arc::new(Inner {
+                proposer: Mutex::new(Some(Arc::new(Proposer::start(raft.clone(), &config)))),
+                raft,
+                store,
+                transport: transport.clone(),
+                config,
+            }),
+        };
+        if let Err(error) = transport.serve(node, Arc::new(server)) {
+            database.kill().await;
+            return Err(error.into());
+        }
+        Ok(database)
+    }
+
+    /// Has the cluster carry out `command` and returns the state machine's answer.
+    ///
+    /// On return the command is durable on a majority and applied here. Writes that arrive while an
+    /// entry is being written share the next one. [`Error`] says which errors mean that the command
+    /// was certainly not proposed.
+    pub async fn write(&self, command: S::Command) -> Result<Written<S::Response>> {
+        let proposer = self.inner.proposer.lock().clone();
+        let proposer = proposer.ok_or(Error::ShuttingDown)?;
+        self.ensure_leading()?;
+        proposer.write(command).await
+    }
+
+    /// An error unless this node believes that it leads.
+    fn ensure_leading(&self) -> Result<()> {
+        let status = self.status();
+        if let Some(reason) = status.error {
+            return Err(Error::Stopped { reason });
+        }
+        if status.role == Role::Leader {
+            return Ok(());
+        }
+        Err(Error::NotLeader {
+            leader: status.leader,
+            address: status.leader_address().map(str::to_owned),
+        })
+    }
+
+    /// What this node knows of itself and the cluster.
+    pub fn status(&self) -> Status {
+        let shared = self.inner.store.shared();
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        Status::new(&metrics, shared.checkpointed(), shared.fault())
+    }
+
+    /// Waits until `condition` holds for the status of this node. `what` is for the error.
+    pub async fn wait_for(
+        &self,
+        what: &str,
+        timeout: Duration,
+        condition: impl Fn(&Status) -> bool,
+    ) -> Result<Status> {
+        let mut metrics = self.inner.raft.metrics();
+        let waiting = async {
+            loop {
+                metrics.borrow_and_update();
+                let status = self.status();
+                if condition(&status) {
+                    return Ok(status);
+                }
+                if let Some(reason) = status.error {
+                    return Err(Error::Stopped { reason });
+                }
+                if metrics.changed().await.is_err() {
+                    return Err(Error::ShuttingDown);
+                }
+            }
+        };
+        match tokio::time::timeout(timeout, waiting).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Timeout {
+                what: what.to_owned(),
+                waited: timeout,
+            }),
+        }
+    }
+
+    /// Waits until this node has applied the entry `index`.
+    pub async fn wait_for_applied(&self, index: u64, timeout: Duration) -> Result<()> {
+        let what = format!("entry {index} to be applied");
+        self.wait_for(&what, timeout, |status| status.applied >= Some(index))
+            .await?;
+        Ok(())
+    }
+
+    /// Waits until this node knows a leader, and names it.
+    pub async fn wait_for_leader(&self, timeout: Duration) -> Result<NodeId> {
+        let known = self.wait_for("a leader", timeout, |status| status.leader.is_some());
+        let status = known.await?;
+        status.leader.ok_or(Error::NotLeader {
+            leader: None,
+            address: None,
+        })
+    }
+
+    /// The engine's counters.
+    pub fn statistics(&self) -> Result<Statistics> {
+        let shared = self.inner.store.shared();
+        let statistics = shared.with_database(|database| Ok(database.statistics()));
+        statistics.map_err(|_| Error::ShuttingDown)
+    }
+
+    /// Has this node compact its log now.
+    pub async fn trigger_snapshot(&self) -> Result<()> {
+        self.inner
+            .raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|e| stopped(&e))
+    }
+
+    /// Has this node stand for election now.
+    pub async fn trigger_election(&self) -> Result<()> {
+        self.inner
+            .raft
+            .trigger()
+            .elect()
+            .await
+            .map_err(|e| stopped(&e))
+    }
+
+    /// Stops the node: no more writes are taken, a checkpoint is made and the file is closed. On
+    /// return another process may open it.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.stop(Stop::Clean).await
+    }
+
+    /// Stops the node as a crash would: nothing is flushed, and what was being written is left to
+    /// its fate. On return the file may be opened again.
+    pub async fn kill(&self) {
+        // Nothing is flushed, so nothing can fail.
+        let _ = self.stop(Stop::Abrupt).await;
+    }
+
+    async fn stop(&self, stop: Stop) -> Result<()> {
+        let proposer = self.inner.proposer.lock().take();
+        drop(proposer);
+        self.inner.transport.stop().await;
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "Raft ended badly");
+        }
+        let leases = self.inner.store.shared().leases_returned();
+        if tokio::time::timeout(LEASE_PATIENCE, leases).await.is_err() {
+            tracing::warn!("a snapshot is still being read; the file stays locked until it is not");
+        }
+        close(&self.inner.store, stop).await
+    }
+
+    /// A wait with the read deadline, for calls into Raft that have none of their own.
+    async fn within<T>(&self, what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let timeout = self.inner.config.read_timeout;
+        match tokio::time::timeout(timeout, call).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Timeout {
+                what: what.to_owned(),
+                waited: timeout,
+            }),
+        }
+    }
+}
+
+/// How a node ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Clean,
+    Abrupt,
+}
+
+/// Ends the threads of the store and lets go of the database.
+async fn close<S: StateMachine>(store: &RaftLogStore<S>, stop: Stop) -> Result<()> {
+    let store = store.clone();
+    let closing = tokio::task::spawn_blocking(move || match store.close() {
+        Some(database) if stop == Stop::Clean => database.close(),
+        _ => Ok(()),
+    });
+    closing.await.map_err(|e| stopped(&e))??;
+    Ok(())
+}
+
+fn stopped(error: &dyn std::error::Error) -> Error {
+    Error::Stopped {
+        reason: error.to_string(),
+    }
+}

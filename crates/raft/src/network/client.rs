@@ -1,0 +1,198 @@
+//! The sending side: openraft's network on a [`Transport`].
+
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{
+    Fatal, InstallSnapshotError, NetworkError, PayloadTooLarge, RPCError, RaftError, RemoteError,
+    ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::snapshot_transport::{Chunked, SnapshotTransport};
+use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, OptionalSend, Snapshot};
+use tokio::io::AsyncSeekExt;
+
+use super::message::{Request, Response, decode, encode};
+use crate::config::Config;
+use crate::state_machine::StateMachine;
+use crate::transport::{Transport, TransportError};
+use crate::types::{Node, NodeId, TypeConfig, Vote};
+
+/// Makes a [`Peer`] for each member.
+pub(crate) struct Peers<S> {
+    pub transport: Arc<dyn Transport>,
+    pub node: NodeId,
+    /// How long to leave a peer alone that could not be reached.
+    pub retry_interval: Duration,
+    pub machine: PhantomData<fn() -> S>,
+}
+
+impl<S: StateMachine> RaftNetworkFactory<TypeConfig<S>> for Peers<S> {
+    type Network = Peer<S>;
+
+    async fn new_client(&mut self, target: NodeId, node: &Node) -> Peer<S> {
+        Peer {
+            transport: self.transport.clone(),
+            node: self.node,
+            target,
+            address: node.addr.clone(),
+            retry_interval: self.retry_interval,
+            machine: PhantomData,
+        }
+    }
+}
+
+/// One member, as seen from this node.
+pub(crate) struct Peer<S> {
+    transport: Arc<dyn Transport>,
+    node: NodeId,
+    target: NodeId,
+    address: String,
+    retry_interval: Duration,
+    machine: PhantomData<fn() -> S>,
+}
+
+type RpcResult<T, E> = Result<T, RPCError<NodeId, Node, RaftError<NodeId, E>>>;
+
+impl<S: StateMachine> Peer<S> {
+    async fn call<E: std::error::Error>(
+        &self,
+        kind: RPCTypes,
+        request: Request<S>,
+        option: &RPCOption,
+    ) -> RpcResult<Response, E> {
+        let bytes = encode(&request).map_err(|e| other(format!("encoding the request: {e}")))?;
+        if let Request::Append(append) = &request
+            && bytes.len() > Config::MESSAGE_LIMIT
+            && append.entries.len() > 1
+        {
+            let fewer = append.entries.len() as u64 / 2;
+            return Err(PayloadTooLarge::new_entries_hint(fewer).into());
+        }
+        let answer = self
+            .transport
+            .call(
+                self.node,
+                self.target,
+                &self.address,
+                bytes,
+                option.hard_ttl(),
+            )
+            .await
+            .map_err(|error| self.failed(kind, error))?;
+        decode(&answer).map_err(|reason| {
+            other(format!(
+                "the answer of node {} does not decode: {reason}",
+                self.target
+            ))
+        })
+    }
+
+    fn failed<E: std::error::Error>(
+        &self,
+        kind: RPCTypes,
+        error: TransportError,
+    ) -> RPCError<NodeId, Node, RaftError<NodeId, E>> {
+        match error {
+            TransportError::TimedOut { waited, .. } => Timeout {
+                action: kind,
+                id: self.node,
+                target: self.target,
+                timeout: waited,
+            }
+            .into(),
+            TransportError::TooLarge { .. } => NetworkError::new(&error).into(),
+            // openraft leaves a peer alone for a while only for this one.
+            error => Unreachable::new(&error).into(),
+        }
+    }
+
+    fn unexpected<E: std::error::Error>(
+        &self,
+        response: Response,
+    ) -> RPCError<NodeId, Node, RaftError<NodeId, E>> {
+        let target = self.target;
+        match response {
+            Response::Refused(reason) => other(format!("node {target} refused: {reason}")),
+            _ => other(format!("node {target} answered another question")),
+        }
+    }
+}
+
+fn other<E: std::error::Error>(reason: String) -> RPCError<NodeId, Node, RaftError<NodeId, E>> {
+    NetworkError::from(AnyError::error(reason)).into()
+}
+
+impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig<S>>,
+        option: RPCOption,
+    ) -> RpcResult<AppendEntriesResponse<NodeId>, openraft::error::Infallible> {
+        let request = Request::Append(rpc);
+        match self.call(RPCTypes::AppendEntries, request, &option).await? {
+            Response::Append(response) => Ok(response),
+            response => Err(self.unexpected(response)),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        rpc: InstallSnapshotRequest<TypeConfig<S>>,
+        option: RPCOption,
+    ) -> RpcResult<InstallSnapshotResponse<NodeId>, InstallSnapshotError> {
+        let request = Request::Snapshot(rpc);
+        match self
+            .call(RPCTypes::InstallSnapshot, request, &option)
+            .await?
+        {
+            Response::Snapshot(response) => Ok(response),
+            Response::Mismatch(mismatch) => Err(RPCError::RemoteError(RemoteError::new(
+                self.target,
+                RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch)),
+            ))),
+            response => Err(self.unexpected(response)),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<NodeId>,
+        option: RPCOption,
+    ) -> RpcResult<VoteResponse<NodeId>, openraft::error::Infallible> {
+        match self
+            .call(RPCTypes::Vote, Request::Vote(rpc), &option)
+            .await?
+        {
+            Response::Vote(response) => Ok(response),
+            response => Err(self.unexpected(response)),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        mut snapshot: Snapshot<TypeConfig<S>>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig<S>, Fatal<NodeId>>> {
+        // This makes the spool file. openraft would take a failure (a full disk, say) for one of
+        // the store and stop the node; it concerns this transfer only.
+        if let Err(error) = snapshot.snapshot.seek(io::SeekFrom::Start(0)).await {
+            tracing::warn!(target = self.target, %error, "cannot spool a snapshot");
+            return Err(NetworkError::new(&error).into());
+        }
+        Chunked::send_snapshot(self, vote, snapshot, cancel, option).await
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(self.retry_interval))
+    }
+}

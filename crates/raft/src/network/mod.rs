@@ -1,0 +1,9 @@
+//! Raft's own messages, on top of a [`Transport`](crate::transport::Transport).
+
+mod client;
+mod message;
+mod server;
+mod snapshot;
+
+pub(crate) use client::Peers;
+pub(crate) use server::RaftServer;

@@ -1,0 +1,430 @@
+//! Clusters: writes, reads, failover, and the ways back in.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use common::cluster::{Cluster, Node, PATIENCE, Wires, quick};
+use common::{Command, CounterMachine, add, counters, history};
+use folio_raft::transport::{
+    BoxFuture, Handler, MemoryNetwork, MemoryTransport, Transport, TransportError,
+};
+use folio_raft::{Config, Error, NodeId, Role};
+use folio_store::Database;
+
+async fn state(node: &Node) -> (Vec<(String, u64)>, usize) {
+    node.read_local(|view| (counters(view), history(view).len()))
+        .await
+        .expect("readable")
+}
+
+/// Writes to whoever leads until one is accepted; for commands that may be carried out twice.
+async fn write(cluster: &Cluster, counter: &str) -> u64 {
+    loop {
+        let (_, leader) = cluster.leader().await;
+        match leader.write(add(counter, 1)).await {
+            Ok(written) => return written.index,
+            Err(Error::NotLeader { .. } | Error::Unknown { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn every_node_has_the_writes(wires: Wires) {
+    let cluster = Cluster::start(3, quick(), wires).await;
+    let (_, leader) = cluster.leader().await;
+    let mut last = 0;
+    for round in 1..=20 {
+        let written = leader.write(add("a", 2)).await.expect("written");
+        assert_eq!(written.response, round * 2);
+        assert!(written.index > last, "indexes ascend");
+        last = written.index;
+    }
+    let read = leader.read_linearizable(counters).await.expect("read");
+    assert_eq!(read, [("a".to_owned(), 40)]);
+    cluster.applied(last).await;
+    for node in cluster.nodes.values() {
+        assert_eq!(state(node).await, (vec![("a".to_owned(), 40)], 20));
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_reach_every_node_over_memory() {
+    every_node_has_the_writes(Wires::Memory(MemoryNetwork::new())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_reach_every_node_over_tcp() {
+    every_node_has_the_writes(Wires::Tcp).await;
+}
+
+async fn a_stopped_leader_is_replaced_and_returns(wires: Wires, config: Config, writes: u64) {
+    let mut cluster = Cluster::start(3, config, wires).await;
+    for _ in 0..writes {
+        write(&cluster, "before").await;
+    }
+    let (stopped, _) = cluster.leader().await;
+    cluster.kill(stopped).await;
+
+    let mut last = 0;
+    for _ in 0..writes {
+        last = write(&cluster, "after").await;
+    }
+    let (successor, leader) = cluster.leader().await;
+    assert_ne!(successor, stopped);
+
+    cluster.bring_up(stopped).await;
+    cluster.applied(last).await;
+    let expected = state(&leader).await;
+    // More than that is possible: a write whose outcome was unknown was sent again.
+    assert!(expected.1 as u64 >= 2 * writes);
+    for node in cluster.nodes.values() {
+        assert_eq!(state(node).await, expected);
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_leader_returns_by_the_log_over_memory() {
+    let wires = Wires::Memory(MemoryNetwork::new());
+    a_stopped_leader_is_replaced_and_returns(wires, quick(), 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_leader_returns_by_the_log_over_tcp() {
+    a_stopped_leader_is_replaced_and_returns(Wires::Tcp, quick(), 20).await;
+}
+
+/// A log that is compacted so eagerly that a node which was away needs a snapshot.
+fn compacting() -> Config {
+    Config {
+        snapshot_after_entries: 20,
+        log_entries_kept: 5,
+        purge_batch: 1,
+        ..quick()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_leader_returns_by_a_snapshot_over_memory() {
+    let wires = Wires::Memory(MemoryNetwork::new());
+    a_stopped_leader_is_replaced_and_returns(wires, compacting(), 60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_leader_returns_by_a_snapshot_over_tcp() {
+    a_stopped_leader_is_replaced_and_returns(Wires::Tcp, compacting(), 60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_many_chunks_reaches_a_lagging_voter_of_an_idle_cluster() {
+    let config = Config {
+        // Each chunk is a message of its own.
+        snapshot_chunk_bytes: 64,
+        ..compacting()
+    };
+    let mut cluster = Cluster::start(3, config, Wires::Tcp).await;
+    let (leading, _) = cluster.leader().await;
+    let away = cluster.nodes.keys().copied().find(|id| *id != leading);
+    let away = away.expect("a follower");
+    let had = cluster.nodes[&away].status().last_log;
+    cluster.kill(away).await;
+    let mut last = 0;
+    for number in 0..100u64 {
+        let counter = format!("{number}-{}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        last = write(&cluster, &counter).await;
+    }
+    let (_, leader) = cluster.leader().await;
+    leader
+        .wait_for("the log to be compacted", PATIENCE, |s| s.purged > had)
+        .await
+        .expect("compacted");
+
+    // What it lacks is no longer in anybody's log, so only a snapshot can bring it.
+    cluster.bring_up(away).await;
+    cluster.applied(last).await;
+    let returned = &cluster.nodes[&away];
+    assert_eq!(state(returned).await, state(&leader).await);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_writes_share_entries() {
+    let cluster = Cluster::start(3, quick(), Wires::Memory(MemoryNetwork::new())).await;
+    let (_, leader) = cluster.leader().await;
+    let before = leader.status().last_log.expect("a log");
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let leader = leader.clone();
+        writers.spawn(async move {
+            let mut answers = Vec::new();
+            for _ in 0..10 {
+                answers.push(leader.write(add("shared", 1)).await.expect("written"));
+            }
+            answers
+        });
+    }
+    let mut responses = BTreeSet::new();
+    let mut entries = BTreeSet::new();
+    for written in writers.join_all().await.into_iter().flatten() {
+        responses.insert(written.response);
+        entries.insert(written.index);
+    }
+    // Each writer got the answer to its own command.
+    assert_eq!(responses, (1..=640).collect());
+    let appended = leader.status().last_log.expect("a log") - before;
+    assert_eq!(appended, entries.len() as u64);
+    assert!(appended < 320, "640 commands took {appended} entries");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_refuses_writes_and_reads_and_names_the_leader() {
+    let cluster = Cluster::start(3, quick(), Wires::Memory(MemoryNetwork::new())).await;
+    let (leading, _) = cluster.leader().await;
+    let (_, follower) = cluster
+        .nodes
+        .iter()
+        .find(|(id, _)| **id != leading)
+        .expect("a follower");
+    let refusals = [
+        follower.write(add("a", 1)).await.map(|_| ()),
+        follower.read_linearizable(|_| ()).await,
+    ];
+    for refusal in refusals {
+        let Err(Error::NotLeader { leader, address }) = refusal else {
+            panic!("{refusal:?}");
+        };
+        assert_eq!(leader, Some(leading));
+        assert_eq!(address.as_ref(), cluster.addresses.get(&leading));
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_answers_neither_reads_nor_writes() {
+    let network = MemoryNetwork::new();
+    let config = Config {
+        write_timeout: Duration::from_millis(500),
+        read_timeout: Duration::from_millis(500),
+        ..quick()
+    };
+    let cluster = Cluster::start(3, config, Wires::Memory(network.clone())).await;
+    let (cut, old) = cluster.leader().await;
+    network.partition(cut);
+    let read = old.read_linearizable(|_| ()).await;
+    assert!(
+        matches!(
+            read,
+            Err(Error::Timeout { .. } | Error::NoQuorum | Error::NotLeader { .. })
+        ),
+        "{read:?}"
+    );
+    let written = old.write(add("lost", 1)).await;
+    assert!(
+        matches!(
+            written,
+            Err(Error::Unknown { .. } | Error::NotLeader { .. })
+        ),
+        "{written:?}"
+    );
+    let (_, other) = cluster
+        .nodes
+        .iter()
+        .find(|(id, _)| **id != cut)
+        .expect("another");
+    other
+        .wait_for("another leader", PATIENCE, |s| {
+            s.leader.is_some_and(|l| l != cut)
+        })
+        .await
+        .expect("elected");
+
+    network.heal();
+    let last = write(&cluster, "kept").await;
+    cluster.applied(last).await;
+    for node in cluster.nodes.values() {
+        let (counters, _) = state(node).await;
+        assert!(
+            counters.iter().all(|(name, _)| name != "lost"),
+            "{counters:?}"
+        );
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_can_be_added_and_removed() {
+    let mut cluster = Cluster::start(1, quick(), Wires::Tcp).await;
+    let index = write(&cluster, "a").await;
+    cluster.bring_up(2).await;
+    let leader = cluster.nodes[&1].clone();
+    leader
+        .add_learner(2, cluster.addresses[&2].clone())
+        .await
+        .expect("added");
+    cluster.applied(index).await;
+    assert_eq!(cluster.nodes[&2].status().role, Role::Learner);
+    leader
+        .change_membership([1, 2].into())
+        .await
+        .expect("promoted");
+    assert_eq!(leader.status().voters.len(), 2);
+    leader.change_membership([1].into()).await.expect("removed");
+    assert_eq!(leader.status().voters.len(), 1);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_too_large_is_refused_before_it_is_proposed() {
+    let cluster = Cluster::start(1, quick(), Wires::Memory(MemoryNetwork::new())).await;
+    let (_, leader) = cluster.leader().await;
+    let before = leader.status().last_log;
+    let refusal = leader.write(add(&"x".repeat(2 << 20), 1)).await;
+    assert!(
+        matches!(refusal, Err(Error::TooLarge { .. })),
+        "{refusal:?}"
+    );
+    assert_eq!(leader.status().last_log, before);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_machine_that_panics_or_fails_stops_the_node_and_changes_nothing() {
+    for (command, word) in [
+        (Command::Panic, "told to panic"),
+        (Command::Fail, "told to fail"),
+    ] {
+        let cluster = Cluster::start(1, quick(), Wires::Memory(MemoryNetwork::new())).await;
+        let (_, leader) = cluster.leader().await;
+        leader.write(add("a", 1)).await.expect("written");
+        let failure = leader.write(command).await;
+        assert!(
+            matches!(failure, Err(Error::Unknown { .. } | Error::Stopped { .. })),
+            "{failure:?}"
+        );
+        let stopped = leader
+            .wait_for("never", PATIENCE, |_| false)
+            .await
+            .expect_err("the node stopped");
+        assert!(stopped.to_string().contains(word), "{stopped}");
+        let (counters, changes) = state(&leader).await;
+        assert_eq!((counters, changes), (vec![("a".to_owned(), 1)], 1));
+        let refusal = leader.write(add("a", 1)).await;
+        assert!(matches!(refusal, Err(Error::Stopped { .. })), "{refusal:?}");
+        leader.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proposer_times_never_run_backwards() {
+    let cluster = Cluster::start(1, quick(), Wires::Memory(MemoryNetwork::new())).await;
+    let (_, leader) = cluster.leader().await;
+    for _ in 0..50 {
+        leader.write(add("a", 1)).await.expect("written");
+    }
+    let times: Vec<_> = leader
+        .read_local(|view| history(view).into_iter().map(|(_, c)| c.time).collect())
+        .await
+        .expect("readable");
+    assert!(times.is_sorted(), "{times:?}");
+    cluster.stop().await;
+}
+
+/// Flips a bit in the first snapshots it carries.
+struct Corrupting {
+    inner: Arc<MemoryTransport>,
+    remaining: AtomicU32,
+    flipped: Arc<AtomicU32>,
+}
+
+/// The first byte of an encoded snapshot message: it is the third kind.
+const SNAPSHOT_MESSAGE: u8 = 2;
+
+impl Transport for Corrupting {
+    fn call<'a>(
+        &'a self,
+        from: NodeId,
+        to: NodeId,
+        address: &'a str,
+        mut request: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, TransportError>> {
+        let spend = |left: u32| left.checked_sub(1);
+        if request[0] == SNAPSHOT_MESSAGE
+            && (self.remaining)
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend)
+                .is_ok()
+        {
+            // The data is followed by one byte, the end flag; this is in the trailer.
+            let at = request.len() - 20;
+            request[at] ^= 1;
+            self.flipped.fetch_add(1, Ordering::Relaxed);
+        }
+        self.inner.call(from, to, address, request, deadline)
+    }
+
+    fn serve(&self, node: NodeId, handler: Arc<dyn Handler>) -> Result<(), TransportError> {
+        self.inner.serve(node, handler)
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        self.inner.stop()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_damaged_on_the_way_is_refused_and_sent_again() {
+    let network = MemoryNetwork::new();
+    let flipped = Arc::new(AtomicU32::new(0));
+    let start = async |id: NodeId| {
+        let transport = Corrupting {
+            inner: network.transport(),
+            remaining: AtomicU32::new(3),
+            flipped: flipped.clone(),
+        };
+        let database = Database::in_memory().expect("creates");
+        Node::start(
+            compacting(),
+            id,
+            database,
+            CounterMachine,
+            Arc::new(transport),
+        )
+        .await
+        .expect("starts")
+    };
+    let leader = start(1).await;
+    leader
+        .initialize(BTreeMap::from([(1, "memory:1".to_owned())]))
+        .await
+        .expect("initialized");
+    leader.wait_for_leader(PATIENCE).await.expect("leads");
+    let mut last = 0;
+    for _ in 0..60 {
+        last = leader.write(add("a", 1)).await.expect("written").index;
+    }
+    leader
+        .wait_for("the log to be compacted", PATIENCE, |s| s.purged > Some(1))
+        .await
+        .expect("compacted");
+
+    let joining = start(2).await;
+    leader
+        .add_learner(2, "memory:2".to_owned())
+        .await
+        .expect("added");
+    joining
+        .wait_for_applied(last, PATIENCE)
+        .await
+        .expect("it got a sound one");
+    assert_eq!(flipped.load(Ordering::Relaxed), 3);
+    assert_eq!(joining.status().error, None);
+    assert_eq!(state(&joining).await, state(&leader).await);
+    leader.shutdown().await.expect("shuts down");
+    joining.shutdown().await.expect("shuts down");
+}
