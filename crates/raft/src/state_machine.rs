@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 /// A command that cannot be carried out is answered with a [`Response`](Self::Response) that says
 /// so. Check before the first row is written: rows written before such an answer stay. An
 /// [`ApplyError`] is for what no caller can mend (the disk, a broken invariant), and stops the
-/// node before anything of the batch of entries is published. A panic is treated the same way.
+/// node; nothing of the entry is published. A panic is treated the same way.
 pub trait StateMachine: Send + Sync + 'static {
     /// What a client asks for. Goes into the log and over the network.
     type Command: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;

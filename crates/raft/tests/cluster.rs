@@ -428,3 +428,22 @@ async fn a_snapshot_damaged_on_the_way_is_refused_and_sent_again() {
     leader.shutdown().await.expect("shuts down");
     joining.shutdown().await.expect("shuts down");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_not_raft_messages_are_refused_and_the_node_goes_on() {
+    let network = MemoryNetwork::new();
+    let cluster = Cluster::start(1, quick(), Wires::Memory(network.clone())).await;
+    let (_, leader) = cluster.leader().await;
+    let stranger = network.transport();
+    let mut requests = vec![Vec::new()];
+    // The three kinds of message, cut off; everything else is none of them.
+    requests.extend((0..3).flat_map(|kind| [vec![kind], vec![kind, 1]]));
+    requests.extend((3..=255).map(|kind| vec![kind; 300]));
+    for request in requests {
+        let answer = stranger.call(9, 1, "memory:1", request, PATIENCE).await;
+        let refusal = String::from_utf8_lossy(&answer.expect("answered")).into_owned();
+        assert!(refusal.contains("does not decode"), "{refusal}");
+    }
+    leader.write(add("a", 1)).await.expect("it still leads");
+    cluster.stop().await;
+}

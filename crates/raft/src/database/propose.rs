@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use openraft::Raft;
-use openraft::error::{ClientWriteError, RaftError};
+use openraft::error::ClientWriteError;
+use openraft::raft::ClientWriteResult;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::Config;
@@ -72,6 +73,7 @@ impl<S: StateMachine> Proposer<S> {
             left_over: None,
             max_commands: config.batch_max_commands,
             max_bytes: config.batch_max_bytes,
+            timeout: config.write_timeout,
             slots: Arc::new(Semaphore::new(config.entries_in_flight)),
         };
         tokio::spawn(gatherer.run());
@@ -142,6 +144,7 @@ struct Gatherer<S: StateMachine> {
     left_over: Option<Proposal<S>>,
     max_commands: usize,
     max_bytes: usize,
+    timeout: Duration,
     slots: Arc<Semaphore>,
 }
 
@@ -172,21 +175,28 @@ impl<S: StateMachine> Gatherer<S> {
             // Accepted by Raft in the order of this loop; the answer is awaited elsewhere.
             let accepted = self.raft.client_write_ff(batch).await;
             let raft = self.raft.clone();
+            let timeout = self.timeout;
             tokio::spawn(async move {
-                let outcome = match accepted {
-                    Ok(answer) => match answer.await {
-                        Ok(outcome) => outcome.map_err(RaftError::APIError),
-                        Err(_) => {
-                            drop(slot);
+                match accepted {
+                    // openraft never answers an entry that a snapshot from another leader made
+                    // obsolete, so the deadline is also what gives the slot back.
+                    Ok(answer) => match tokio::time::timeout(timeout, answer).await {
+                        Ok(Ok(outcome)) => deliver::<S>(outcome, callers),
+                        Ok(Err(_)) => {
                             let reason = stop_reason(&raft);
                             answer_all::<S>(callers, || unknown(&reason));
-                            return;
+                        }
+                        Err(_) => {
+                            answer_all::<S>(callers, || {
+                                unknown(&format!("no answer within {timeout:?}"))
+                            });
                         }
                     },
-                    Err(fatal) => Err(RaftError::Fatal(fatal)),
-                };
+                    Err(fatal) => answer_all::<S>(callers, || Error::Stopped {
+                        reason: fatal.to_string(),
+                    }),
+                }
                 drop(slot);
-                deliver::<S>(outcome, callers);
             });
         }
     }
@@ -224,13 +234,8 @@ fn stop_reason<S: StateMachine>(raft: &Raft<TypeConfig<S>>) -> String {
     }
 }
 
-type Outcome<S> = std::result::Result<
-    openraft::raft::ClientWriteResponse<TypeConfig<S>>,
-    RaftError<u64, ClientWriteError<u64, openraft::BasicNode>>,
->;
-
 /// Gives each caller its part of the entry's outcome.
-fn deliver<S: StateMachine>(outcome: Outcome<S>, callers: Vec<Caller<S>>) {
+fn deliver<S: StateMachine>(outcome: ClientWriteResult<TypeConfig<S>>, callers: Vec<Caller<S>>) {
     match outcome {
         Ok(written) => {
             let index = written.log_id.index;
@@ -241,16 +246,11 @@ fn deliver<S: StateMachine>(outcome: Outcome<S>, callers: Vec<Caller<S>>) {
         }
         // Raft answers this when it does not lead, but also for an entry it had taken and then
         // lost to another leader's, which a third node may still bring back.
-        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+        Err(ClientWriteError::ForwardToLeader(_)) => {
             answer_all::<S>(callers, || unknown("this node lost the leadership"));
         }
-        Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
+        Err(ClientWriteError::ChangeMembershipError(error)) => {
             answer_all::<S>(callers, || unknown(&error.to_string()));
-        }
-        Err(RaftError::Fatal(fatal)) => {
-            answer_all::<S>(callers, || Error::Stopped {
-                reason: fatal.to_string(),
-            });
         }
     }
 }

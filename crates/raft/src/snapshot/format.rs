@@ -181,7 +181,7 @@ impl<R: Read> Source<R> {
         (&mut self.inner)
             .take(length as u64)
             .read_to_end(&mut bytes)
-            .map_err(|e| SnapshotError::Io(e))?;
+            .map_err(SnapshotError::Io)?;
         self.offset += bytes.len() as u64;
         if bytes.len() < length {
             return Err(SnapshotError::Truncated {

@@ -3,12 +3,13 @@
 use std::ops::Bound;
 
 use folio_store::{Database, Durability, ReadTransaction};
+use openraft::EntryPayload;
 
 use super::failure::{Failure, Result};
 use super::shared::{Shared, state_record};
 use super::tables::{Committed, CommittedRecord, Log, Purged, PurgedRecord, VoteRecord, Votes};
 use crate::state_machine::StateMachine;
-use crate::types::{Entry, LogId, Vote};
+use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// The first byte of an encoded entry.
 const ENTRY_FORMAT: u8 = 1;
@@ -54,14 +55,10 @@ impl<S: StateMachine> Shared<S> {
 
     /// The ends of the log, with a purge that still waits for its installation.
     pub fn log_ends(&self, view: &ReadTransaction) -> Result<LogEnds> {
-        let stored = view
-            .table::<Purged>()?
-            .get(&())?
-            .map(|record| record.log_id);
-        let purged = stored.max(*self.pending_purge.lock());
+        let purged = self.purge_point(view)?;
         let last = match view.table::<Log<S>>()?.last()? {
             Some((index, bytes)) if purged.is_none_or(|purged| purged.index < index) => {
-                Some(decode_entry::<S>(index, &bytes)?.log_id)
+                Some(decode_log_id(index, &bytes)?.0)
             }
             _ => purged,
         };
@@ -152,7 +149,16 @@ impl<S: StateMachine> Shared<S> {
         txn.table::<Purged>()?
             .insert(&(), &PurgedRecord { log_id })?;
         txn.commit()?;
+        self.settle_pending_purge(log_id);
         Ok(())
+    }
+
+    /// Forgets a purge that waited, now that the log is stored as purged up to `log_id`.
+    pub fn settle_pending_purge(&self, log_id: LogId) {
+        let mut pending = self.pending_purge.lock();
+        if *pending <= Some(log_id) {
+            *pending = None;
+        }
     }
 
     /// The entries of a range that are there, contiguous from the first one found, read from a
@@ -164,7 +170,7 @@ impl<S: StateMachine> Shared<S> {
         max_bytes: usize,
     ) -> Result<Vec<Entry<S>>> {
         let view = database.begin_read()?;
-        let purged = self.log_ends_purged(&view)?;
+        let purged = self.purge_point(&view)?;
         let start = match range.0 {
             Bound::Included(start) => start,
             Bound::Excluded(start) => start.saturating_add(1),
@@ -208,7 +214,8 @@ impl<S: StateMachine> Shared<S> {
         Ok(if begins { entries } else { Vec::new() })
     }
 
-    fn log_ends_purged(&self, view: &ReadTransaction) -> Result<Option<LogId>> {
+    /// Up to where the log is gone for every reader, whether that is stored yet or not.
+    fn purge_point(&self, view: &ReadTransaction) -> Result<Option<LogId>> {
         let stored = view
             .table::<Purged>()?
             .get(&())?
@@ -217,8 +224,11 @@ impl<S: StateMachine> Shared<S> {
     }
 }
 
+/// Encodes an entry: the format, its log id, its payload. The id comes first so that it can be read
+/// by itself.
 fn encode_entry<S: StateMachine>(entry: &Entry<S>) -> Result<Vec<u8>> {
-    postcard::to_extend(entry, vec![ENTRY_FORMAT]).map_err(|error| Failure::Encode {
+    let parts = (entry.log_id, &entry.payload);
+    postcard::to_extend(&parts, vec![ENTRY_FORMAT]).map_err(|error| Failure::Encode {
         index: entry.log_id.index,
         reason: error.to_string(),
     })
@@ -226,20 +236,26 @@ fn encode_entry<S: StateMachine>(entry: &Entry<S>) -> Result<Vec<u8>> {
 
 /// Decodes the entry stored at `index`. What does not decode whole is an error, never skipped.
 fn decode_entry<S: StateMachine>(index: u64, bytes: &[u8]) -> Result<Entry<S>> {
+    let (log_id, payload) = decode_log_id(index, bytes)?;
+    let damaged = |reason: String| Failure::Entry { index, reason };
+    let (payload, rest) = postcard::take_from_bytes::<EntryPayload<TypeConfig<S>>>(payload)
+        .map_err(|e| damaged(e.to_string()))?;
+    if !rest.is_empty() {
+        return Err(damaged(format!("{} bytes follow it", rest.len())));
+    }
+    Ok(Entry::<S> { log_id, payload })
+}
+
+/// Decodes the log id of the entry stored at `index`, and gives the encoded payload.
+fn decode_log_id(index: u64, bytes: &[u8]) -> Result<(LogId, &[u8])> {
     let damaged = |reason: String| Failure::Entry { index, reason };
     let Some((&ENTRY_FORMAT, encoded)) = bytes.split_first() else {
         return Err(damaged("its format is unknown".into()));
     };
-    let (entry, rest) =
-        postcard::take_from_bytes::<Entry<S>>(encoded).map_err(|e| damaged(e.to_string()))?;
-    if !rest.is_empty() {
-        return Err(damaged(format!("{} bytes follow it", rest.len())));
+    let (log_id, payload) =
+        postcard::take_from_bytes::<LogId>(encoded).map_err(|e| damaged(e.to_string()))?;
+    if log_id.index != index {
+        return Err(damaged(format!("it says it is entry {}", log_id.index)));
     }
-    if entry.log_id.index != index {
-        return Err(damaged(format!(
-            "it says it is entry {}",
-            entry.log_id.index
-        )));
-    }
-    Ok(entry)
+    Ok((log_id, payload))
 }

@@ -170,9 +170,8 @@ impl<S: StateMachine> Shared<S> {
         }
         txn.commit()?;
         self.note_checkpoint(record.applied_index());
-        let mut pending = self.pending_purge.lock();
-        if *pending <= purge {
-            *pending = None;
+        if let Some(log_id) = purge {
+            self.settle_pending_purge(log_id);
         }
         Ok(())
     }

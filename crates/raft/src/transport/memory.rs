@@ -23,6 +23,14 @@ struct State {
     dropped: BTreeSet<(NodeId, NodeId)>,
 }
 
+impl State {
+    fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        self.partitioned.contains(&from)
+            || self.partitioned.contains(&to)
+            || self.dropped.contains(&(from, to))
+    }
+}
+
 impl MemoryNetwork {
     /// A network without nodes.
     pub fn new() -> Self {
@@ -57,10 +65,7 @@ impl MemoryNetwork {
     /// The handler of `to`, as far as `from` can reach it.
     fn route(&self, from: NodeId, to: NodeId) -> Option<Arc<dyn Handler>> {
         let state = self.state.lock();
-        let cut = state.partitioned.contains(&from)
-            || state.partitioned.contains(&to)
-            || state.dropped.contains(&(from, to));
-        if cut {
+        if state.is_cut(from, to) {
             return None;
         }
         state.handlers.get(&to).cloned()
@@ -96,7 +101,9 @@ impl Transport for MemoryTransport {
                     waited: deadline,
                 })?;
             // The way back may have been cut meanwhile.
-            self.network.route(to, from).ok_or_else(unreachable)?;
+            if self.network.state.lock().is_cut(to, from) {
+                return Err(unreachable());
+            }
             Ok(answer)
         })
     }

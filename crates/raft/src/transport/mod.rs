@@ -39,7 +39,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Begins to deliver the requests for `node` to `handler`.
     fn serve(&self, node: NodeId, handler: Arc<dyn Handler>) -> Result<(), TransportError>;
 
-    /// Ends delivering. When it returns no request is being handled, and the address is free.
+    /// Ends delivering. When it returns the handler is given no further request, and the address is
+    /// free.
     fn stop(&self) -> BoxFuture<'_, ()>;
 }
 
