@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    engine::{Engine, OpenMode, OpenOptions, VerifyReport, is_blank},
+    engine::{Engine, Handle, OpenMode, OpenOptions, VerifyReport, is_blank},
     error::{Error, Result},
     page::PAGE_SIZES,
     statistics::Statistics,
@@ -47,7 +47,7 @@ const DEFAULT_CACHE: usize = 64 << 20;
 /// ```
 #[derive(Clone)]
 pub struct Database {
-    engine: Arc<Engine>,
+    handle: Arc<Handle>,
     path: Option<Arc<Path>>,
 }
 
@@ -101,7 +101,7 @@ impl Database {
     ///
     /// If the database was closed.
     pub fn begin_read(&self) -> Result<ReadTransaction> {
-        ReadTransaction::begin(&self.engine)
+        ReadTransaction::begin(&self.handle)
     }
 
     /// Begins the write transaction, waiting until the one before is finished.
@@ -110,7 +110,7 @@ impl Database {
     ///
     /// If the database was closed, is open for reading only, or has stopped writing after a failure.
     pub fn begin_write(&self) -> Result<WriteTransaction> {
-        WriteTransaction::begin(&self.engine)
+        WriteTransaction::begin(&self.handle)
     }
 
     /// Makes the newest published state of these groups durable.
@@ -119,25 +119,25 @@ impl Database {
     ///
     /// If a write or the sync fails; the handle then stops writing. Costs one `fdatasync`, and none if they are durable.
     pub fn checkpoint(&self, groups: GroupSet) -> Result<()> {
-        self.engine.checkpoint(groups)
+        self.handle.engine().checkpoint(groups)
     }
 
     /// The number of the newest published transaction.
     #[must_use]
     pub fn published_transaction(&self) -> u64 {
-        self.engine.published_transaction()
+        self.handle.engine().published_transaction()
     }
 
     /// The transaction up to which a group is durable.
     #[must_use]
     pub fn durable_transaction(&self, group: Group) -> u64 {
-        self.engine.durable_transaction(group)
+        self.handle.engine().durable_transaction(group)
     }
 
     /// What the database did and holds.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        Statistics::collect(&self.engine)
+        Statistics::collect(self.handle.engine())
     }
 
     /// Reads every page that the newest durable state of an unchanged database refers to, past the cache, and checks
@@ -148,7 +148,7 @@ impl Database {
     ///
     /// If the operating system fails, or the database has commits that are not durable.
     pub fn verify(&self, progress: impl FnMut(u64, u64)) -> Result<VerifyReport> {
-        self.engine.verify(progress)
+        self.handle.engine().verify(progress)
     }
 
     /// Makes everything durable and ends all handles. Views go on; transactions that begin, or commit, get
@@ -158,13 +158,13 @@ impl Database {
     ///
     /// If the last flush fails.
     pub fn close(self) -> Result<()> {
-        self.engine.close()
+        self.handle.engine().close()
     }
 
     /// Ends all handles as the death of the process would: nothing more is written, and what was not durable is lost.
     /// For tests of recovery.
     pub fn kill(self) {
-        self.engine.kill();
+        self.handle.engine().kill();
     }
 
     /// The path of the file, if there is one.
@@ -338,7 +338,7 @@ impl Builder {
 
     fn database(&self, engine: Arc<Engine>, path: Option<&Path>) -> Database {
         Database {
-            engine,
+            handle: Handle::new(engine),
             path: path.map(Into::into),
         }
     }

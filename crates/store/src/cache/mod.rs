@@ -88,7 +88,7 @@ impl PageCache {
         let shards = (limit / MIN_PAGES_A_SHARD)
             .clamp(1, MAX_SHARDS)
             .next_power_of_two();
-        let limit_a_shard = limit.div_ceil(shards);
+        let limit_a_shard = (limit / shards).max(1);
         let shards = (0..shards).map(|_| Shard::new(limit_a_shard)).collect();
         Self {
             shards,

@@ -163,3 +163,24 @@ impl Engine {
         Ok((guard, self.take_number(), groups, next_table))
     }
 }
+
+/// A share in an open database. When the last one goes, the database closes.
+pub(crate) struct Handle(Arc<Engine>);
+
+impl Handle {
+    pub fn new(engine: Arc<Engine>) -> Arc<Self> {
+        Arc::new(Self(engine))
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(failure) = self.0.close() {
+            tracing::error!(error = %failure, "the database was dropped and could not be closed in order");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{TableView, UntypedTableView};
 use crate::{
     catalog,
-    engine::{Engine, Groups},
+    engine::{Engine, Groups, Handle},
     error::Result,
     page::{PageBytes, PageRef},
     pager::{PageSource, Pager},
@@ -18,16 +18,16 @@ use crate::{
 /// A view owns its database, may move to another thread and be shared between threads, and waits for nobody. While it
 /// lives, the pages of its state are not used again, so a view kept for long makes the file grow.
 pub struct ReadTransaction {
-    pub(crate) engine: Arc<Engine>,
+    handle: Arc<Handle>,
     transaction: u64,
     groups: Groups,
 }
 
 impl ReadTransaction {
-    pub(crate) fn begin(engine: &Arc<Engine>) -> Result<Self> {
-        let (transaction, groups) = engine.open_view()?;
+    pub(crate) fn begin(handle: &Arc<Handle>) -> Result<Self> {
+        let (transaction, groups) = handle.engine().open_view()?;
         Ok(Self {
-            engine: engine.clone(),
+            handle: handle.clone(),
             transaction,
             groups,
         })
@@ -54,10 +54,10 @@ impl ReadTransaction {
     ///
     /// As for [`table`](Self::table).
     pub fn untyped(&self, table: &TableDefinition) -> Result<UntypedTableView<'_>> {
-        let record = catalog::find(&*self.engine, self.catalog(table.group), &table.name)?;
+        let record = catalog::find(self.engine(), self.catalog(table.group), &table.name)?;
         let root = match record {
             Some(record) => {
-                record.check(&self.engine.pager.file, table)?;
+                record.check(&self.engine().pager.file, table)?;
                 record.root
             }
             None => TreeRoot::EMPTY,
@@ -77,11 +77,15 @@ impl ReadTransaction {
     pub fn tables(&self) -> Result<Vec<TableDefinition>> {
         let mut tables = Vec::new();
         for group in crate::types::GroupSet::ALL {
-            for (name, record) in catalog::list(&*self.engine, self.catalog(group))? {
+            for (name, record) in catalog::list(self.engine(), self.catalog(group))? {
                 tables.push(record.definition(name, group));
             }
         }
         Ok(tables)
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        self.handle.engine()
     }
 
     fn catalog(&self, group: Group) -> TreeRoot {
@@ -91,7 +95,7 @@ impl ReadTransaction {
 
 impl Drop for ReadTransaction {
     fn drop(&mut self) {
-        self.engine.close_view(self.transaction);
+        self.engine().close_view(self.transaction);
     }
 }
 

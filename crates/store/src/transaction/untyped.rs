@@ -32,7 +32,7 @@ enum Root<'t> {
 impl<'t> UntypedTableView<'t> {
     pub(super) fn of_view(view: &'t ReadTransaction, root: TreeRoot, name: Arc<str>) -> Self {
         Self {
-            source: Source::View(&view.engine),
+            source: Source::View(view.engine()),
             root: Root::Fixed(root),
             name,
         }

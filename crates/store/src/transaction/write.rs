@@ -5,7 +5,7 @@ use std::{cell::RefCell, sync::Arc};
 use super::{TableMut, Ticket, UntypedTableMut};
 use crate::{
     catalog::{self, MAX_NAME, TableRecord},
-    engine::{Engine, GateGuard, Groups},
+    engine::{Engine, GateGuard, Groups, Handle},
     error::{Error, Result},
     page::{PageBytes, PageRef},
     pager::{PageSource, Pager},
@@ -35,8 +35,10 @@ pub enum Durability {
 pub struct WriteTransaction {
     core: RefCell<Core>,
     durability: Durability,
-    // Last, so that the next writer begins after this one has given its pages back.
+    // After the core, so that the next writer begins after this one has given its pages back.
     gate: GateGuard,
+    // After the gate: closing needs the writer gone.
+    _handle: Arc<Handle>,
 }
 
 struct Core {
@@ -63,7 +65,8 @@ struct OpenTable {
 }
 
 impl WriteTransaction {
-    pub(crate) fn begin(engine: &Arc<Engine>) -> Result<Self> {
+    pub(crate) fn begin(handle: &Arc<Handle>) -> Result<Self> {
+        let engine = handle.engine();
         let (gate, number, groups, next_table) = engine.begin_write()?;
         let core = Core {
             workspace: Workspace::new(engine.clone(), number),
@@ -78,6 +81,7 @@ impl WriteTransaction {
             core: RefCell::new(core),
             durability: Durability::default(),
             gate,
+            _handle: handle.clone(),
         })
     }
 

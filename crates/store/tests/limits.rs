@@ -1,0 +1,193 @@
+//! The documented bounds, each at the limit and one past it, and the errors of misuse.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use folio_store::{Database, Error, Postcard, Table};
+
+struct Bytes;
+impl Table for Bytes {
+    const NAME: &'static str = "bytes";
+    type Key = &'static [u8];
+    type Value = &'static [u8];
+}
+
+#[test]
+fn the_longest_key_works_at_every_page_size_and_one_more_byte_is_refused() {
+    for page_size in [4096, 8192, 16384, 32768, 65536] {
+        let db = Database::builder()
+            .page_size(page_size)
+            .in_memory()
+            .unwrap();
+        let limit = page_size / 4 - 64;
+        let txn = db.begin_write().unwrap();
+        let mut table = txn.table::<Bytes>().unwrap();
+        for last in 0..40 {
+            let mut key = vec![0xFF; limit];
+            // Differences at the first and at the last byte: separators short and long.
+            key[if last % 2 == 0 { 0 } else { limit - 1 }] = last;
+            table.insert(key.as_slice(), [1].as_slice()).unwrap();
+            assert!(table.get(key.as_slice()).unwrap().is_some());
+        }
+        let error = table
+            .insert(vec![0; limit + 1].as_slice(), [].as_slice())
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::KeyTooLong { limit: found, .. } if found == limit),
+            "{error}"
+        );
+        drop(table);
+        txn.commit().unwrap();
+        assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+    }
+}
+
+#[test]
+fn values_of_every_length_around_a_page_read_back() {
+    for page_size in [4096, 65536] {
+        let db = Database::builder()
+            .page_size(page_size)
+            .in_memory()
+            .unwrap();
+        let around = |middle: usize| middle.saturating_sub(70)..middle + 70;
+        let lengths: Vec<usize> = around(0)
+            .chain(around(page_size / 4))
+            .chain(around(page_size))
+            .chain(around(2 * page_size))
+            .collect();
+        for &length in &lengths {
+            let value: Vec<u8> = (0..length).map(|index| index as u8).collect();
+            let txn = db.begin_write().unwrap();
+            let mut table = txn.table::<Bytes>().unwrap();
+            table.clear().unwrap();
+            table.insert(b"key".as_slice(), value.as_slice()).unwrap();
+            assert_eq!(
+                table.get(b"key".as_slice()).unwrap().as_ref(),
+                Some(&value),
+                "{length}"
+            );
+            drop(table);
+            txn.commit().unwrap();
+            let view = db.begin_read().unwrap();
+            assert_eq!(
+                view.table::<Bytes>()
+                    .unwrap()
+                    .get(b"key".as_slice())
+                    .unwrap(),
+                Some(value),
+                "{length}"
+            );
+        }
+        assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+    }
+}
+
+#[test]
+fn a_value_of_many_megabytes_is_stored_through_a_small_cache() {
+    let db = Database::builder()
+        .cache_size(256 * 1024)
+        .in_memory()
+        .unwrap();
+    let value: Vec<u8> = (0..20_000_000u32)
+        .map(|index| (index % 251) as u8)
+        .collect();
+    let txn = db.begin_write().unwrap();
+    txn.table::<Bytes>()
+        .unwrap()
+        .insert(b"large".as_slice(), value.as_slice())
+        .unwrap();
+    txn.commit().unwrap();
+    let view = db.begin_read().unwrap();
+    assert!(
+        view.table::<Bytes>()
+            .unwrap()
+            .get(b"large".as_slice())
+            .unwrap()
+            == Some(value)
+    );
+    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+}
+
+#[test]
+fn impossible_page_sizes_are_refused_with_the_possible_ones() {
+    for page_size in [0, 1, 2048, 4097, 131_072] {
+        let error = Database::builder()
+            .page_size(page_size)
+            .in_memory()
+            .unwrap_err();
+        assert!(error.to_string().contains("4096 to 65536"), "{error}");
+    }
+}
+
+#[test]
+fn opening_with_another_page_size_names_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.folio");
+    Database::create(&path).unwrap().close().unwrap();
+    let error = Database::builder().page_size(8192).open(&path).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::PageSize {
+                found: 4096,
+                wanted: 8192,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_table_is_open_once_at_a_time() {
+    let db = Database::in_memory().unwrap();
+    let txn = db.begin_write().unwrap();
+    let first = txn.table::<Bytes>().unwrap();
+    assert!(matches!(
+        txn.table::<Bytes>().unwrap_err(),
+        Error::TableInUse { .. }
+    ));
+    drop(first);
+    txn.table::<Bytes>().unwrap();
+}
+
+#[test]
+fn table_names_have_bounds() {
+    let db = Database::in_memory().unwrap();
+    let txn = db.begin_write().unwrap();
+    let named = |name: String| folio_store::TableDefinition::of::<Bytes>().renamed(name);
+    txn.untyped(&named("n".repeat(512))).unwrap();
+    txn.untyped(&named("n".repeat(513))).unwrap_err();
+    txn.untyped(&named(String::new())).unwrap_err();
+    txn.commit().unwrap();
+    assert_eq!(db.begin_read().unwrap().tables().unwrap().len(), 1);
+}
+
+#[test]
+fn a_panic_in_a_transaction_leaves_the_database_as_it_was() {
+    struct Grumpy;
+    impl Table for Grumpy {
+        const NAME: &'static str = "grumpy";
+        type Key = u64;
+        type Value = Postcard<Vec<u64>>;
+    }
+    let db = Database::in_memory().unwrap();
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let txn = db.begin_write().unwrap();
+        txn.table::<Grumpy>().unwrap().insert(1, vec![1]).unwrap();
+        panic!("the caller's own");
+    }));
+    assert!(result.is_err());
+    let txn = db.begin_write().unwrap();
+    assert_eq!(txn.table::<Grumpy>().unwrap().len().unwrap(), 0);
+    txn.table::<Grumpy>().unwrap().insert(1, vec![2]).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(
+        db.begin_read()
+            .unwrap()
+            .table::<Grumpy>()
+            .unwrap()
+            .get(1)
+            .unwrap(),
+        Some(vec![2])
+    );
+}
