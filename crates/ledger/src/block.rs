@@ -1,8 +1,9 @@
 //! Blocks: the record of what one log entry did to one vault.
 //!
-//! Block 0 of a vault records its creation. After that, each log entry that changes the vault adds one block. A block
-//! is its header and its transactions. A transaction that was rejected is in no block. A block in which entities
-//! expired and that no transaction took part in has no transactions.
+//! Block 0 of a vault records its creation. After that, each log entry that changes the vault adds
+//! one block. A block is its header and its transactions. A transaction that was rejected is in no
+//! block. A block in which entities expired and that no transaction took part in has no
+//! transactions.
 //!
 //! # The canonical encoding of a header
 //!
@@ -27,8 +28,9 @@
 //! - The **block hash** is the RFC 6962 leaf hash of the encoded header, `SHA-256(0x00 || header)`.
 //! - The **transactions root** is the RFC 6962 tree over the canonical encodings of the block's
 //!   [transactions](crate::transaction), in order.
-//! - The **history root** is the RFC 6962 tree over the encoded headers of all earlier blocks. A block hash is
-//!   therefore a leaf hash of the history tree of every later block, and one header proves all blocks before it.
+//! - The **history root** is the RFC 6962 tree over the encoded headers of all earlier blocks. A
+//!   block hash is therefore a leaf hash of the history tree of every later block, and one header
+//!   proves all blocks before it.
 //! - The **state root** is described in [`commitment`](crate::commitment).
 
 use serde::{Deserialize, Serialize};
@@ -76,7 +78,13 @@ impl BlockHeader {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer(Vec::with_capacity(HEADER_BYTES));
         out.u8(ENCODING);
-        for integer in [self.vault, self.height, self.log_index, self.log_term, self.time] {
+        for integer in [
+            self.vault,
+            self.height,
+            self.log_index,
+            self.log_term,
+            self.time,
+        ] {
             out.u64(integer);
         }
         out.raw(self.previous.as_bytes());
@@ -165,7 +173,11 @@ mod tests {
             let mut altered = bytes.clone();
             altered[place] ^= 1;
             let decoded = BlockHeader::decode(&altered);
-            assert_ne!(decoded.map(|header| header.hash()), Ok(header().hash()), "byte {place}");
+            assert_ne!(
+                decoded.map(|header| header.hash()),
+                Ok(header().hash()),
+                "byte {place}"
+            );
         }
         assert!(BlockHeader::decode(&bytes[..188]).is_err());
         assert!(BlockHeader::decode(&[&bytes[..], &[0]].concat()).is_err());

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{
-    MAX_CONDITIONS, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_OPERATIONS, MAX_RELATION_BYTES, MAX_TRANSACTION_BYTES,
-    MAX_VALUE_BYTES, MAX_VAULT_NAME_BYTES,
+    MAX_CONDITIONS, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_OPERATIONS, MAX_RELATION_BYTES,
+    MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, MAX_VAULT_NAME_BYTES,
 };
 use crate::state_key::{Relationship, StateKey};
 use crate::transaction::{Condition, Operation, Requirement, SessionSequence, Transaction};
@@ -12,7 +12,8 @@ use crate::transaction::{Condition, Operation, Requirement, SessionSequence, Tra
 /// One command of a log entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// The place of the command in its client's session. Without one, a retry may do the work twice.
+    /// The place of the command in its client's session. Without one, a retry may do the work
+    /// twice.
     pub session: Option<SessionSequence>,
     /// What to do.
     pub action: Action,
@@ -22,7 +23,8 @@ pub struct Command {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Opens a session. Opening takes no session itself: a retry opens another, and the unused one expires.
+    /// Opens a session. Opening takes no session itself: a retry opens another, and the unused one
+    /// expires.
     OpenSession,
     /// Ends the session that the command is sent in, and frees what was remembered for it.
     CloseSession,
@@ -38,7 +40,10 @@ pub enum Action {
 impl Command {
     /// A command outside any session.
     pub fn new(action: Action) -> Self {
-        Command { session: None, action }
+        Command {
+            session: None,
+            action,
+        }
     }
 
     /// Opens a session.
@@ -61,7 +66,8 @@ impl Command {
         Command::new(Action::Submit(transaction))
     }
 
-    /// The same command in a session, where a retry with the same sequence number gets the first answer.
+    /// The same command in a session, where a retry with the same sequence number gets the first
+    /// answer.
     pub fn in_session(mut self, session: u64, sequence: u64) -> Self {
         self.session = Some(SessionSequence { session, sequence });
         self
@@ -102,7 +108,9 @@ pub enum Invalid {
         limit: u64,
     },
     /// A condition that asks for a version or value of a relationship, which has neither.
-    #[error("condition {condition} asks for the version or value of a relationship: a relationship has neither")]
+    #[error(
+        "condition {condition} asks for the version or value of a relationship: a relationship has neither"
+    )]
     RelationshipContent {
         /// Its place among the conditions, from 0.
         condition: u32,
@@ -150,9 +158,9 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// Checks everything about a command that does not depend on the state. A node calls this before it proposes, so that
-/// what cannot succeed never enters the log; the ledger calls it again when it applies, because the log may hold what
-/// another node let through.
+/// Checks everything about a command that does not depend on the state. A node calls this before it
+/// proposes, so that what cannot succeed never enters the log; the ledger calls it again when it
+/// applies, because the log may hold what another node let through.
 pub fn validate(command: &Command) -> Result<(), Invalid> {
     if command.session.is_some_and(|session| session.sequence == 0) {
         return Err(Invalid::SequenceZero);
@@ -173,9 +181,24 @@ fn validate_transaction(transaction: &Transaction) -> Result<(), Invalid> {
     if transaction.operations.is_empty() {
         return Err(Invalid::NoOperations);
     }
-    check_count(Part::Operations, transaction.operations.len(), MAX_OPERATIONS)?;
-    check_count(Part::Conditions, transaction.conditions.len(), MAX_CONDITIONS)?;
-    for (place, Condition { target, requirement }) in (0_u32..).zip(&transaction.conditions) {
+    check_count(
+        Part::Operations,
+        transaction.operations.len(),
+        MAX_OPERATIONS,
+    )?;
+    check_count(
+        Part::Conditions,
+        transaction.conditions.len(),
+        MAX_CONDITIONS,
+    )?;
+    for (
+        place,
+        Condition {
+            target,
+            requirement,
+        },
+    ) in (0_u32..).zip(&transaction.conditions)
+    {
         match target {
             StateKey::Entity(key) => check_key(key)?,
             StateKey::Relationship(relationship) => check_relationship(relationship)?,
@@ -184,7 +207,9 @@ fn validate_transaction(transaction: &Transaction) -> Result<(), Invalid> {
             (StateKey::Relationship(_), Requirement::VersionIs(_) | Requirement::ValueIs(_)) => {
                 return Err(Invalid::RelationshipContent { condition: place });
             }
-            (_, Requirement::ValueIs(value)) => check_length(Part::Value, value.len(), MAX_VALUE_BYTES)?,
+            (_, Requirement::ValueIs(value)) => {
+                check_length(Part::Value, value.len(), MAX_VALUE_BYTES)?
+            }
             _ => {}
         }
     }
@@ -195,12 +220,17 @@ fn validate_transaction(transaction: &Transaction) -> Result<(), Invalid> {
                 check_length(Part::Value, value.len(), MAX_VALUE_BYTES)?;
             }
             Operation::DeleteEntity { key } => check_key(key)?,
-            Operation::CreateRelationship(relationship) | Operation::DeleteRelationship(relationship) => {
+            Operation::CreateRelationship(relationship)
+            | Operation::DeleteRelationship(relationship) => {
                 check_relationship(relationship)?;
             }
         }
     }
-    check_length(Part::Transaction, transaction.encoded_length(), MAX_TRANSACTION_BYTES)
+    check_length(
+        Part::Transaction,
+        transaction.encoded_length(),
+        MAX_TRANSACTION_BYTES,
+    )
 }
 
 fn check_key(key: &[u8]) -> Result<(), Invalid> {
@@ -211,7 +241,11 @@ fn check_key(key: &[u8]) -> Result<(), Invalid> {
 }
 
 fn check_relationship(relationship: &Relationship) -> Result<(), Invalid> {
-    let Relationship { resource, relation, subject } = relationship;
+    let Relationship {
+        resource,
+        relation,
+        subject,
+    } = relationship;
     for (part, name, limit) in [
         (Part::Resource, resource, MAX_NAME_BYTES),
         (Part::Relation, relation, MAX_RELATION_BYTES),
@@ -230,19 +264,32 @@ fn check_length(what: Part, bytes: usize, limit: usize) -> Result<(), Invalid> {
     if bytes <= limit {
         return Ok(());
     }
-    Err(Invalid::TooLong { what, bytes: bytes as u64, limit: limit as u64 })
+    Err(Invalid::TooLong {
+        what,
+        bytes: bytes as u64,
+        limit: limit as u64,
+    })
 }
 
 fn check_count(what: Part, count: usize, limit: usize) -> Result<(), Invalid> {
     if count <= limit {
         return Ok(());
     }
-    Err(Invalid::TooMany { what, count: count as u64, limit: limit as u64 })
+    Err(Invalid::TooMany {
+        what,
+        count: count as u64,
+        limit: limit as u64,
+    })
 }
 
 fn check_characters(what: Part, name: &str) -> Result<(), Invalid> {
-    // Unicode promises that the control characters stay the same 65, so every build of the ledger decides alike.
-    if name.chars().any(char::is_control) { Err(Invalid::ControlCharacter(what)) } else { Ok(()) }
+    // Unicode promises that the control characters stay the same 65, so every build of the ledger
+    // decides alike.
+    if name.chars().any(char::is_control) {
+        Err(Invalid::ControlCharacter(what))
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -259,52 +306,107 @@ mod tests {
 
     #[test]
     fn keys_and_values_up_to_the_limit_are_accepted_and_longer_ones_are_not() {
-        assert_eq!(submit(Transaction::new(1).set([0; 256], vec![0; 1 << 20])), Ok(()));
+        assert_eq!(
+            submit(Transaction::new(1).set([0; 256], vec![0; 1 << 20])),
+            Ok(())
+        );
         assert_eq!(submit(Transaction::new(1).set([1], [])), Ok(()));
-        assert_eq!(submit(Transaction::new(1).delete([])), Err(Invalid::Empty(Part::Key)));
+        assert_eq!(
+            submit(Transaction::new(1).delete([])),
+            Err(Invalid::Empty(Part::Key))
+        );
         assert_eq!(
             submit(Transaction::new(1).set([0; 257], [])),
-            Err(Invalid::TooLong { what: Part::Key, bytes: 257, limit: 256 })
+            Err(Invalid::TooLong {
+                what: Part::Key,
+                bytes: 257,
+                limit: 256
+            })
         );
         assert_eq!(
             submit(Transaction::new(1).set([0], vec![0; (1 << 20) + 1])),
-            Err(Invalid::TooLong { what: Part::Value, bytes: (1 << 20) + 1, limit: 1 << 20 })
+            Err(Invalid::TooLong {
+                what: Part::Value,
+                bytes: (1 << 20) + 1,
+                limit: 1 << 20
+            })
         );
     }
 
     #[test]
     fn names_have_limits_and_no_control_characters() {
-        assert_eq!(relate(&"r".repeat(255), &"l".repeat(64), &"ü".repeat(127)), Ok(()));
+        assert_eq!(
+            relate(&"r".repeat(255), &"l".repeat(64), &"ü".repeat(127)),
+            Ok(())
+        );
         assert_eq!(relate("", "l", "s"), Err(Invalid::Empty(Part::Resource)));
         assert_eq!(relate("r", "", "s"), Err(Invalid::Empty(Part::Relation)));
         assert_eq!(relate("r", "l", ""), Err(Invalid::Empty(Part::Subject)));
-        assert_eq!(relate("r", "l\0", "s"), Err(Invalid::ControlCharacter(Part::Relation)));
-        assert!(matches!(relate("r", &"l".repeat(65), "s"), Err(Invalid::TooLong { what: Part::Relation, .. })));
-        assert!(matches!(relate("r", "l", &"ü".repeat(128)), Err(Invalid::TooLong { what: Part::Subject, .. })));
+        assert_eq!(
+            relate("r", "l\0", "s"),
+            Err(Invalid::ControlCharacter(Part::Relation))
+        );
+        assert!(matches!(
+            relate("r", &"l".repeat(65), "s"),
+            Err(Invalid::TooLong {
+                what: Part::Relation,
+                ..
+            })
+        ));
+        assert!(matches!(
+            relate("r", "l", &"ü".repeat(128)),
+            Err(Invalid::TooLong {
+                what: Part::Subject,
+                ..
+            })
+        ));
     }
 
     #[test]
     fn a_transaction_has_operations_and_not_too_many() {
         assert_eq!(submit(Transaction::new(1)), Err(Invalid::NoOperations));
-        let many = |count| (0..count).fold(Transaction::new(1), |transaction, _| transaction.delete([1]));
+        let many = |count| {
+            (0..count).fold(Transaction::new(1), |transaction, _| {
+                transaction.delete([1])
+            })
+        };
         assert_eq!(submit(many(1024)), Ok(()));
         assert_eq!(
             submit(many(1025)),
-            Err(Invalid::TooMany { what: Part::Operations, count: 1025, limit: 1024 })
+            Err(Invalid::TooMany {
+                what: Part::Operations,
+                count: 1025,
+                limit: 1024
+            })
         );
         let conditions = |count| {
             let start = Transaction::new(1).delete([1]);
-            (0..count).fold(start, |transaction, _| transaction.require_entity([1], Requirement::MustExist))
+            (0..count).fold(start, |transaction, _| {
+                transaction.require_entity([1], Requirement::MustExist)
+            })
         };
         assert_eq!(submit(conditions(1024)), Ok(()));
-        assert!(matches!(submit(conditions(1025)), Err(Invalid::TooMany { what: Part::Conditions, .. })));
+        assert!(matches!(
+            submit(conditions(1025)),
+            Err(Invalid::TooMany {
+                what: Part::Conditions,
+                ..
+            })
+        ));
     }
 
     #[test]
     fn the_size_of_a_whole_transaction_is_limited() {
-        let with = |count: u8| (0..count).fold(Transaction::new(1), |t, i| t.set([i], vec![0; 1 << 20]));
+        let with =
+            |count: u8| (0..count).fold(Transaction::new(1), |t, i| t.set([i], vec![0; 1 << 20]));
         assert_eq!(submit(with(3)), Ok(()));
-        assert!(matches!(submit(with(4)), Err(Invalid::TooLong { what: Part::Transaction, .. })));
+        assert!(matches!(
+            submit(with(4)),
+            Err(Invalid::TooLong {
+                what: Part::Transaction,
+                ..
+            })
+        ));
     }
 
     #[test]
@@ -313,16 +415,28 @@ mod tests {
             .require_entity([1], Requirement::MustExist)
             .require_relationship(Relationship::new("r", "l", "s"), Requirement::VersionIs(1))
             .delete([1]);
-        assert_eq!(submit(transaction), Err(Invalid::RelationshipContent { condition: 1 }));
+        assert_eq!(
+            submit(transaction),
+            Err(Invalid::RelationshipContent { condition: 1 })
+        );
     }
 
     #[test]
     fn sessions_are_used_where_they_make_sense() {
         assert_eq!(validate(&Command::open_session()), Ok(()));
-        assert_eq!(validate(&Command::open_session().in_session(1, 1)), Err(Invalid::SessionToOpen));
+        assert_eq!(
+            validate(&Command::open_session().in_session(1, 1)),
+            Err(Invalid::SessionToOpen)
+        );
         assert_eq!(validate(&Command::close_session(1, 1)), Ok(()));
-        assert_eq!(validate(&Command::new(Action::CloseSession)), Err(Invalid::NoSessionToClose));
-        assert_eq!(validate(&Command::create_vault("v").in_session(1, 0)), Err(Invalid::SequenceZero));
+        assert_eq!(
+            validate(&Command::new(Action::CloseSession)),
+            Err(Invalid::NoSessionToClose)
+        );
+        assert_eq!(
+            validate(&Command::create_vault("v").in_session(1, 0)),
+            Err(Invalid::SequenceZero)
+        );
     }
 
     #[test]
@@ -338,10 +452,19 @@ mod tests {
             .delete([9, 9])
             .relate(relationship.clone())
             .unrelate(relationship);
-        for session in [None, Some(SessionSequence { session: 1, sequence: 1 })] {
+        for session in [
+            None,
+            Some(SessionSequence {
+                session: 1,
+                sequence: 1,
+            }),
+        ] {
             // The length allows for a session, so that the limit is the same with and without one.
             let allowance = if session.is_some() { 0 } else { 16 };
-            assert_eq!(transaction.encoded_length(), transaction.encode(session).len() + allowance);
+            assert_eq!(
+                transaction.encoded_length(),
+                transaction.encode(session).len() + allowance
+            );
         }
     }
 }

@@ -89,14 +89,17 @@ impl Serialize for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(D::Error::custom)
         } else {
             <[u8; 32]>::deserialize(deserializer).map(Digest)
         }
     }
 }
 
-/// Counts the hashes that the current thread computes, so that a test can state what a change costs.
+/// Counts the hashes that the current thread computes, so that a test can state what a change
+/// costs.
 #[cfg(test)]
 pub(crate) mod count {
     use std::cell::Cell;
@@ -137,7 +140,14 @@ mod tests {
 
     #[test]
     fn what_is_not_a_hash_does_not_parse() {
-        for text in ["", "12", &"g".repeat(64), &"0".repeat(63), &"0".repeat(65), &"é".repeat(32)] {
+        for text in [
+            "",
+            "12",
+            &"g".repeat(64),
+            &"0".repeat(63),
+            &"0".repeat(65),
+            &"é".repeat(32),
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text:?} must not parse");
         }
     }
@@ -156,9 +166,15 @@ mod tests {
         let digest = Digest::of(&[b"abc"]);
         let json = serde_json::to_string(&digest).expect("a string");
         assert_eq!(json, format!("\"{digest}\""));
-        assert_eq!(serde_json::from_str::<Digest>(&json).expect("the same"), digest);
+        assert_eq!(
+            serde_json::from_str::<Digest>(&json).expect("the same"),
+            digest
+        );
         let bytes = postcard::to_allocvec(&digest).expect("32 bytes");
         assert_eq!(bytes, digest.0);
-        assert_eq!(postcard::from_bytes::<Digest>(&bytes).expect("the same"), digest);
+        assert_eq!(
+            postcard::from_bytes::<Digest>(&bytes).expect("the same"),
+            digest
+        );
     }
 }

@@ -4,8 +4,8 @@ use folio_raft::ApplyError;
 
 use crate::wire::WireError;
 
-/// Why the ledger could not read or apply. None of these is a client's mistake: those are answered with a
-/// [`Rejection`](crate::response::Rejection).
+/// Why the ledger could not read or apply. None of these is a client's mistake: those are answered
+/// with a [`Rejection`](crate::response::Rejection).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
@@ -13,7 +13,9 @@ pub enum LedgerError {
     #[error(transparent)]
     Store(#[from] folio_store::Error),
     /// A row does not decode.
-    #[error("{row} does not decode: {source}; the state is damaged, restore it from a snapshot or another replica")]
+    #[error(
+        "{row} does not decode: {source}; the state is damaged, restore it from a snapshot or another replica"
+    )]
     Row {
         /// Which row.
         row: String,

@@ -12,7 +12,9 @@ pub(crate) fn load(rows: &TableMut<'_, History>, vault: u64, blocks: u64) -> Res
     Frontier::load(blocks, |level, index| {
         let stored = rows.get((vault, level, index))?;
         stored.map(Digest).ok_or_else(|| {
-            LedgerError::Inconsistent(format!("subtree {index} of level {level} of the history of vault {vault} is missing"))
+            LedgerError::Inconsistent(format!(
+                "subtree {index} of level {level} of the history of vault {vault} is missing"
+            ))
         })
     })
 }

@@ -1,7 +1,7 @@
 //! The limits of the ledger.
 //!
-//! They are part of the replicated behaviour: every replica must apply the same entry in the same way, so a limit
-//! changes only together with the format of the commands.
+//! They are part of the replicated behaviour: every replica must apply the same entry in the same
+//! way, so a limit changes only together with the format of the commands.
 
 /// The longest key of an entity, in bytes. The shortest is one byte.
 pub const MAX_KEY_BYTES: usize = 256;
@@ -30,7 +30,8 @@ pub const MAX_TRANSACTION_BYTES: usize = 4 << 20;
 /// A session that no command has used for this many log entries is expired.
 pub const SESSION_LIFETIME_ENTRIES: u64 = 1_000_000;
 
-/// How many sessions are remembered. Opening one more ends the session that has gone unused for longest.
+/// How many sessions are remembered. Opening one more ends the session that has gone unused for
+/// longest.
 pub const MAX_SESSIONS: u64 = 65_536;
 
 /// How many expired sessions one log entry removes at most.

@@ -2,11 +2,11 @@
 //!
 //! - The hash of an empty list is the SHA-256 hash of the empty string.
 //! - The hash of a list of one is the leaf hash, `SHA-256(0x00 || data)`.
-//! - The hash of a longer list is `SHA-256(0x01 || left || right)`, where the left subtree holds the first `k`
-//!   leaves, `k` the largest power of two smaller than their number.
+//! - The hash of a longer list is `SHA-256(0x01 || left || right)`, where the left subtree holds
+//!   the first `k` leaves, `k` the largest power of two smaller than their number.
 //!
-//! Two lists are hashed this way: the transactions of a block, and the headers of a vault's chain. Any verifier of
-//! RFC 6962 (or of RFC 9162, which kept the hashing) accepts their proofs.
+//! Two lists are hashed this way: the transactions of a block, and the headers of a vault's chain.
+//! Any verifier of RFC 6962 (or of RFC 9162, which kept the hashing) accepts their proofs.
 
 use crate::digest::Digest;
 
@@ -17,8 +17,8 @@ const NODE: u8 = 0x01;
 
 /// The hash of the empty tree: SHA-256 of nothing.
 pub const EMPTY: Digest = Digest([
-    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
-    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
+    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 ]);
 
 /// The hash of a leaf with this data.
@@ -31,10 +31,12 @@ pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
     Digest::of(&[&[NODE], &left.0, &right.0])
 }
 
-/// The complete subtrees at the right edge of a growing tree: all that is needed to append and to take the root.
+/// The complete subtrees at the right edge of a growing tree: all that is needed to append and to
+/// take the root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frontier {
-    /// For each level, the complete subtree that waits for its right neighbour; present where the bit of `size` is set.
+    /// For each level, the complete subtree that waits for its right neighbour; present where the
+    /// bit of `size` is set.
     levels: Vec<Option<Digest>>,
     size: u64,
 }
@@ -45,15 +47,23 @@ impl Frontier {
         Self::default()
     }
 
-    /// A frontier out of the complete subtrees that the set bits of `size` name, asked for by (level, index).
-    pub(crate) fn load<E>(size: u64, mut subtree: impl FnMut(u8, u64) -> Result<Digest, E>) -> Result<Self, E> {
+    /// A frontier out of the complete subtrees that the set bits of `size` name, asked for by
+    /// (level, index).
+    pub(crate) fn load<E>(
+        size: u64,
+        mut subtree: impl FnMut(u8, u64) -> Result<Digest, E>,
+    ) -> Result<Self, E> {
         let mut levels = Vec::new();
         for level in 0..64_u8 {
             let rest = size >> level;
             if rest == 0 {
                 break;
             }
-            levels.push(if rest & 1 == 1 { Some(subtree(level, rest - 1)?) } else { None });
+            levels.push(if rest & 1 == 1 {
+                Some(subtree(level, rest - 1)?)
+            } else {
+                None
+            });
         }
         Ok(Frontier { levels, size })
     }
@@ -63,8 +73,8 @@ impl Frontier {
         self.size
     }
 
-    /// Appends a leaf by its hash, and names every subtree that this completes, as (level, index, hash); the leaf
-    /// itself comes first, as level 0.
+    /// Appends a leaf by its hash, and names every subtree that this completes, as (level, index,
+    /// hash); the leaf itself comes first, as level 0.
     pub fn append(&mut self, leaf: Digest) -> Vec<(u8, u64, Digest)> {
         let mut completed = vec![(0, self.size, leaf)];
         let mut carried = leaf;
@@ -107,8 +117,8 @@ pub fn root(leaves: &[Digest]) -> Digest {
     frontier.root()
 }
 
-/// The audit path of leaf `index`: the siblings on the way to the root, the lowest first. `None` when there is no such
-/// leaf.
+/// The audit path of leaf `index`: the siblings on the way to the root, the lowest first. `None`
+/// when there is no such leaf.
 pub fn inclusion_path(leaves: &[Digest], index: usize) -> Option<Vec<Digest>> {
     if index >= leaves.len() {
         return None;
@@ -131,10 +141,17 @@ pub fn inclusion_path(leaves: &[Digest], index: usize) -> Option<Vec<Digest>> {
     Some(path)
 }
 
-/// Whether `path` proves that the leaf with hash `leaf` is number `index` of the `size` leaves below `root`.
+/// Whether `path` proves that the leaf with hash `leaf` is number `index` of the `size` leaves
+/// below `root`.
 ///
 /// This is the algorithm of RFC 9162, section 2.1.3.2.
-pub fn verify_inclusion(root: &Digest, size: u64, index: u64, leaf: &Digest, path: &[Digest]) -> bool {
+pub fn verify_inclusion(
+    root: &Digest,
+    size: u64,
+    index: u64,
+    leaf: &Digest,
+    path: &[Digest],
+) -> bool {
     if index >= size {
         return false;
     }
@@ -198,9 +215,15 @@ mod tests {
             for index in 0..count {
                 let leaf = &leaves[index as usize];
                 let path = inclusion_path(&leaves, index as usize).expect("the leaf is there");
-                assert!(verify_inclusion(&root, count, index, leaf, &path), "{index} of {count}");
+                assert!(
+                    verify_inclusion(&root, count, index, leaf, &path),
+                    "{index} of {count}"
+                );
                 for other in (0..count + 2).filter(|&other| other != index) {
-                    assert!(!verify_inclusion(&root, count, other, leaf, &path), "{index} as {other} of {count}");
+                    assert!(
+                        !verify_inclusion(&root, count, other, leaf, &path),
+                        "{index} as {other} of {count}"
+                    );
                 }
             }
             assert_eq!(inclusion_path(&leaves, count as usize), None);
@@ -218,7 +241,13 @@ mod tests {
             assert!(!verify_inclusion(&root, 13, 5, &leaves[5], &altered));
         }
         assert!(!verify_inclusion(&root, 13, 5, &leaves[5], &path[1..]));
-        assert!(!verify_inclusion(&root, 13, 5, &leaves[5], &[path.clone(), vec![EMPTY]].concat()));
+        assert!(!verify_inclusion(
+            &root,
+            13,
+            5,
+            &leaves[5],
+            &[path.clone(), vec![EMPTY]].concat()
+        ));
         assert!(!verify_inclusion(&root, 13, 5, &leaves[6], &path));
     }
 
@@ -227,11 +256,17 @@ mod tests {
         let mut stored = std::collections::BTreeMap::new();
         let mut straight = Frontier::new();
         for leaf in leaves(50) {
-            let loaded = Frontier::load(straight.size(), |level, index| stored.get(&(level, index)).copied().ok_or(()))
-                .expect("every subtree was named when it was completed");
+            let loaded = Frontier::load(straight.size(), |level, index| {
+                stored.get(&(level, index)).copied().ok_or(())
+            })
+            .expect("every subtree was named when it was completed");
             assert_eq!(loaded.root(), straight.root());
             for (level, index, hash) in straight.append(leaf) {
-                assert_eq!(stored.insert((level, index), hash), None, "a subtree is completed once");
+                assert_eq!(
+                    stored.insert((level, index), hash),
+                    None,
+                    "a subtree is completed once"
+                );
             }
         }
     }

@@ -11,14 +11,17 @@ pub(crate) struct Prefix {
 
 impl Prefix {
     /// The empty prefix: that of the whole vault.
-    pub(crate) const ROOT: Prefix = Prefix { depth: 0, bits: Digest::ZERO };
+    pub(crate) const ROOT: Prefix = Prefix {
+        depth: 0,
+        bits: Digest::ZERO,
+    };
 
     /// The first `depth` bits of `path`.
     pub(crate) fn of(path: &Digest, depth: u16) -> Prefix {
         let mut bits = Digest::ZERO;
         let whole = usize::from(depth / 8);
         bits.0[..whole].copy_from_slice(&path.0[..whole]);
-        if depth % 8 != 0 {
+        if !depth.is_multiple_of(8) {
             bits.0[whole] = path.0[whole] & !(0xff >> (depth % 8));
         }
         Prefix { depth, bits }
@@ -36,13 +39,17 @@ impl Prefix {
 
     /// The prefix with one bit more.
     ///
-    /// The depth stays below 256: two items that agree in all 256 bits of their paths would be a collision of SHA-256.
+    /// The depth stays below 256: two items that agree in all 256 bits of their paths would be a
+    /// collision of SHA-256.
     pub(crate) fn child(&self, bit: bool) -> Prefix {
         let mut bits = self.bits;
         if bit {
             bits.0[usize::from(self.depth / 8)] |= 0x80 >> (self.depth % 8);
         }
-        Prefix { depth: self.depth + 1, bits }
+        Prefix {
+            depth: self.depth + 1,
+            bits,
+        }
     }
 
     /// Whether `path` starts with it.

@@ -1,8 +1,8 @@
-//! Proofs that a client can check without the ledger: that an item of the state is there, with which content, or that
-//! it is not there; and that a transaction is in a block.
+//! Proofs that a client can check without the ledger: that an item of the state is there, with
+//! which content, or that it is not there; and that a transaction is in a block.
 //!
-//! Everything in here works on hashes alone. What the proofs are checked against, a state root or a block header, has
-//! to come from somewhere the client trusts.
+//! Everything in here works on hashes alone. What the proofs are checked against, a state root or a
+//! block header, has to come from somewhere the client trusts.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +15,12 @@ use crate::state_key::{Entity, StateKey, content_hash};
 
 /// The bucket that a key leads to, and the hashes beside the way there.
 ///
-/// It is at most `64 * 8 + 32 * depth` bytes of hashes: about 1.3 KiB in a vault of ten million items.
+/// It is at most `64 * 8 + 32 * depth` bytes of hashes: about 1.3 KiB in a vault of ten million
+/// items.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateProof {
-    /// The hashes of the subtrees beside the way from the root to the bucket; the first is a child of the root.
+    /// The hashes of the subtrees beside the way from the root to the bucket; the first is a child
+    /// of the root.
     pub siblings: Vec<Digest>,
     /// All items of the bucket, in ascending order of path.
     pub bucket: Vec<Item>,
@@ -68,17 +70,32 @@ impl StateProof {
         }
         let mut computed = bucket_hash(&self.bucket);
         for (level, sibling) in (0..depth).zip(&self.siblings).rev() {
-            computed =
-                if path.bit(level) { node_hash(sibling, &computed) } else { node_hash(&computed, sibling) };
+            computed = if path.bit(level) {
+                node_hash(sibling, &computed)
+            } else {
+                node_hash(&computed, sibling)
+            };
         }
         if computed != *root {
-            return Err(ProofError::WrongRoot { computed, expected: *root });
+            return Err(ProofError::WrongRoot {
+                computed,
+                expected: *root,
+            });
         }
-        Ok(self.bucket.iter().find(|item| item.path == path).map(|item| item.content))
+        Ok(self
+            .bucket
+            .iter()
+            .find(|item| item.path == path)
+            .map(|item| item.content))
     }
 
     /// Checks that `key` is an entity that is there, just like `entity`.
-    pub fn verify_entity(&self, root: &Digest, key: &[u8], entity: &Entity) -> Result<(), ProofError> {
+    pub fn verify_entity(
+        &self,
+        root: &Digest,
+        key: &[u8],
+        entity: &Entity,
+    ) -> Result<(), ProofError> {
         self.verify_content(root, StateKey::Entity(key.to_vec()), &entity.encode())
     }
 
@@ -98,7 +115,12 @@ impl StateProof {
         }
     }
 
-    fn verify_content(&self, root: &Digest, key: StateKey, content: &[u8]) -> Result<(), ProofError> {
+    fn verify_content(
+        &self,
+        root: &Digest,
+        key: StateKey,
+        content: &[u8],
+    ) -> Result<(), ProofError> {
         match self.content_of(root, &key)? {
             Some(hash) if hash == content_hash(content) => Ok(()),
             Some(_) => Err(ProofError::OtherContent(key)),
@@ -120,6 +142,12 @@ impl TransactionProof {
     /// Whether the transaction with this canonical encoding is in the block with this header.
     pub fn verify(&self, header: &BlockHeader, transaction: &[u8]) -> bool {
         let (size, index) = (header.transactions.into(), self.position.into());
-        merkle::verify_inclusion(&header.transactions_root, size, index, &merkle::leaf_hash(transaction), &self.path)
+        merkle::verify_inclusion(
+            &header.transactions_root,
+            size,
+            index,
+            &merkle::leaf_hash(transaction),
+            &self.path,
+        )
     }
 }

@@ -12,7 +12,10 @@ use crate::limits::MAX_PAGE;
 use crate::merkle;
 use crate::proof::{StateProof, TransactionProof};
 use crate::state_key::{Entity, Relationship, StateKey};
-use crate::tables::{Blocks, Bands, Buckets, ByResource, BySubject, Entities, Sessions, Transactions, VaultRow, Vaults};
+use crate::tables::{
+    Bands, Blocks, Buckets, ByResource, BySubject, Entities, Sessions, Transactions, VaultRow,
+    Vaults,
+};
 use crate::transaction::{SessionSequence, Transaction};
 use crate::tree::find_bucket;
 
@@ -48,8 +51,8 @@ pub struct RecordedTransaction {
 
 /// A view of the ledger: everything read through it is of one moment.
 ///
-/// Listings are pages: `limit` rows at most, and never more than [`MAX_PAGE`]. To go on, pass the last row of a page as
-/// `after`. A page with fewer rows than asked for is the last one.
+/// Listings are pages: `limit` rows at most, and never more than [`MAX_PAGE`]. To go on, pass the
+/// last row of a page as `after`. A page with fewer rows than asked for is the last one.
 #[derive(Clone, Copy)]
 pub struct LedgerView<'v> {
     view: &'v ReadTransaction,
@@ -71,13 +74,19 @@ impl<'v> LedgerView<'v> {
     pub fn vaults(&self, after: u64, limit: usize) -> Result<Vec<VaultInfo>> {
         let table = self.view.table::<Vaults>()?;
         let rows = table.range((Bound::Excluded(after), Bound::Unbounded))?;
-        rows.take(limit.min(MAX_PAGE)).map(|row| row.map(|(vault, row)| vault_info(vault, row)).map_err(Into::into)).collect()
+        rows.take(limit.min(MAX_PAGE))
+            .map(|row| {
+                row.map(|(vault, row)| vault_info(vault, row))
+                    .map_err(Into::into)
+            })
+            .collect()
     }
 
     /// An entity.
     pub fn entity(&self, vault: u64, key: &[u8]) -> Result<Option<Entity>> {
         let row = self.view.table::<Entities>()?.get_stored((vault, key))?;
-        row.map(|row| decode_entity(vault, key, row.bytes())).transpose()
+        row.map(|row| decode_entity(vault, key, row.bytes()))
+            .transpose()
     }
 
     /// The entities of a vault whose keys start with `prefix`, in the order of their keys.
@@ -107,7 +116,11 @@ impl<'v> LedgerView<'v> {
 
     /// Whether a relationship is there.
     pub fn relationship_exists(&self, vault: u64, relationship: &Relationship) -> Result<bool> {
-        let Relationship { resource, relation, subject } = relationship;
+        let Relationship {
+            resource,
+            relation,
+            subject,
+        } = relationship;
         let table = self.view.table::<ByResource>()?;
         Ok(table.contains_key((vault, &resource[..], &relation[..], &subject[..]))?)
     }
@@ -123,17 +136,25 @@ impl<'v> LedgerView<'v> {
     ) -> Result<Vec<Relationship>> {
         let table = self.view.table::<ByResource>()?;
         let start = match after {
-            Some(after) => Bound::Excluded((vault, resource, &after.relation[..], &after.subject[..])),
+            Some(after) => {
+                Bound::Excluded((vault, resource, &after.relation[..], &after.subject[..]))
+            }
             None => Bound::Included((vault, resource, relation.unwrap_or(""), "")),
         };
         let mut page = Vec::new();
         for row in table.range((start, Bound::Unbounded))? {
             let ((in_vault, found, in_relation, subject), ()) = row?;
-            let belongs = in_vault == vault && found == resource && relation.is_none_or(|only| only == in_relation);
+            let belongs = in_vault == vault
+                && found == resource
+                && relation.is_none_or(|only| only == in_relation);
             if page.len() >= limit.min(MAX_PAGE) || !belongs {
                 break;
             }
-            page.push(Relationship { resource: found, relation: in_relation, subject });
+            page.push(Relationship {
+                resource: found,
+                relation: in_relation,
+                subject,
+            });
         }
         Ok(page)
     }
@@ -149,17 +170,25 @@ impl<'v> LedgerView<'v> {
     ) -> Result<Vec<Relationship>> {
         let table = self.view.table::<BySubject>()?;
         let start = match after {
-            Some(after) => Bound::Excluded((vault, subject, &after.relation[..], &after.resource[..])),
+            Some(after) => {
+                Bound::Excluded((vault, subject, &after.relation[..], &after.resource[..]))
+            }
             None => Bound::Included((vault, subject, relation.unwrap_or(""), "")),
         };
         let mut page = Vec::new();
         for row in table.range((start, Bound::Unbounded))? {
             let ((in_vault, found, in_relation, resource), ()) = row?;
-            let belongs = in_vault == vault && found == subject && relation.is_none_or(|only| only == in_relation);
+            let belongs = in_vault == vault
+                && found == subject
+                && relation.is_none_or(|only| only == in_relation);
             if page.len() >= limit.min(MAX_PAGE) || !belongs {
                 break;
             }
-            page.push(Relationship { resource, relation: in_relation, subject: found });
+            page.push(Relationship {
+                resource,
+                relation: in_relation,
+                subject: found,
+            });
         }
         Ok(page)
     }
@@ -168,8 +197,10 @@ impl<'v> LedgerView<'v> {
     pub fn block(&self, vault: u64, height: u64) -> Result<Option<BlockHeader>> {
         let row = self.view.table::<Blocks>()?.get((vault, height))?;
         row.map(|row| {
-            BlockHeader::decode(&row)
-                .map_err(|source| LedgerError::Row { row: format!("block {height} of vault {vault}"), source })
+            BlockHeader::decode(&row).map_err(|source| LedgerError::Row {
+                row: format!("block {height} of vault {vault}"),
+                source,
+            })
         })
         .transpose()
     }
@@ -178,24 +209,32 @@ impl<'v> LedgerView<'v> {
     pub fn encoded_transactions(&self, vault: u64, height: u64) -> Result<Vec<Vec<u8>>> {
         let table = self.view.table::<Transactions>()?;
         let rows = table.range((vault, height, 0)..=(vault, height, u32::MAX))?;
-        Ok(rows.map(|row| row.map(|(_, transaction)| transaction)).collect::<folio_store::Result<_>>()?)
+        Ok(rows
+            .map(|row| row.map(|(_, transaction)| transaction))
+            .collect::<folio_store::Result<_>>()?)
     }
 
     /// The transactions of a block, in order.
     pub fn transactions(&self, vault: u64, height: u64) -> Result<Vec<RecordedTransaction>> {
         (0..)
             .zip(self.encoded_transactions(vault, height)?)
-            .map(|(position, row): (u32, _)| match Transaction::decode(&row) {
-                Ok((transaction, session)) => Ok(RecordedTransaction { transaction, session }),
-                Err(source) => Err(LedgerError::Row {
-                    row: format!("transaction {position} of block {height} of vault {vault}"),
-                    source,
-                }),
-            })
+            .map(
+                |(position, row): (u32, _)| match Transaction::decode(&row) {
+                    Ok((transaction, session)) => Ok(RecordedTransaction {
+                        transaction,
+                        session,
+                    }),
+                    Err(source) => Err(LedgerError::Row {
+                        row: format!("transaction {position} of block {height} of vault {vault}"),
+                        source,
+                    }),
+                },
+            )
             .collect()
     }
 
-    /// The proof that an item of the state is there, or that it is not, under the vault's current state root.
+    /// The proof that an item of the state is there, or that it is not, under the vault's current
+    /// state root.
     pub fn prove(&self, vault: u64, key: &StateKey) -> Result<StateProof> {
         let rows = (self.view.table::<Buckets>()?, self.view.table::<Bands>()?);
         let (bucket, siblings) = find_bucket(&rows, vault, &key.path())?;
@@ -203,9 +242,17 @@ impl<'v> LedgerView<'v> {
     }
 
     /// The proof that a transaction is in its block; `None` when there is no such transaction.
-    pub fn prove_transaction(&self, vault: u64, height: u64, position: u32) -> Result<Option<TransactionProof>> {
+    pub fn prove_transaction(
+        &self,
+        vault: u64,
+        height: u64,
+        position: u32,
+    ) -> Result<Option<TransactionProof>> {
         let encoded = self.encoded_transactions(vault, height)?;
-        let leaves: Vec<Digest> = encoded.iter().map(|transaction| merkle::leaf_hash(transaction)).collect();
+        let leaves: Vec<Digest> = encoded
+            .iter()
+            .map(|transaction| merkle::leaf_hash(transaction))
+            .collect();
         let Ok(index) = usize::try_from(position) else {
             return Ok(None);
         };
@@ -226,6 +273,23 @@ pub(crate) fn decode_entity(vault: u64, key: &[u8], row: &[u8]) -> Result<Entity
 }
 
 fn vault_info(vault: u64, row: VaultRow) -> VaultInfo {
-    let VaultRow { name, height, block_hash, time, state_root, entities, relationships } = row;
-    VaultInfo { vault, name, height, block_hash, time, state_root, entities, relationships }
+    let VaultRow {
+        name,
+        height,
+        block_hash,
+        time,
+        state_root,
+        entities,
+        relationships,
+    } = row;
+    VaultInfo {
+        vault,
+        name,
+        height,
+        block_hash,
+        time,
+        state_root,
+        entities,
+        relationships,
+    }
 }

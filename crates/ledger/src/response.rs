@@ -65,7 +65,8 @@ pub enum Outcome {
     RelationshipCreated,
     /// The relationship was deleted.
     RelationshipDeleted,
-    /// There was nothing to change: what was to be deleted was not there, or what was to be created was.
+    /// There was nothing to change: what was to be deleted was not there, or what was to be created
+    /// was.
     Unchanged,
 }
 
@@ -94,8 +95,8 @@ pub enum Rejection {
         /// What is there instead.
         found: Found,
     },
-    /// The session is over: it went unused for too long, or was closed. Whether the command was carried out before is
-    /// no longer known here; it was not carried out now.
+    /// The session is over: it went unused for too long, or was closed. Whether the command was
+    /// carried out before is no longer known here; it was not carried out now.
     #[error("session {session} has expired or was closed")]
     SessionExpired {
         /// The session.
@@ -107,7 +108,8 @@ pub enum Rejection {
         /// The session.
         session: u64,
     },
-    /// The session has gone on to later commands, and the answer to this one is no longer remembered.
+    /// The session has gone on to later commands, and the answer to this one is no longer
+    /// remembered.
     #[error("sequence number {sequence} of session {session} is stale: the latest is {latest}")]
     StaleSequence {
         /// The session.

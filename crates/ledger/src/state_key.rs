@@ -1,21 +1,23 @@
-//! What the state is made of: entities and relationships, their canonical encodings and the two hashes that place
-//! and fix each one in the commitment.
+//! What the state is made of: entities and relationships, their canonical encodings and the two
+//! hashes that place and fix each one in the commitment.
 //!
 //! An item of the state is a key and a content.
 //!
-//! | item         | state key                                            | content                                   |
-//! |--------------|------------------------------------------------------|-------------------------------------------|
-//! | entity       | `0x01` then the entity's key                         | version, expiry, then the value           |
-//! | relationship | `0x02` then resource, relation, subject as strings   | nothing                                   |
+//! | item         | state key                                           | content   |
+//! |--------------|-----------------------------------------------------|-----------|
+//! | entity       | `0x01`, then the entity's key                       | see below |
+//! | relationship | `0x02`, then resource, relation, subject as strings | nothing   |
 //!
-//! The version is eight bytes, big-endian. The expiry is the byte `0x00` for none, or `0x01` and eight bytes,
-//! big-endian: microseconds since 1970. A string is its length as four bytes, big-endian, then its bytes.
+//! The content of an entity is its version, its expiry, and then its value to the end.
+//! The version is eight bytes, big-endian. The expiry is the byte `0x00` for none, or `0x01` and
+//! eight bytes, big-endian: microseconds since 1970. A string is its length as four bytes,
+//! big-endian, then its bytes.
 //!
 //! - the **path** of an item is `SHA-256(0x02 || state key)`;
 //! - the **content hash** of an item is `SHA-256(0x03 || content)`.
 //!
-//! The prefixes continue the series of RFC 6962 (`0x00` for leaves, `0x01` for nodes), so none of the four kinds of
-//! hash can pass for another.
+//! The prefixes continue the series of RFC 6962 (`0x00` for leaves, `0x01` for nodes), so none of
+//! the four kinds of hash can pass for another.
 
 use serde::{Deserialize, Serialize};
 
@@ -40,8 +42,16 @@ pub struct Relationship {
 
 impl Relationship {
     /// A relationship of these three names.
-    pub fn new(resource: impl Into<String>, relation: impl Into<String>, subject: impl Into<String>) -> Self {
-        Relationship { resource: resource.into(), relation: relation.into(), subject: subject.into() }
+    pub fn new(
+        resource: impl Into<String>,
+        relation: impl Into<String>,
+        subject: impl Into<String>,
+    ) -> Self {
+        Relationship {
+            resource: resource.into(),
+            relation: relation.into(),
+            subject: subject.into(),
+        }
     }
 }
 
@@ -60,9 +70,11 @@ impl StateKey {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             StateKey::Entity(key) => entity_key(key),
-            StateKey::Relationship(Relationship { resource, relation, subject }) => {
-                relationship_key(resource, relation, subject)
-            }
+            StateKey::Relationship(Relationship {
+                resource,
+                relation,
+                subject,
+            }) => relationship_key(resource, relation, subject),
         }
     }
 
@@ -76,7 +88,11 @@ impl std::fmt::Display for StateKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StateKey::Entity(key) => write!(f, "entity \"{}\"", key.escape_ascii()),
-            StateKey::Relationship(Relationship { resource, relation, subject }) => {
+            StateKey::Relationship(Relationship {
+                resource,
+                relation,
+                subject,
+            }) => {
                 write!(f, "relationship {resource:?} {relation:?} {subject:?}")
             }
         }
@@ -118,7 +134,8 @@ pub fn content_hash(content: &[u8]) -> Digest {
 /// An entity as the state holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entity {
-    /// 1 when the entity was created, one more with every set since. A deleted and created again starts at 1.
+    /// 1 when the entity was created, one more with every set since. A deleted and created again
+    /// starts at 1.
     pub version: u64,
     /// From when on the ledger removes the entity, in microseconds since 1970.
     pub expires_at: Option<u64>,
@@ -139,7 +156,11 @@ impl Entity {
     }
 
     pub(crate) fn view(&self) -> EntityView<'_> {
-        EntityView { version: self.version, expires_at: self.expires_at, value: &self.value }
+        EntityView {
+            version: self.version,
+            expires_at: self.expires_at,
+            value: &self.value,
+        }
     }
 }
 
@@ -169,12 +190,20 @@ impl<'a> EntityView<'a> {
         let mut reader = Reader::new(bytes);
         let version = reader.u64("the version of an entity")?;
         let expires_at = reader.optional_u64("the expiry of an entity")?;
-        Ok(EntityView { version, expires_at, value: reader.rest() })
+        Ok(EntityView {
+            version,
+            expires_at,
+            value: reader.rest(),
+        })
     }
 
     /// The entity with a value of its own.
     pub fn to_owned(&self) -> Entity {
-        Entity { version: self.version, expires_at: self.expires_at, value: self.value.to_vec() }
+        Entity {
+            version: self.version,
+            expires_at: self.expires_at,
+            value: self.value.to_vec(),
+        }
     }
 }
 
@@ -192,7 +221,8 @@ mod tests {
 
     #[test]
     fn names_cannot_run_into_each_other() {
-        let path = |a: &str, b: &str, c: &str| StateKey::Relationship(Relationship::new(a, b, c)).path();
+        let path =
+            |a: &str, b: &str, c: &str| StateKey::Relationship(Relationship::new(a, b, c)).path();
         assert_ne!(path("ab", "c", "d"), path("a", "bc", "d"));
         assert_ne!(path("a", "bc", "d"), path("a", "b", "cd"));
     }
@@ -200,14 +230,21 @@ mod tests {
     #[test]
     fn the_short_ways_to_a_path_agree_with_the_definition() {
         assert_eq!(entity_path(b"k"), StateKey::Entity(b"k".to_vec()).path());
-        assert_eq!(relationship_path("a", "b", "c"), StateKey::Relationship(Relationship::new("a", "b", "c")).path());
+        assert_eq!(
+            relationship_path("a", "b", "c"),
+            StateKey::Relationship(Relationship::new("a", "b", "c")).path()
+        );
     }
 
     #[test]
     fn an_entity_reads_back_as_it_was_written() {
         for expires_at in [None, Some(0), Some(u64::MAX)] {
             for value in [&b""[..], b"v"] {
-                let entity = Entity { version: 7, expires_at, value: value.to_vec() };
+                let entity = Entity {
+                    version: 7,
+                    expires_at,
+                    value: value.to_vec(),
+                };
                 assert_eq!(Entity::decode(&entity.encode()), Ok(entity));
             }
         }
@@ -215,12 +252,20 @@ mod tests {
 
     #[test]
     fn a_damaged_entity_is_an_error() {
-        let whole = Entity { version: 7, expires_at: Some(9), value: vec![] }.encode();
+        let whole = Entity {
+            version: 7,
+            expires_at: Some(9),
+            value: vec![],
+        }
+        .encode();
         for length in 0..whole.len() {
             assert!(Entity::decode(&whole[..length]).is_err(), "{length} bytes");
         }
         let mut tagged = whole;
         tagged[8] = 2;
-        assert!(matches!(Entity::decode(&tagged), Err(WireError::Tag { tag: 2, .. })));
+        assert!(matches!(
+            Entity::decode(&tagged),
+            Err(WireError::Tag { tag: 2, .. })
+        ));
     }
 }

@@ -28,6 +28,9 @@ macro_rules! tables {
     };
 }
 
+/// A vault and the three names of a relationship, in one order or the other.
+type Names = (u64, &'static str, &'static str, &'static str);
+
 tables! {
     /// vault
     Vaults: "ledger_vaults", u64 => Postcard<VaultRow>;
@@ -36,9 +39,9 @@ tables! {
     /// (time, vault, key) of every entity that expires
     Expiries: "ledger_expiries", (u64, u64, &'static [u8]) => ();
     /// (vault, resource, relation, subject)
-    ByResource: "ledger_relationships_by_resource", (u64, &'static str, &'static str, &'static str) => ();
+    ByResource: "ledger_relationships_by_resource", Names => ();
     /// (vault, subject, relation, resource)
-    BySubject: "ledger_relationships_by_subject", (u64, &'static str, &'static str, &'static str) => ();
+    BySubject: "ledger_relationships_by_subject", Names => ();
     /// (vault, height); the canonical encoding of the header
     Blocks: "ledger_blocks", (u64, u64) => &'static [u8];
     /// (vault, height, position); the canonical encoding of the transaction
@@ -90,7 +93,11 @@ pub(crate) struct Answered {
 mod tests {
     #[test]
     fn every_table_is_listed_once() {
-        let mut names: Vec<_> = super::all().definitions().into_iter().map(|table| table.name).collect();
+        let mut names: Vec<_> = super::all()
+            .definitions()
+            .into_iter()
+            .map(|table| table.name)
+            .collect();
         assert_eq!(names.len(), 13);
         names.dedup();
         assert_eq!(names.len(), 13);

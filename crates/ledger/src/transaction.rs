@@ -2,15 +2,17 @@
 //!
 //! # The canonical encoding
 //!
-//! Integers are big-endian; a string is its length as four bytes, then its bytes; a list is its number of items as
-//! four bytes, then the items; an optional integer is `0x00`, or `0x01` and eight bytes.
+//! Integers are big-endian; a string is its length as four bytes, then its bytes; a list is its
+//! number of items as four bytes, then the items; an optional integer is `0x00`, or `0x01` and
+//! eight bytes.
 //!
 //! ```text
 //! transaction  := 0x01  vault:u64  session  conditions:list  operations:list
 //! session      := 0x00  |  0x01 session:u64 sequence:u64
 //! condition    := target requirement
 //! target       := 0x01 key:string  |  0x02 resource:string relation:string subject:string
-//! requirement  := 0x01 (must exist)  |  0x02 (must not exist)  |  0x03 version:u64  |  0x04 value:string
+//! requirement  := 0x01 (must exist)  |  0x02 (must not exist)
+//!               | 0x03 version:u64   |  0x04 value:string
 //! operation    := 0x01 key:string value:string expires_at:optional u64     (set an entity)
 //!               | 0x02 key:string                                         (delete an entity)
 //!               | 0x03 resource:string relation:string subject:string     (create a relationship)
@@ -22,7 +24,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{
-    MAX_CONDITIONS, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_OPERATIONS, MAX_RELATION_BYTES, MAX_VALUE_BYTES,
+    MAX_CONDITIONS, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_OPERATIONS, MAX_RELATION_BYTES,
+    MAX_VALUE_BYTES,
 };
 use crate::state_key::{Relationship, StateKey};
 use crate::wire::{Reader, WireError, Writer};
@@ -43,7 +46,8 @@ pub struct SessionSequence {
 pub struct Transaction {
     /// The vault.
     pub vault: u64,
-    /// What must hold before the first operation. All conditions see the state before the transaction.
+    /// What must hold before the first operation. All conditions see the state before the
+    /// transaction.
     pub conditions: Vec<Condition>,
     /// What is done, in order; an operation sees what the ones before it did.
     pub operations: Vec<Operation>,
@@ -84,8 +88,8 @@ pub enum Operation {
         /// Its new value.
         #[serde(with = "serde_bytes")]
         value: Vec<u8>,
-        /// From when on the ledger removes it, in microseconds since 1970; `None` for never. Replaces what was set
-        /// before.
+        /// From when on the ledger removes it, in microseconds since 1970; `None` for never.
+        /// Replaces what was set before.
         expires_at: Option<u64>,
     },
     /// Deletes an entity. That it is not there is no error.
@@ -103,49 +107,78 @@ pub enum Operation {
 impl Transaction {
     /// A transaction on `vault` that does nothing yet.
     pub fn new(vault: u64) -> Self {
-        Transaction { vault, ..Transaction::default() }
+        Transaction {
+            vault,
+            ..Transaction::default()
+        }
     }
 
     /// Adds a condition on an entity.
     pub fn require_entity(mut self, key: impl Into<Vec<u8>>, requirement: Requirement) -> Self {
-        self.conditions.push(Condition { target: StateKey::Entity(key.into()), requirement });
+        self.conditions.push(Condition {
+            target: StateKey::Entity(key.into()),
+            requirement,
+        });
         self
     }
 
     /// Adds a condition on a relationship.
-    pub fn require_relationship(mut self, relationship: Relationship, requirement: Requirement) -> Self {
-        self.conditions.push(Condition { target: StateKey::Relationship(relationship), requirement });
+    pub fn require_relationship(
+        mut self,
+        relationship: Relationship,
+        requirement: Requirement,
+    ) -> Self {
+        self.conditions.push(Condition {
+            target: StateKey::Relationship(relationship),
+            requirement,
+        });
         self
     }
 
     /// Adds the setting of an entity that does not expire.
     pub fn set(mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        self.operations.push(Operation::SetEntity { key: key.into(), value: value.into(), expires_at: None });
+        self.operations.push(Operation::SetEntity {
+            key: key.into(),
+            value: value.into(),
+            expires_at: None,
+        });
         self
     }
 
     /// Adds the setting of an entity that expires.
-    pub fn set_until(mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, expires_at: u64) -> Self {
+    pub fn set_until(
+        mut self,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+        expires_at: u64,
+    ) -> Self {
         let (key, value) = (key.into(), value.into());
-        self.operations.push(Operation::SetEntity { key, value, expires_at: Some(expires_at) });
+        self.operations.push(Operation::SetEntity {
+            key,
+            value,
+            expires_at: Some(expires_at),
+        });
         self
     }
 
     /// Adds the deletion of an entity.
     pub fn delete(mut self, key: impl Into<Vec<u8>>) -> Self {
-        self.operations.push(Operation::DeleteEntity { key: key.into() });
+        self.operations
+            .push(Operation::DeleteEntity { key: key.into() });
         self
     }
 
     /// Adds the creation of a relationship.
     pub fn relate(mut self, relationship: Relationship) -> Self {
-        self.operations.push(Operation::CreateRelationship(relationship));
+        self.operations
+            .push(Operation::CreateRelationship(relationship));
         self
     }
 
     /// Adds the deletion of a relationship.
     pub fn unrelate(mut self, relationship: Relationship) -> Self {
-        self.operations.push(Operation::DeleteRelationship(relationship));
+        self.operations
+            .push(Operation::DeleteRelationship(relationship));
         self
     }
 
@@ -194,7 +227,10 @@ impl Transaction {
         let what = "the session of a transaction";
         let session = match reader.u8(what)? {
             0 => None,
-            1 => Some(SessionSequence { session: reader.u64(what)?, sequence: reader.u64(what)? }),
+            1 => Some(SessionSequence {
+                session: reader.u64(what)?,
+                sequence: reader.u64(what)?,
+            }),
             tag => return Err(WireError::Tag { what, tag }),
         };
         let conditions = (0..reader.count(MAX_CONDITIONS, "the conditions of a transaction")?)
@@ -204,7 +240,14 @@ impl Transaction {
             .map(|_| Operation::decode(&mut reader))
             .collect::<Result<_, _>>()?;
         reader.finish()?;
-        Ok((Transaction { vault, conditions, operations }, session))
+        Ok((
+            Transaction {
+                vault,
+                conditions,
+                operations,
+            },
+            session,
+        ))
     }
 }
 
@@ -262,14 +305,21 @@ impl Condition {
             0x04 => Requirement::ValueIs(reader.bytes(MAX_VALUE_BYTES, what)?.to_vec()),
             tag => return Err(WireError::Tag { what, tag }),
         };
-        Ok(Condition { target, requirement })
+        Ok(Condition {
+            target,
+            requirement,
+        })
     }
 }
 
 impl Operation {
     fn encode(&self, out: &mut Writer) {
         match self {
-            Operation::SetEntity { key, value, expires_at } => {
+            Operation::SetEntity {
+                key,
+                value,
+                expires_at,
+            } => {
                 out.u8(0x01);
                 out.bytes(key);
                 out.bytes(value);
@@ -292,13 +342,14 @@ impl Operation {
 
     fn encoded_length(&self) -> usize {
         1 + match self {
-            Operation::SetEntity { key, value, expires_at } => {
-                4 + key.len() + 4 + value.len() + if expires_at.is_some() { 9 } else { 1 }
-            }
+            Operation::SetEntity {
+                key,
+                value,
+                expires_at,
+            } => 4 + key.len() + 4 + value.len() + if expires_at.is_some() { 9 } else { 1 },
             Operation::DeleteEntity { key } => 4 + key.len(),
-            Operation::CreateRelationship(relationship) | Operation::DeleteRelationship(relationship) => {
-                relationship_length(relationship)
-            }
+            Operation::CreateRelationship(relationship)
+            | Operation::DeleteRelationship(relationship) => relationship_length(relationship),
         }
     }
 
@@ -307,10 +358,14 @@ impl Operation {
         Ok(match reader.u8(what)? {
             0x01 => Operation::SetEntity {
                 key: decode_key(reader)?,
-                value: reader.bytes(MAX_VALUE_BYTES, "the value of an entity")?.to_vec(),
+                value: reader
+                    .bytes(MAX_VALUE_BYTES, "the value of an entity")?
+                    .to_vec(),
                 expires_at: reader.optional_u64("the expiry of an entity")?,
             },
-            0x02 => Operation::DeleteEntity { key: decode_key(reader)? },
+            0x02 => Operation::DeleteEntity {
+                key: decode_key(reader)?,
+            },
             0x03 => Operation::CreateRelationship(decode_relationship(reader)?),
             0x04 => Operation::DeleteRelationship(decode_relationship(reader)?),
             tag => return Err(WireError::Tag { what, tag }),
@@ -319,7 +374,11 @@ impl Operation {
 }
 
 fn encode_relationship(relationship: &Relationship, out: &mut Writer) {
-    let Relationship { resource, relation, subject } = relationship;
+    let Relationship {
+        resource,
+        relation,
+        subject,
+    } = relationship;
     for name in [resource, relation, subject] {
         out.bytes(name.as_bytes());
     }
@@ -330,14 +389,22 @@ fn relationship_length(relationship: &Relationship) -> usize {
 }
 
 fn decode_key(reader: &mut Reader<'_>) -> Result<Vec<u8>, WireError> {
-    reader.bytes(MAX_KEY_BYTES, "the key of an entity").map(<[u8]>::to_vec)
+    reader
+        .bytes(MAX_KEY_BYTES, "the key of an entity")
+        .map(<[u8]>::to_vec)
 }
 
 fn decode_relationship(reader: &mut Reader<'_>) -> Result<Relationship, WireError> {
     Ok(Relationship {
-        resource: reader.text(MAX_NAME_BYTES, "the resource of a relationship")?.to_owned(),
-        relation: reader.text(MAX_RELATION_BYTES, "the relation of a relationship")?.to_owned(),
-        subject: reader.text(MAX_NAME_BYTES, "the subject of a relationship")?.to_owned(),
+        resource: reader
+            .text(MAX_NAME_BYTES, "the resource of a relationship")?
+            .to_owned(),
+        relation: reader
+            .text(MAX_RELATION_BYTES, "the relation of a relationship")?
+            .to_owned(),
+        subject: reader
+            .text(MAX_NAME_BYTES, "the subject of a relationship")?
+            .to_owned(),
     })
 }
 
@@ -361,7 +428,13 @@ mod tests {
 
     #[test]
     fn a_transaction_reads_back_as_it_was_written() {
-        for session in [None, Some(SessionSequence { session: 1, sequence: 2 })] {
+        for session in [
+            None,
+            Some(SessionSequence {
+                session: 1,
+                sequence: 2,
+            }),
+        ] {
             for transaction in [one_of_everything(), Transaction::new(0)] {
                 let bytes = transaction.encode(session);
                 assert_eq!(Transaction::decode(&bytes), Ok((transaction, session)));
@@ -373,9 +446,15 @@ mod tests {
     fn a_truncated_or_extended_transaction_is_an_error() {
         let bytes = one_of_everything().encode(None);
         for length in 0..bytes.len() {
-            assert!(Transaction::decode(&bytes[..length]).is_err(), "{length} bytes");
+            assert!(
+                Transaction::decode(&bytes[..length]).is_err(),
+                "{length} bytes"
+            );
         }
-        assert_eq!(Transaction::decode(&[&bytes[..], &[0]].concat()), Err(WireError::Trailing(1)));
+        assert_eq!(
+            Transaction::decode(&[&bytes[..], &[0]].concat()),
+            Err(WireError::Trailing(1))
+        );
     }
 
     #[test]
@@ -387,7 +466,11 @@ mod tests {
                 let mut altered = bytes.clone();
                 altered[place] ^= 1 << bit;
                 if let Ok(decoded) = Transaction::decode(&altered) {
-                    assert_ne!(decoded, (transaction.clone(), None), "byte {place}, bit {bit}");
+                    assert_ne!(
+                        decoded,
+                        (transaction.clone(), None),
+                        "byte {place}, bit {bit}"
+                    );
                 }
             }
         }
@@ -398,6 +481,9 @@ mod tests {
         let mut bytes = Transaction::new(1).encode(None);
         let operations = bytes.len() - 4;
         bytes[operations..].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert!(matches!(Transaction::decode(&bytes), Err(WireError::TooMany { .. })));
+        assert!(matches!(
+            Transaction::decode(&bytes),
+            Err(WireError::TooMany { .. })
+        ));
     }
 }

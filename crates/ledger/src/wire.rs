@@ -1,7 +1,7 @@
 //! The canonical encoding: fixed-width big-endian integers, and byte strings after their length.
 //!
-//! What is hashed is encoded with this and nothing else, so that hashes can be recomputed from the documentation
-//! alone. There is one encoding for each value, and the reader refuses every other.
+//! What is hashed is encoded with this and nothing else, so that hashes can be recomputed from the
+//! documentation alone. There is one encoding for each value, and the reader refuses every other.
 
 /// The bytes are not the canonical encoding of what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +64,8 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The number of things that follow. Every list and string of the ledger is far below four billion.
+    /// The number of things that follow. Every list and string of the ledger is far below four
+    /// billion.
     pub(crate) fn count(&mut self, count: usize) {
         self.u32(u32::try_from(count).expect("the limits of the ledger are below 2^32"));
     }
@@ -87,8 +88,8 @@ impl Writer {
     }
 }
 
-/// Reads canonical encodings off the front of a slice. Nothing is allocated before its length has been checked against
-/// the bytes that are there.
+/// Reads canonical encodings off the front of a slice. Nothing is allocated before its length has
+/// been checked against the bytes that are there.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -97,17 +98,28 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Reader { rest: bytes, total: bytes.len() }
+        Reader {
+            rest: bytes,
+            total: bytes.len(),
+        }
     }
 
     pub(crate) fn raw(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], WireError> {
-        let (taken, rest) =
-            self.rest.split_at_checked(length).ok_or(WireError::Truncated { what, bytes: self.total })?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(WireError::Truncated {
+                what,
+                bytes: self.total,
+            })?;
         self.rest = rest;
         Ok(taken)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], WireError> {
+    pub(crate) fn array<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], WireError> {
         let mut array = [0; N];
         array.copy_from_slice(self.raw(N, what)?);
         Ok(array)
@@ -129,11 +141,19 @@ impl<'a> Reader<'a> {
         let count = self.u32(what)?;
         match usize::try_from(count) {
             Ok(count) if count <= limit => Ok(count),
-            _ => Err(WireError::TooMany { what, count: count.into(), limit: limit as u64 }),
+            _ => Err(WireError::TooMany {
+                what,
+                count: count.into(),
+                limit: limit as u64,
+            }),
         }
     }
 
-    pub(crate) fn bytes(&mut self, limit: usize, what: &'static str) -> Result<&'a [u8], WireError> {
+    pub(crate) fn bytes(
+        &mut self,
+        limit: usize,
+        what: &'static str,
+    ) -> Result<&'a [u8], WireError> {
         let length = self.count(limit, what)?;
         self.raw(length, what)
     }
@@ -156,6 +176,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn finish(self) -> Result<(), WireError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(WireError::Trailing(self.rest.len())) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(WireError::Trailing(self.rest.len()))
+        }
     }
 }

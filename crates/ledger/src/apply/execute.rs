@@ -68,16 +68,24 @@ impl Entry<'_> {
         self.write(vault, &effects)?;
         let log_index = self.at.index;
         let open = self.open_vault(vault)?;
-        let position = u32::try_from(open.transactions.len())
-            .map_err(|_| LedgerError::Inconsistent("a log entry has more than 2^32 transactions".to_owned()))?;
+        let position = u32::try_from(open.transactions.len()).map_err(|_| {
+            LedgerError::Inconsistent("a log entry has more than 2^32 transactions".to_owned())
+        })?;
         open.transactions.push(transaction.encode(session));
         let height = open.row.height + 1;
-        Ok(Response::Committed(Receipt { vault, height, position, log_index, outcomes: effects.outcomes }))
+        Ok(Response::Committed(Receipt {
+            vault,
+            height,
+            position,
+            log_index,
+            outcomes: effects.outcomes,
+        }))
     }
 
     /// A vault that the caller knows to be there.
     pub(super) fn open_vault(&mut self, vault: u64) -> Result<&mut OpenVault> {
-        self.vault(vault)?.ok_or_else(|| LedgerError::Inconsistent(format!("vault {vault} has lost its row")))
+        self.vault(vault)?
+            .ok_or_else(|| LedgerError::Inconsistent(format!("vault {vault} has lost its row")))
     }
 
     fn write(&mut self, vault: u64, effects: &Effects<'_>) -> Result<()> {
@@ -135,8 +143,17 @@ impl Entry<'_> {
         self.write_entity(vault, key, before, None)
     }
 
-    fn write_relationship(&mut self, vault: u64, relationship: &Relationship, exists: bool) -> Result<()> {
-        let Relationship { resource, relation, subject } = relationship;
+    fn write_relationship(
+        &mut self,
+        vault: u64,
+        relationship: &Relationship,
+        exists: bool,
+    ) -> Result<()> {
+        let Relationship {
+            resource,
+            relation,
+            subject,
+        } = relationship;
         let by_resource = (vault, &resource[..], &relation[..], &subject[..]);
         let by_subject = (vault, &subject[..], &relation[..], &resource[..]);
         if exists {
@@ -163,37 +180,76 @@ fn recount(count: u64, before: bool, after: bool) -> Result<u64> {
 
 impl<'c> Effects<'c> {
     /// Adds what an operation does, given what the ones before it did.
-    fn add(&mut self, tables: &Tables<'_>, vault: u64, operation: &'c Operation) -> Result<Outcome> {
+    fn add(
+        &mut self,
+        tables: &Tables<'_>,
+        vault: u64,
+        operation: &'c Operation,
+    ) -> Result<Outcome> {
         match operation {
-            Operation::SetEntity { key, value, expires_at } => {
+            Operation::SetEntity {
+                key,
+                value,
+                expires_at,
+            } => {
                 let effect = self.entity(tables, vault, key)?;
                 let version = effect.version.map_or(1, |version| version + 1);
-                effect.after = Some(EntityView { version, expires_at: *expires_at, value });
+                effect.after = Some(EntityView {
+                    version,
+                    expires_at: *expires_at,
+                    value,
+                });
                 effect.version = Some(version);
-                Ok(if version == 1 { Outcome::EntityCreated } else { Outcome::EntityUpdated { version } })
+                Ok(if version == 1 {
+                    Outcome::EntityCreated
+                } else {
+                    Outcome::EntityUpdated { version }
+                })
             }
             Operation::DeleteEntity { key } => {
                 let effect = self.entity(tables, vault, key)?;
                 effect.after = None;
-                Ok(effect.version.take().map_or(Outcome::Unchanged, |version| Outcome::EntityDeleted { version }))
+                Ok(effect.version.take().map_or(Outcome::Unchanged, |version| {
+                    Outcome::EntityDeleted { version }
+                }))
             }
             Operation::CreateRelationship(relationship) => {
                 let effect = self.relationship(tables, vault, relationship)?;
                 let was = std::mem::replace(&mut effect.after, true);
-                Ok(if was { Outcome::Unchanged } else { Outcome::RelationshipCreated })
+                Ok(if was {
+                    Outcome::Unchanged
+                } else {
+                    Outcome::RelationshipCreated
+                })
             }
             Operation::DeleteRelationship(relationship) => {
                 let effect = self.relationship(tables, vault, relationship)?;
                 let was = std::mem::replace(&mut effect.after, false);
-                Ok(if was { Outcome::RelationshipDeleted } else { Outcome::Unchanged })
+                Ok(if was {
+                    Outcome::RelationshipDeleted
+                } else {
+                    Outcome::Unchanged
+                })
             }
         }
     }
 
-    fn entity(&mut self, tables: &Tables<'_>, vault: u64, key: &'c [u8]) -> Result<&mut EntityEffect<'c>> {
+    fn entity(
+        &mut self,
+        tables: &Tables<'_>,
+        vault: u64,
+        key: &'c [u8],
+    ) -> Result<&mut EntityEffect<'c>> {
         if !self.entities.contains_key(key) {
             let before = tables.head(vault, key)?;
-            self.entities.insert(key, EntityEffect { before, after: None, version: before.map(|head| head.version) });
+            self.entities.insert(
+                key,
+                EntityEffect {
+                    before,
+                    after: None,
+                    version: before.map(|head| head.version),
+                },
+            );
         }
         Ok(self.entities.get_mut(key).expect("it was inserted above"))
     }
@@ -206,9 +262,18 @@ impl<'c> Effects<'c> {
     ) -> Result<&mut RelationshipEffect> {
         if !self.relationships.contains_key(relationship) {
             let before = tables.relationship_exists(vault, relationship)?;
-            self.relationships.insert(relationship, RelationshipEffect { before, after: before });
+            self.relationships.insert(
+                relationship,
+                RelationshipEffect {
+                    before,
+                    after: before,
+                },
+            );
         }
-        Ok(self.relationships.get_mut(relationship).expect("it was inserted above"))
+        Ok(self
+            .relationships
+            .get_mut(relationship)
+            .expect("it was inserted above"))
     }
 }
 
@@ -217,7 +282,10 @@ impl Tables<'_> {
     fn violation(&self, vault: u64, condition: &Condition) -> Result<Option<Found>> {
         let (found, holds) = match &condition.target {
             StateKey::Entity(key) => match self.entities.get_stored((vault, &key[..]))? {
-                None => (Found::Nothing, condition.requirement == Requirement::MustNotExist),
+                None => (
+                    Found::Nothing,
+                    condition.requirement == Requirement::MustNotExist,
+                ),
                 Some(stored) => {
                     let entity = decode_entity(vault, key, stored.bytes())?;
                     let holds = match &condition.requirement {
@@ -226,7 +294,12 @@ impl Tables<'_> {
                         Requirement::VersionIs(version) => entity.version == *version,
                         Requirement::ValueIs(value) => entity.value == value,
                     };
-                    (Found::Entity { version: entity.version }, holds)
+                    (
+                        Found::Entity {
+                            version: entity.version,
+                        },
+                        holds,
+                    )
                 }
             },
             StateKey::Relationship(relationship) => {
@@ -237,7 +310,14 @@ impl Tables<'_> {
                     // Refused before by `validate`; a relationship has neither version nor value.
                     Requirement::VersionIs(_) | Requirement::ValueIs(_) => false,
                 };
-                (if exists { Found::Relationship } else { Found::Nothing }, holds)
+                (
+                    if exists {
+                        Found::Relationship
+                    } else {
+                        Found::Nothing
+                    },
+                    holds,
+                )
             }
         };
         Ok((!holds).then_some(found))
@@ -248,12 +328,21 @@ impl Tables<'_> {
             return Ok(None);
         };
         let entity = decode_entity(vault, key, stored.bytes())?;
-        Ok(Some(Head { version: entity.version, expires_at: entity.expires_at }))
+        Ok(Some(Head {
+            version: entity.version,
+            expires_at: entity.expires_at,
+        }))
     }
 
     fn relationship_exists(&self, vault: u64, relationship: &Relationship) -> Result<bool> {
-        let Relationship { resource, relation, subject } = relationship;
-        Ok(self.by_resource.contains_key((vault, &resource[..], &relation[..], &subject[..]))?)
+        let Relationship {
+            resource,
+            relation,
+            subject,
+        } = relationship;
+        Ok(self
+            .by_resource
+            .contains_key((vault, &resource[..], &relation[..], &subject[..]))?)
     }
 }
 

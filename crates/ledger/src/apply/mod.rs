@@ -1,15 +1,16 @@
 //! Applying log entries.
 //!
-//! Everything that an entry changes (rows, commitments, blocks, counters, sessions) is written in the transaction that
-//! the caller commits. Nothing is kept in memory between entries, so a restart or an installed snapshot changes
-//! nothing.
+//! Everything that an entry changes (rows, commitments, blocks, counters, sessions) is written in
+//! the transaction that the caller commits. Nothing is kept in memory between entries, so a restart
+//! or an installed snapshot changes nothing.
 //!
 //! An entry is applied in this order:
 //!
-//! 1. Entities whose time has come by the time of the entry are removed, the earliest first, at most
-//!    [`ENTITIES_EXPIRED_PER_ENTRY`](crate::limits::ENTITIES_EXPIRED_PER_ENTRY).
+//! 1. Entities whose time has come by the time of the entry are removed, the earliest first, at
+//!    most [`ENTITIES_EXPIRED_PER_ENTRY`](crate::limits::ENTITIES_EXPIRED_PER_ENTRY).
 //! 2. The commands are answered one after the other; each sees what the ones before it did.
-//! 3. Each vault that was changed gets its new state root and one block, in the order of their numbers.
+//! 3. Each vault that was changed gets its new state root and one block, in the order of their
+//!    numbers.
 //! 4. Sessions that nobody used for too long are removed, the oldest first, at most
 //!    [`SESSIONS_REMOVED_PER_ENTRY`](crate::limits::SESSIONS_REMOVED_PER_ENTRY).
 
@@ -37,12 +38,25 @@ use tables::Tables;
 pub struct Ledger;
 
 impl Ledger {
-    /// Carries out the commands of one log entry and answers each. A rejected command leaves nothing behind; an error
-    /// is one of the store or of its contents, and then nothing of `txn` may be committed.
-    pub fn apply_entry(&self, txn: &WriteTransaction, at: Applied, commands: &[Command]) -> Result<Vec<Response>> {
-        let mut entry = Entry { at, tables: Tables::open(txn)?, vaults: BTreeMap::new() };
+    /// Carries out the commands of one log entry and answers each. A rejected command leaves
+    /// nothing behind; an error is one of the store or of its contents, and then nothing of `txn`
+    /// may be committed.
+    pub fn apply_entry(
+        &self,
+        txn: &WriteTransaction,
+        at: Applied,
+        commands: &[Command],
+    ) -> Result<Vec<Response>> {
+        let mut entry = Entry {
+            at,
+            tables: Tables::open(txn)?,
+            vaults: BTreeMap::new(),
+        };
         entry.expire_entities()?;
-        let responses = commands.iter().map(|command| entry.answer(command)).collect::<Result<_>>()?;
+        let responses = commands
+            .iter()
+            .map(|command| entry.answer(command))
+            .collect::<Result<_>>()?;
         entry.seal_blocks()?;
         entry.remove_unused_sessions()?;
         Ok(responses)
@@ -57,9 +71,16 @@ impl StateMachine for Ledger {
         crate::tables::all()
     }
 
-    fn apply(&self, txn: &WriteTransaction, at: Applied, command: &Command) -> Result<Response, ApplyError> {
+    fn apply(
+        &self,
+        txn: &WriteTransaction,
+        at: Applied,
+        command: &Command,
+    ) -> Result<Response, ApplyError> {
         let mut responses = self.apply_entry(txn, at, std::slice::from_ref(command))?;
-        responses.pop().ok_or_else(|| ApplyError::Fatal("a command was left without an answer".to_owned()))
+        responses
+            .pop()
+            .ok_or_else(|| ApplyError::Fatal("a command was left without an answer".to_owned()))
     }
 
     fn apply_entry(
@@ -114,11 +135,16 @@ impl Entry<'_> {
 
     fn carry_out(&mut self, command: &Command) -> Result<Response> {
         match &command.action {
-            Action::OpenSession => Ok(Response::SessionOpened { session: self.open_session()? }),
+            Action::OpenSession => Ok(Response::SessionOpened {
+                session: self.open_session()?,
+            }),
             Action::CloseSession => Ok(Response::SessionClosed),
             Action::CreateVault { name } => {
                 let vault = self.create_vault(name)?;
-                Ok(Response::VaultCreated { vault, log_index: self.at.index })
+                Ok(Response::VaultCreated {
+                    vault,
+                    log_index: self.at.index,
+                })
             }
             Action::Submit(transaction) => self.execute(transaction, command.session),
         }
@@ -137,7 +163,11 @@ impl Entry<'_> {
             let Some(row) = self.tables.vaults.get(vault)? else {
                 return Ok(None);
             };
-            let open = OpenVault { row, changes: BTreeMap::new(), transactions: Vec::new() };
+            let open = OpenVault {
+                row,
+                changes: BTreeMap::new(),
+                transactions: Vec::new(),
+            };
             self.vaults.insert(vault, open);
         }
         Ok(self.vaults.get_mut(&vault))

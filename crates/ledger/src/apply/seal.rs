@@ -29,13 +29,19 @@ impl Entry<'_> {
     /// Gives each vault that the entry changed its new state root and its block.
     pub(super) fn seal_blocks(&mut self) -> Result<()> {
         for (vault, open) in std::mem::take(&mut self.vaults) {
-            let OpenVault { mut row, changes, transactions } = open;
+            let OpenVault {
+                mut row,
+                changes,
+                transactions,
+            } = open;
             if changes.is_empty() && transactions.is_empty() {
                 continue;
             }
             if !changes.is_empty() {
-                let changes: Vec<Change> =
-                    changes.into_iter().map(|(path, content)| Change { path, content }).collect();
+                let changes: Vec<Change> = changes
+                    .into_iter()
+                    .map(|(path, content)| Change { path, content })
+                    .collect();
                 row.state_root = Update::new(&mut self.tables.tree, vault).apply(&changes)?;
             }
             let height = row.height + 1;
@@ -44,8 +50,15 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// Adds the block at `height`. `row` is the vault at the block before, with the state after this one.
-    fn add_block(&mut self, vault: u64, height: u64, row: VaultRow, transactions: &[Vec<u8>]) -> Result<()> {
+    /// Adds the block at `height`. `row` is the vault at the block before, with the state after
+    /// this one.
+    fn add_block(
+        &mut self,
+        vault: u64,
+        height: u64,
+        row: VaultRow,
+        transactions: &[Vec<u8>],
+    ) -> Result<()> {
         let mut chain = history::load(&self.tables.history, vault, height)?;
         let header = BlockHeader {
             vault,
@@ -55,8 +68,9 @@ impl Entry<'_> {
             time: self.at.time,
             previous: row.block_hash,
             history_root: chain.root(),
-            transactions: u32::try_from(transactions.len())
-                .map_err(|_| LedgerError::Inconsistent("a block has more than 2^32 transactions".to_owned()))?,
+            transactions: u32::try_from(transactions.len()).map_err(|_| {
+                LedgerError::Inconsistent("a block has more than 2^32 transactions".to_owned())
+            })?,
             transactions_root: transactions_root(transactions.iter().map(Vec::as_slice)),
             entities: row.entities,
             relationships: row.relationships,
@@ -66,12 +80,21 @@ impl Entry<'_> {
         let hash = merkle::leaf_hash(&encoded);
         self.tables.blocks.insert((vault, height), &encoded[..])?;
         for (position, transaction) in (0_u32..).zip(transactions) {
-            self.tables.transactions.insert((vault, height, position), &transaction[..])?;
+            self.tables
+                .transactions
+                .insert((vault, height, position), &transaction[..])?;
         }
         for (level, index, subtree) in chain.append(hash) {
-            self.tables.history.insert((vault, level, index), subtree.0)?;
+            self.tables
+                .history
+                .insert((vault, level, index), subtree.0)?;
         }
-        let row = VaultRow { height, block_hash: hash, time: self.at.time, ..row };
+        let row = VaultRow {
+            height,
+            block_hash: hash,
+            time: self.at.time,
+            ..row
+        };
         self.tables.vaults.insert(vault, row)?;
         Ok(())
     }

@@ -1,16 +1,17 @@
 //! Sessions: how a retried command is carried out once.
 //!
-//! A client opens a session and numbers its commands from 1. The session remembers the latest number and its answer:
-//! the same number again gets that answer and does nothing, a lower one is told that it is stale, a higher one is
-//! carried out. So a client has one command on the way at a time, and repeats it until it hears the answer, at
-//! whatever node.
+//! A client opens a session and numbers its commands from 1. The session remembers the latest
+//! number and its answer: the same number again gets that answer and does nothing, a lower one is
+//! told that it is stale, a higher one is carried out. So a client has one command on the way at a
+//! time, and repeats it until it hears the answer, at whatever node.
 //!
-//! The memory is part of the replicated state, so it survives a change of leader, a restart and a snapshot. It is
-//! bounded: a session is over when no command has used it for
-//! [`SESSION_LIFETIME_ENTRIES`](crate::limits::SESSION_LIFETIME_ENTRIES) log entries, and there are at most
-//! [`MAX_SESSIONS`](crate::limits::MAX_SESSIONS), of which a new one displaces the one unused for longest. Session
-//! numbers come from a counter and are not given out again, so a number at or below the counter without a session is
-//! one that is over, and its commands are told so rather than carried out a second time.
+//! The memory is part of the replicated state, so it survives a change of leader, a restart and a
+//! snapshot. It is bounded: a session is over when no command has used it for
+//! [`SESSION_LIFETIME_ENTRIES`](crate::limits::SESSION_LIFETIME_ENTRIES) log entries, and there are
+//! at most [`MAX_SESSIONS`](crate::limits::MAX_SESSIONS), of which a new one displaces the one
+//! unused for longest. Session numbers come from a counter and are not given out again, so a number
+//! at or below the counter without a session is one that is over, and its commands are told so
+//! rather than carried out a second time.
 
 use super::Entry;
 use crate::error::Result;
@@ -38,7 +39,13 @@ impl Entry<'_> {
         }
         let session = self.next_number(COUNTER)?;
         let used_at = self.at.index;
-        self.tables.sessions.insert(session, SessionRow { used_at, latest: None })?;
+        self.tables.sessions.insert(
+            session,
+            SessionRow {
+                used_at,
+                latest: None,
+            },
+        )?;
         self.tables.session_uses.insert((used_at, session), ())?;
         Ok(session)
     }
@@ -75,7 +82,11 @@ impl Entry<'_> {
         let response = if sequence == answered.sequence {
             answered.response.clone()
         } else {
-            Response::Rejected(Rejection::StaleSequence { session, sequence, latest: answered.sequence })
+            Response::Rejected(Rejection::StaleSequence {
+                session,
+                sequence,
+                latest: answered.sequence,
+            })
         };
         self.store_use(session, row)?;
         Ok(Admission::Answered(response))
@@ -84,7 +95,10 @@ impl Entry<'_> {
     /// Remembers the answer to a command that was carried out, and forgets the one before.
     pub(super) fn remember(&mut self, place: SessionSequence, response: &Response) -> Result<()> {
         if let Some(row) = self.tables.sessions.get(place.session)? {
-            let latest = Some(Answered { sequence: place.sequence, response: response.clone() });
+            let latest = Some(Answered {
+                sequence: place.sequence,
+                response: response.clone(),
+            });
             self.store_use(place.session, SessionRow { latest, ..row })?;
         }
         Ok(())
@@ -97,13 +111,20 @@ impl Entry<'_> {
             self.tables.session_uses.remove((row.used_at, session))?;
             self.tables.session_uses.insert((used_at, session), ())?;
         }
-        self.tables.sessions.insert(session, SessionRow { used_at, ..row })?;
+        self.tables
+            .sessions
+            .insert(session, SessionRow { used_at, ..row })?;
         Ok(())
     }
 
     pub(super) fn remove_unused_sessions(&mut self) -> Result<()> {
         let mut over = Vec::new();
-        for row in self.tables.session_uses.iter()?.take(SESSIONS_REMOVED_PER_ENTRY) {
+        for row in self
+            .tables
+            .session_uses
+            .iter()?
+            .take(SESSIONS_REMOVED_PER_ENTRY)
+        {
             let ((used_at, session), ()) = row?;
             if !self.is_over(used_at) {
                 break;
@@ -116,7 +137,8 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// Whether a session last used at this log index is over. This alone decides, not whether its row is still there.
+    /// Whether a session last used at this log index is over. This alone decides, not whether its
+    /// row is still there.
     fn is_over(&self, used_at: u64) -> bool {
         self.at.index.saturating_sub(used_at) >= SESSION_LIFETIME_ENTRIES
     }

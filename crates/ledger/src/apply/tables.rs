@@ -4,7 +4,8 @@ use folio_store::{TableMut, WriteTransaction};
 
 use crate::error::Result;
 use crate::tables::{
-    Blocks, ByResource, BySubject, Counters, Entities, Expiries, History, SessionUses, Sessions, Transactions, Vaults,
+    Blocks, ByResource, BySubject, Counters, Entities, Expiries, History, SessionUses, Sessions,
+    Transactions, Vaults,
 };
 use crate::tree;
 

@@ -18,25 +18,29 @@ pub(crate) struct Link {
     pub(crate) is_node: bool,
 }
 
-/// The links to the subtrees one, two and three levels below a node whose depth is a multiple of three.
+/// The links to the subtrees one, two and three levels below a node whose depth is a multiple of
+/// three.
 ///
-/// As a row: two big-endian 16-bit masks, which places are taken and which of those are nodes (place `i` is bit `i`),
-/// then the hashes of the taken places, in order.
+/// As a row: two big-endian 16-bit masks, which places are taken and which of those are nodes
+/// (place `i` is bit `i`), then the hashes of the taken places, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Band {
     links: [Option<Link>; PLACES],
 }
 
 impl Band {
-    /// The prefix of the band that holds the link to the subtree at `prefix`, which is not the root.
+    /// The prefix of the band that holds the link to the subtree at `prefix`, which is not the
+    /// root.
     pub(super) fn holding(prefix: &Prefix) -> Prefix {
         cut(prefix, (prefix.depth() - 1) / LEVELS * LEVELS)
     }
 
-    /// The place of the subtree at `prefix` in its band: levels one after the other, each from left to right.
+    /// The place of the subtree at `prefix` in its band: levels one after the other, each from left
+    /// to right.
     fn place(prefix: &Prefix) -> usize {
         let top = Band::holding(prefix).depth();
-        let heap = (top..prefix.depth()).fold(1, |heap, index| heap * 2 + usize::from(prefix.bit(index)));
+        let heap =
+            (top..prefix.depth()).fold(1, |heap, index| heap * 2 + usize::from(prefix.bit(index)));
         heap - 2
     }
 
@@ -78,7 +82,10 @@ impl Band {
         let mut hashes = hashes.iter();
         for (place, link) in band.links.iter_mut().enumerate() {
             if taken & (1 << place) != 0 {
-                *link = Some(Link { hash: Digest(*hashes.next()?), is_node: nodes & (1 << place) != 0 });
+                *link = Some(Link {
+                    hash: Digest(*hashes.next()?),
+                    is_node: nodes & (1 << place) != 0,
+                });
             }
         }
         hashes.next().is_none().then_some(band)
@@ -94,7 +101,8 @@ mod tests {
     use super::*;
 
     fn prefix(bits: &str) -> Prefix {
-        bits.chars().fold(Prefix::ROOT, |prefix, bit| prefix.child(bit == '1'))
+        bits.chars()
+            .fold(Prefix::ROOT, |prefix, bit| prefix.child(bit == '1'))
     }
 
     #[test]
@@ -102,12 +110,17 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for depth in 1..=9_u16 {
             for bits in 0..1_u32 << depth {
-                let text: String = (0..depth).map(|i| if bits >> i & 1 == 1 { '1' } else { '0' }).collect();
+                let text: String = (0..depth)
+                    .map(|i| if bits >> i & 1 == 1 { '1' } else { '0' })
+                    .collect();
                 let prefix = prefix(&text);
                 let band = Band::holding(&prefix);
                 assert_eq!(band.depth() % LEVELS, 0);
                 assert!((1..=LEVELS).contains(&(depth - band.depth())));
-                assert!(seen.insert((band, Band::place(&prefix))), "{text} shares its place");
+                assert!(
+                    seen.insert((band, Band::place(&prefix))),
+                    "{text} shares its place"
+                );
             }
         }
     }
@@ -116,8 +129,20 @@ mod tests {
     fn a_band_reads_back_as_it_was_written() {
         let mut band = Band::default();
         assert!(band.is_empty());
-        for (bits, is_node) in [("1", true), ("10", false), ("11", true), ("111", false), ("000", true)] {
-            band.set(&prefix(bits), Some(Link { hash: Digest::of(&[bits.as_bytes()]), is_node }));
+        for (bits, is_node) in [
+            ("1", true),
+            ("10", false),
+            ("11", true),
+            ("111", false),
+            ("000", true),
+        ] {
+            band.set(
+                &prefix(bits),
+                Some(Link {
+                    hash: Digest::of(&[bits.as_bytes()]),
+                    is_node,
+                }),
+            );
         }
         assert_eq!(Band::decode(&band.encode()), Some(band.clone()));
         band.set(&prefix("10"), None);
@@ -127,7 +152,13 @@ mod tests {
     #[test]
     fn a_damaged_row_is_no_band() {
         let mut band = Band::default();
-        band.set(&prefix("1"), Some(Link { hash: Digest::ZERO, is_node: true }));
+        band.set(
+            &prefix("1"),
+            Some(Link {
+                hash: Digest::ZERO,
+                is_node: true,
+            }),
+        );
         let row = band.encode();
         assert_eq!(Band::decode(&row[..3]), None);
         assert_eq!(Band::decode(&row[..row.len() - 1]), None);
@@ -137,8 +168,20 @@ mod tests {
             altered[place] = byte;
             altered
         };
-        assert_eq!(Band::decode(&with(0, 0x80)), None, "a place that does not exist");
-        assert_eq!(Band::decode(&with(3, 0x01)), None, "a node where nothing is");
-        assert_eq!(Band::decode(&with(1, 0x00)), None, "a hash that belongs to no place");
+        assert_eq!(
+            Band::decode(&with(0, 0x80)),
+            None,
+            "a place that does not exist"
+        );
+        assert_eq!(
+            Band::decode(&with(3, 0x01)),
+            None,
+            "a node where nothing is"
+        );
+        assert_eq!(
+            Band::decode(&with(1, 0x00)),
+            None,
+            "a hash that belongs to no place"
+        );
     }
 }

@@ -15,15 +15,27 @@ pub(crate) struct Checked {
     pub(crate) items: u64,
 }
 
-/// Reads the whole commitment of a vault, hashes it anew, and compares each hash with the stored one. `progress` is
-/// called with the items seen so far.
-pub(crate) fn check(rows: &impl TreeRows, vault: u64, progress: &mut dyn FnMut(u64)) -> Result<Checked> {
-    let mut checker = Checker { rows, vault, items: 0, progress };
+/// Reads the whole commitment of a vault, hashes it anew, and compares each hash with the stored
+/// one. `progress` is called with the items seen so far.
+pub(crate) fn check(
+    rows: &impl TreeRows,
+    vault: u64,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Checked> {
+    let mut checker = Checker {
+        rows,
+        vault,
+        items: 0,
+        progress,
+    };
     let root = match band(rows, vault, &Prefix::ROOT)? {
         None => checker.bucket(&Prefix::ROOT)?,
         Some(top) => checker.node(&Prefix::ROOT, &top)?,
     };
-    Ok(Checked { root, items: checker.items })
+    Ok(Checked {
+        root,
+        items: checker.items,
+    })
 }
 
 struct Checker<'c, R> {
@@ -34,8 +46,8 @@ struct Checker<'c, R> {
 }
 
 impl<R: TreeRows> Checker<'_, R> {
-    /// The depth of the recursion is that of the tree: at most 256, and some thirty without collisions made on
-    /// purpose.
+    /// The depth of the recursion is that of the tree: at most 256, and some thirty without
+    /// collisions made on purpose.
     fn node(&mut self, prefix: &Prefix, held: &Band) -> Result<Digest> {
         let mut hashes = [Digest::ZERO; 2];
         for (side, link) in children(held, self.vault, prefix)?.into_iter().enumerate() {
@@ -56,7 +68,8 @@ impl<R: TreeRows> Checker<'_, R> {
             return Err(damaged("the bucket", self.vault, prefix));
         }
         if Band::holding(&prefix.child(false)) == *prefix {
-            let own = band(self.rows, self.vault, prefix)?.ok_or_else(|| damaged("the node", self.vault, prefix))?;
+            let own = band(self.rows, self.vault, prefix)?
+                .ok_or_else(|| damaged("the node", self.vault, prefix))?;
             return self.node(prefix, &own);
         }
         self.node(prefix, held)
@@ -64,7 +77,9 @@ impl<R: TreeRows> Checker<'_, R> {
 
     fn bucket(&mut self, prefix: &Prefix) -> Result<Digest> {
         let items = bucket(self.rows, self.vault, prefix)?;
-        if !items.is_sorted_by(|a, b| a.path < b.path) || !items.iter().all(|item| prefix.covers(&item.path)) {
+        if !items.is_sorted_by(|a, b| a.path < b.path)
+            || !items.iter().all(|item| prefix.covers(&item.path))
+        {
             return Err(damaged("the order of the bucket", self.vault, prefix));
         }
         self.items += items.len() as u64;

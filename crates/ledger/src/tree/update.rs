@@ -31,8 +31,8 @@ pub(crate) struct Update<'u, 't> {
     bands: BTreeMap<Prefix, Band>,
 }
 
-/// A subtree after its update. Its row, if it is a bucket, is for the caller to write: the subtree may yet be merged
-/// with its sibling.
+/// A subtree after its update. Its row, if it is a bucket, is for the caller to write: the subtree
+/// may yet be merged with its sibling.
 enum Subtree {
     Bucket(Vec<Item>),
     Node(Digest),
@@ -40,10 +40,15 @@ enum Subtree {
 
 impl<'u, 't> Update<'u, 't> {
     pub(crate) fn new(tables: &'u mut Tables<'t>, vault: u64) -> Self {
-        Update { tables, vault, bands: BTreeMap::new() }
+        Update {
+            tables,
+            vault,
+            bands: BTreeMap::new(),
+        }
     }
 
-    /// Carries out `changes`, which are in ascending order of path, each path once, and returns the new root.
+    /// Carries out `changes`, which are in ascending order of path, each path once, and returns the
+    /// new root.
     pub(crate) fn apply(mut self, changes: &[Change]) -> Result<Digest> {
         debug_assert!(changes.is_sorted_by(|a, b| a.path < b.path));
         let is_node = walk::band(self.tables, self.vault, &Prefix::ROOT)?.is_some();
@@ -64,7 +69,11 @@ impl<'u, 't> Update<'u, 't> {
 
     /// Carries out changes below `prefix`, of which there is at least one.
     fn change(&mut self, prefix: Prefix, is_node: bool, changes: &[Change]) -> Result<Subtree> {
-        if is_node { self.change_node(prefix, changes) } else { self.change_bucket(prefix, changes) }
+        if is_node {
+            self.change_node(prefix, changes)
+        } else {
+            self.change_bucket(prefix, changes)
+        }
     }
 
     fn change_bucket(&mut self, prefix: Prefix, changes: &[Change]) -> Result<Subtree> {
@@ -84,7 +93,8 @@ impl<'u, 't> Update<'u, 't> {
         let mut changed = [None, None];
         for (side, part) in [(0, left), (1, right)] {
             if !part.is_empty() {
-                changed[side] = Some(self.change(prefix.child(side == 1), links[side].is_node, part)?);
+                changed[side] =
+                    Some(self.change(prefix.child(side == 1), links[side].is_node, part)?);
             }
         }
         // Only what became smaller can have become small enough for one bucket.
@@ -103,10 +113,14 @@ impl<'u, 't> Update<'u, 't> {
             let child = prefix.child(side == 1);
             let link = match subtree {
                 None => continue,
-                Some(Subtree::Node(hash)) => Link { hash, is_node: true },
-                Some(Subtree::Bucket(items)) => {
-                    Link { hash: self.write_bucket(&child, &items)?, is_node: false }
-                }
+                Some(Subtree::Node(hash)) => Link {
+                    hash,
+                    is_node: true,
+                },
+                Some(Subtree::Bucket(items)) => Link {
+                    hash: self.write_bucket(&child, &items)?,
+                    is_node: false,
+                },
             };
             hashes[side] = link.hash;
             self.set_link(&child, Some(link))?;
@@ -115,14 +129,23 @@ impl<'u, 't> Update<'u, 't> {
     }
 
     /// The items of both children of a node, when they are buckets and fit one.
-    fn merged(&self, prefix: &Prefix, links: &[Link; 2], changed: &[Option<Subtree>; 2]) -> Result<Option<Vec<Item>>> {
+    fn merged(
+        &self,
+        prefix: &Prefix,
+        links: &[Link; 2],
+        changed: &[Option<Subtree>; 2],
+    ) -> Result<Option<Vec<Item>>> {
         let mut all = Vec::new();
         for (side, subtree) in changed.iter().enumerate() {
             match subtree {
                 Some(Subtree::Node(_)) => return Ok(None),
                 None if links[side].is_node => return Ok(None),
                 Some(Subtree::Bucket(items)) => all.extend_from_slice(items),
-                None => all.extend(walk::bucket(self.tables, self.vault, &prefix.child(side == 1))?),
+                None => all.extend(walk::bucket(
+                    self.tables,
+                    self.vault,
+                    &prefix.child(side == 1),
+                )?),
             }
         }
         Ok((all.len() <= BUCKET_CAPACITY).then_some(all))
@@ -135,9 +158,15 @@ impl<'u, 't> Update<'u, 't> {
         for (side, part) in [(0, left), (1, right)] {
             let child = prefix.child(side == 1);
             let link = if part.len() > BUCKET_CAPACITY {
-                Link { hash: self.build_node(child, part)?, is_node: true }
+                Link {
+                    hash: self.build_node(child, part)?,
+                    is_node: true,
+                }
             } else {
-                Link { hash: self.write_bucket(&child, part)?, is_node: false }
+                Link {
+                    hash: self.write_bucket(&child, part)?,
+                    is_node: false,
+                }
             };
             hashes[side] = link.hash;
             self.set_link(&child, Some(link))?;
@@ -176,9 +205,14 @@ fn merge(items: &[Item], changes: &[Change]) -> Vec<Item> {
     let mut merged = Vec::with_capacity(items.len() + changes.len());
     let mut items = items.iter().peekable();
     for change in changes {
-        merged.extend(std::iter::from_fn(|| items.next_if(|item| item.path < change.path)));
+        merged.extend(std::iter::from_fn(|| {
+            items.next_if(|item| item.path < change.path)
+        }));
         items.next_if(|item| item.path == change.path);
-        merged.extend(change.content.map(|content| Item { path: change.path, content }));
+        merged.extend(change.content.map(|content| Item {
+            path: change.path,
+            content,
+        }));
     }
     merged.extend(items);
     merged

@@ -12,7 +12,10 @@ fn digest(number: u64) -> Digest {
 }
 
 fn change(number: u64, content: Option<u64>) -> Change {
-    Change { path: digest(number), content: content.map(digest) }
+    Change {
+        path: digest(number),
+        content: content.map(digest),
+    }
 }
 
 /// Applies batches one after the other and returns the root and the hashes of the last one.
@@ -21,30 +24,54 @@ fn apply(database: &Database, batch: &[Change]) -> (Digest, u64) {
     batch.sort_by_key(|change| change.path);
     let txn = database.begin_write().expect("in memory");
     let (root, hashes) = {
-        let mut tables = (txn.table().expect("in memory"), txn.table().expect("in memory"));
-        hashes_of(|| Update::new(&mut tables, 1).apply(&batch).expect("in memory"))
+        let mut tables = (
+            txn.table().expect("in memory"),
+            txn.table().expect("in memory"),
+        );
+        hashes_of(|| {
+            Update::new(&mut tables, 1)
+                .apply(&batch)
+                .expect("in memory")
+        })
     };
     txn.commit().expect("in memory");
     (root, hashes)
 }
 
 fn naive(contents: &BTreeMap<Digest, Digest>) -> Digest {
-    let items: Vec<Item> = contents.iter().map(|(&path, &content)| Item { path, content }).collect();
+    let items: Vec<Item> = contents
+        .iter()
+        .map(|(&path, &content)| Item { path, content })
+        .collect();
     root_of(&items)
 }
 
 fn rows(database: &Database) -> (u64, u64) {
     let view = database.begin_read().expect("in memory");
-    let buckets = view.table::<Buckets>().expect("in memory").len().expect("in memory");
-    let bands = view.table::<Bands>().expect("in memory").len().expect("in memory");
+    let buckets = view
+        .table::<Buckets>()
+        .expect("in memory")
+        .len()
+        .expect("in memory");
+    let bands = view
+        .table::<Bands>()
+        .expect("in memory")
+        .len()
+        .expect("in memory");
     (buckets, bands)
 }
 
 fn assert_sound(database: &Database, contents: &BTreeMap<Digest, Digest>) {
     let view = database.begin_read().expect("in memory");
-    let rows = (view.table().expect("in memory"), view.table().expect("in memory"));
+    let rows = (
+        view.table().expect("in memory"),
+        view.table().expect("in memory"),
+    );
     let checked = check(&rows, 1, &mut |_| {}).expect("a sound tree");
-    assert_eq!((checked.root, checked.items), (naive(contents), contents.len() as u64));
+    assert_eq!(
+        (checked.root, checked.items),
+        (naive(contents), contents.len() as u64)
+    );
 }
 
 #[test]
@@ -76,7 +103,9 @@ fn one_batch_gives_the_rows_that_single_changes_give() {
     for number in 100..300 {
         (last, _) = apply(&one_by_one, &[change(number, None)]);
     }
-    let batch: Vec<Change> = (0..100).map(|number| change(number, Some(number))).collect();
+    let batch: Vec<Change> = (0..100)
+        .map(|number| change(number, Some(number)))
+        .collect();
     assert_eq!(apply(&at_once, &batch).0, last);
     assert_eq!(rows(&one_by_one), rows(&at_once));
 }
@@ -93,43 +122,67 @@ fn removing_what_is_not_there_changes_nothing() {
 fn a_change_costs_as_many_hashes_as_the_tree_is_deep() {
     let mean = |size: u64| {
         let database = Database::in_memory().expect("in memory");
-        let batch: Vec<Change> = (0..size).map(|number| change(number, Some(number))).collect();
+        let batch: Vec<Change> = (0..size)
+            .map(|number| change(number, Some(number)))
+            .collect();
         apply(&database, &batch);
-        let hashes: u64 = (0..64).map(|number| apply(&database, &[change(number, Some(number + 1))]).1).sum();
+        let hashes: u64 = (0..64)
+            .map(|number| apply(&database, &[change(number, Some(number + 1))]).1)
+            .sum();
         hashes / 64
     };
     let (small, large) = (mean(1 << 10), mean(1 << 16));
     // 2^10 items lie about 8 levels deep, and 64 times as many about 6 levels deeper.
     assert!((7..=11).contains(&small), "{small} hashes at 2^10 items");
-    assert!((5..=7).contains(&(large - small)), "{large} hashes at 2^16 items after {small} at 2^10");
+    assert!(
+        (5..=7).contains(&(large - small)),
+        "{large} hashes at 2^16 items after {small} at 2^10"
+    );
 }
 
 #[test]
 fn a_batch_hashes_what_its_changes_share_once() {
     let database = Database::in_memory().expect("in memory");
-    let batch: Vec<Change> = (0..10_000).map(|number| change(number, Some(number))).collect();
+    let batch: Vec<Change> = (0..10_000)
+        .map(|number| change(number, Some(number)))
+        .collect();
     apply(&database, &batch);
     let single = apply(&database, &[change(3, Some(9))]).1;
-    let updates: Vec<Change> = (0..1000).map(|number| change(number, Some(number + 1))).collect();
+    let updates: Vec<Change> = (0..1000)
+        .map(|number| change(number, Some(number + 1)))
+        .collect();
     let together = apply(&database, &updates).1;
-    assert!(together < 1000 * single / 2, "{together} hashes for 1000 changes, {single} for one");
+    assert!(
+        together < 1000 * single / 2,
+        "{together} hashes for 1000 changes, {single} for one"
+    );
 }
 
 #[test]
 fn a_planted_change_of_a_row_is_found() {
     let database = Database::in_memory().expect("in memory");
-    let batch: Vec<Change> = (0..100).map(|number| change(number, Some(number))).collect();
+    let batch: Vec<Change> = (0..100)
+        .map(|number| change(number, Some(number)))
+        .collect();
     apply(&database, &batch);
     let txn = database.begin_write().expect("in memory");
     {
         let mut buckets = txn.table::<Buckets>().expect("in memory");
-        let ((vault, depth, prefix), mut row) = buckets.first().expect("in memory").expect("a bucket");
+        let ((vault, depth, prefix), mut row) =
+            buckets.first().expect("in memory").expect("a bucket");
         row[40] ^= 1;
-        buckets.insert((vault, depth, &prefix[..]), &row[..]).expect("in memory");
+        buckets
+            .insert((vault, depth, &prefix[..]), &row[..])
+            .expect("in memory");
     }
     txn.commit().expect("in memory");
     let view = database.begin_read().expect("in memory");
-    let rows = (view.table().expect("in memory"), view.table().expect("in memory"));
-    let error = check(&rows, 1, &mut |_| {}).expect_err("the bucket was altered").to_string();
+    let rows = (
+        view.table().expect("in memory"),
+        view.table().expect("in memory"),
+    );
+    let error = check(&rows, 1, &mut |_| {})
+        .expect_err("the bucket was altered")
+        .to_string();
     assert!(error.contains("the hash of the subtree"), "{error}");
 }

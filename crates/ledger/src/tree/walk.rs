@@ -9,7 +9,8 @@ use crate::error::{LedgerError, Result};
 use crate::prefix::Prefix;
 use crate::tables::{Bands, Buckets};
 
-/// Where the rows of the commitments come from: a view, or a transaction that may have changed them.
+/// Where the rows of the commitments come from: a view, or a transaction that may have changed
+/// them.
 pub(crate) trait TreeRows {
     fn bucket_row(&self, key: (u64, u16, &[u8])) -> folio_store::Result<Option<Vec<u8>>>;
     fn band_row(&self, key: (u64, u16, &[u8])) -> folio_store::Result<Option<Vec<u8>>>;
@@ -52,7 +53,9 @@ pub(super) fn bucket(rows: &impl TreeRows, vault: u64, prefix: &Prefix) -> Resul
 pub(super) fn band(rows: &impl TreeRows, vault: u64, prefix: &Prefix) -> Result<Option<Band>> {
     match rows.band_row(row_key(vault, prefix))? {
         None => Ok(None),
-        Some(row) => Band::decode(&row).map(Some).ok_or_else(|| damaged("the nodes", vault, prefix)),
+        Some(row) => Band::decode(&row)
+            .map(Some)
+            .ok_or_else(|| damaged("the nodes", vault, prefix)),
     }
 }
 
@@ -60,17 +63,25 @@ pub(super) fn band(rows: &impl TreeRows, vault: u64, prefix: &Prefix) -> Result<
 pub(super) fn children(held: &Band, vault: u64, prefix: &Prefix) -> Result<[Link; 2]> {
     let child = |bit| {
         let child = prefix.child(bit);
-        held.get(&child).ok_or_else(|| damaged("the link", vault, &child))
+        held.get(&child)
+            .ok_or_else(|| damaged("the link", vault, &child))
     };
     Ok([child(false)?, child(true)?])
 }
 
 pub(super) fn damaged(what: &str, vault: u64, prefix: &Prefix) -> LedgerError {
-    LedgerError::Inconsistent(format!("{what} at {prefix} of the commitment of vault {vault} is missing or damaged"))
+    LedgerError::Inconsistent(format!(
+        "{what} at {prefix} of the commitment of vault {vault} is missing or damaged"
+    ))
 }
 
-/// The bucket that `path` leads to, and the hashes of the subtrees beside the way there, the root's child first.
-pub(crate) fn find_bucket(rows: &impl TreeRows, vault: u64, path: &Digest) -> Result<(Vec<Item>, Vec<Digest>)> {
+/// The bucket that `path` leads to, and the hashes of the subtrees beside the way there, the root's
+/// child first.
+pub(crate) fn find_bucket(
+    rows: &impl TreeRows,
+    vault: u64,
+    path: &Digest,
+) -> Result<(Vec<Item>, Vec<Digest>)> {
     let mut siblings = Vec::new();
     let mut prefix = Prefix::ROOT;
     let mut held = band(rows, vault, &prefix)?;
@@ -84,7 +95,9 @@ pub(crate) fn find_bucket(rows: &impl TreeRows, vault: u64, path: &Digest) -> Re
             break;
         }
         if Band::holding(&prefix.child(false)) == prefix {
-            held = Some(band(rows, vault, &prefix)?.ok_or_else(|| damaged("the node", vault, &prefix))?);
+            held = Some(
+                band(rows, vault, &prefix)?.ok_or_else(|| damaged("the node", vault, &prefix))?,
+            );
         }
     }
     Ok((bucket(rows, vault, &prefix)?, siblings))

@@ -1,9 +1,11 @@
 //! Checking a ledger against itself: what is stored is recomputed and compared.
 
 mod chain;
+mod shared;
 mod state;
 
 pub use chain::{ChainReport, verify_chain};
+pub use shared::verify_shared;
 pub use state::{StateReport, verify_state};
 
 use crate::error::LedgerError;
@@ -19,11 +21,9 @@ pub enum VerifyError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// Something is not what the rest of the ledger says it is. This is the first difference found.
-    #[error("vault {vault}, {place}: {what} is {found}, it should be {expected}")]
+    #[error("{place}: {what} is {found}, it should be {expected}")]
     Mismatch {
-        /// The vault.
-        vault: u64,
-        /// Where in the vault: a block, an entity, a relationship.
+        /// Where: a block, an entity, a relationship, and of which vault.
         place: String,
         /// What about it.
         what: &'static str,
@@ -40,28 +40,21 @@ impl From<folio_store::Error> for VerifyError {
     }
 }
 
-/// A place in a vault, for the mismatches found there.
-struct Place<F> {
-    vault: u64,
-    describe: F,
-}
-
-impl<F: Fn() -> String> Place<F> {
-    fn compare<T: PartialEq + std::fmt::Display>(
-        &self,
-        what: &'static str,
-        found: T,
-        expected: T,
-    ) -> Result<(), VerifyError> {
-        if found == expected {
-            return Ok(());
-        }
-        Err(VerifyError::Mismatch {
-            vault: self.vault,
-            place: (self.describe)(),
-            what,
-            found: found.to_string(),
-            expected: expected.to_string(),
-        })
+/// Compares what is stored at a place with what should be there. The place is put into words only
+/// when it matters.
+fn compare<T: PartialEq + std::fmt::Display>(
+    place: impl FnOnce() -> String,
+    what: &'static str,
+    found: T,
+    expected: T,
+) -> Result<(), VerifyError> {
+    if found == expected {
+        return Ok(());
     }
+    Err(VerifyError::Mismatch {
+        place: place(),
+        what,
+        found: found.to_string(),
+        expected: expected.to_string(),
+    })
 }

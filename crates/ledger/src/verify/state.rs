@@ -1,14 +1,15 @@
-//! Checking the state of a vault: the commitment is recomputed from its own rows, and every entity and relationship is
-//! looked up in it.
+//! Checking the state of a vault: the commitment is recomputed from its own rows, and every entity
+//! and relationship is looked up in it.
 //!
-//! Memory does not grow with the vault: rows are compared one by one, in both directions. Every row has its item in the
-//! commitment, and there are as many items as rows, so there is no item without a row.
+//! Memory does not grow with the vault: rows are compared one by one, in both directions. Every row
+//! has its item in the commitment, and there are as many items as rows, so there is no item without
+//! a row.
 
 use std::ops::Bound;
 
 use folio_store::ReadTransaction;
 
-use super::{Place, VerifyError};
+use super::{VerifyError, compare};
 use crate::digest::Digest;
 use crate::read::{LedgerView, decode_entity};
 use crate::state_key::{Relationship, StateKey, content_hash};
@@ -28,28 +29,53 @@ pub struct StateReport {
     pub state_root: Digest,
 }
 
-/// Checks that the state root of a vault is the one of its rows, that both indexes of the relationships agree, and that
-/// the counts are right. `progress` gets the number of items checked and their total; each item is checked twice.
+/// Checks that the state root of a vault is the one of its rows, that both indexes of the
+/// relationships agree, and that the counts are right. `progress` gets the number of items checked
+/// and their total; each item is checked twice.
 pub fn verify_state(
     view: &ReadTransaction,
     vault: u64,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<StateReport, VerifyError> {
-    let info = LedgerView::new(view).vault(vault)?.ok_or(VerifyError::UnknownVault(vault))?;
+    let info = LedgerView::new(view)
+        .vault(vault)?
+        .ok_or(VerifyError::UnknownVault(vault))?;
     let items = info.entities.saturating_add(info.relationships);
     let total = items.saturating_mul(2);
     let tree = (view.table::<Buckets>()?, view.table::<Bands>()?);
     let checked = check(&tree, vault, &mut |done| progress(done, total))?;
-    let whole = Place { vault, describe: || "the whole state".to_owned() };
-    whole.compare("the state root", info.state_root, checked.root)?;
+    let whole = || format!("vault {vault}, the whole state");
+    compare(whole, "the state root", info.state_root, checked.root)?;
 
-    let mut seen = Seen { vault, tree: &tree, rows: 0, committed: checked.items, total, progress };
+    let mut seen = Seen {
+        vault,
+        tree: &tree,
+        rows: 0,
+        committed: checked.items,
+        total,
+        progress,
+    };
     let entities = verify_entities(view, &mut seen)?;
-    whole.compare("the number of entities", info.entities, entities)?;
+    compare(whole, "the number of entities", info.entities, entities)?;
     let relationships = verify_relationships(view, &mut seen)?;
-    whole.compare("the number of relationships", info.relationships, relationships)?;
-    whole.compare("the number of items in the commitment", checked.items, entities + relationships)?;
-    Ok(StateReport { vault, entities, relationships, state_root: checked.root })
+    compare(
+        whole,
+        "the number of relationships",
+        info.relationships,
+        relationships,
+    )?;
+    compare(
+        whole,
+        "the number of items in the commitment",
+        checked.items,
+        entities + relationships,
+    )?;
+    Ok(StateReport {
+        vault,
+        entities,
+        relationships,
+        state_root: checked.root,
+    })
 }
 
 /// The rows compared so far.
@@ -67,19 +93,35 @@ impl<T: TreeRows> Seen<'_, T> {
     fn row(&mut self, key: &StateKey, content: &[u8]) -> Result<(), VerifyError> {
         let path = key.path();
         let (bucket, _) = find_bucket(self.tree, self.vault, &path)?;
-        let committed = bucket.iter().find(|item| item.path == path).map(|item| item.content);
-        let place = Place { vault: self.vault, describe: || key.to_string() };
-        let text = |hash: Option<Digest>| hash.map_or("nothing".to_owned(), |hash| hash.to_string());
-        place.compare("the content hash in the commitment", text(committed), text(Some(content_hash(content))))?;
+        let committed = bucket
+            .iter()
+            .find(|item| item.path == path)
+            .map(|item| item.content);
+        let place = || format!("vault {}, {key}", self.vault);
+        let text =
+            |hash: Option<Digest>| hash.map_or("nothing".to_owned(), |hash| hash.to_string());
+        compare(
+            place,
+            "the content hash in the commitment",
+            text(committed),
+            text(Some(content_hash(content))),
+        )?;
         self.rows += 1;
         (self.progress)(self.committed + self.rows, self.total);
         Ok(())
     }
 }
 
-fn verify_entities<T: TreeRows>(view: &ReadTransaction, seen: &mut Seen<'_, T>) -> Result<u64, VerifyError> {
-    let (vault, table, expiries) = (seen.vault, view.table::<Entities>()?, view.table::<Expiries>()?);
-    let (mut entities, mut expiring) = (0, 0);
+fn verify_entities<T: TreeRows>(
+    view: &ReadTransaction,
+    seen: &mut Seen<'_, T>,
+) -> Result<u64, VerifyError> {
+    let (vault, table, expiries) = (
+        seen.vault,
+        view.table::<Entities>()?,
+        view.table::<Expiries>()?,
+    );
+    let mut entities = 0;
     for row in table.range((Bound::Included((vault, &b""[..])), Bound::Unbounded))? {
         let ((in_vault, key), row) = row?;
         if in_vault != vault {
@@ -88,25 +130,24 @@ fn verify_entities<T: TreeRows>(view: &ReadTransaction, seen: &mut Seen<'_, T>) 
         let entity = decode_entity(vault, &key, &row)?;
         if let Some(time) = entity.expires_at {
             let listed = expiries.contains_key((time, vault, &key[..]))?;
-            let place = Place { vault, describe: || StateKey::Entity(key.clone()).to_string() };
-            place.compare("its entry in the list of expiries", listed, true)?;
-            expiring += 1;
+            let place = || format!("vault {vault}, {}", StateKey::Entity(key.clone()));
+            compare(place, "its entry in the list of expiries", listed, true)?;
         }
         seen.row(&StateKey::Entity(key), &row)?;
         entities += 1;
     }
-    let mut listed = 0_u64;
-    for row in expiries.iter()? {
-        let ((_, in_vault, _), ()) = row?;
-        listed += u64::from(in_vault == vault);
-    }
-    let place = Place { vault, describe: || "the list of expiries".to_owned() };
-    place.compare("its length", listed, expiring)?;
     Ok(entities)
 }
 
-fn verify_relationships<T: TreeRows>(view: &ReadTransaction, seen: &mut Seen<'_, T>) -> Result<u64, VerifyError> {
-    let (vault, by_resource, by_subject) = (seen.vault, view.table::<ByResource>()?, view.table::<BySubject>()?);
+fn verify_relationships<T: TreeRows>(
+    view: &ReadTransaction,
+    seen: &mut Seen<'_, T>,
+) -> Result<u64, VerifyError> {
+    let (vault, by_resource, by_subject) = (
+        seen.vault,
+        view.table::<ByResource>()?,
+        view.table::<BySubject>()?,
+    );
     let first = || Bound::Included((vault, "", "", ""));
     let mut relationships = 0;
     for row in by_resource.range((first(), Bound::Unbounded))? {
@@ -114,10 +155,15 @@ fn verify_relationships<T: TreeRows>(view: &ReadTransaction, seen: &mut Seen<'_,
         if in_vault != vault {
             break;
         }
-        let listed = by_subject.contains_key((vault, &subject[..], &relation[..], &resource[..]))?;
-        let key = StateKey::Relationship(Relationship { resource, relation, subject });
-        let place = Place { vault, describe: || key.to_string() };
-        place.compare("its row in the index by subject", listed, true)?;
+        let listed =
+            by_subject.contains_key((vault, &subject[..], &relation[..], &resource[..]))?;
+        let key = StateKey::Relationship(Relationship {
+            resource,
+            relation,
+            subject,
+        });
+        let place = || format!("vault {vault}, {key}");
+        compare(place, "its row in the index by subject", listed, true)?;
         seen.row(&key, &[])?;
         relationships += 1;
     }
@@ -129,7 +175,7 @@ fn verify_relationships<T: TreeRows>(view: &ReadTransaction, seen: &mut Seen<'_,
         }
         listed += 1;
     }
-    let place = Place { vault, describe: || "the index by subject".to_owned() };
-    place.compare("its length", listed, relationships)?;
+    let place = || format!("vault {vault}, the index by subject");
+    compare(place, "its length", listed, relationships)?;
     Ok(relationships)
 }
