@@ -1,1 +1,12 @@
-//! A Folio node: one member of a cluster, its HTTP API and its operations.
+//! A Folio node: one member of a cluster, its HTTP API, and the offline tools for its file.
+//!
+//! [`Node`] opens the file, joins its peers and answers reads and writes in the process; [`api::router`] puts the
+//! HTTP API in front of it; [`offline`] looks into a file that no node has open.
+
+pub mod api;
+mod network;
+mod node;
+pub mod offline;
+
+pub use network::{AddressError, resolve};
+pub use node::{Node, NodeError, NodeOptions};

@@ -1,0 +1,93 @@
+//! The HTTP API: JSON over HTTP/1.1.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /v1/sessions` | opens a session, in which a repeated transaction happens once |
+//! | `POST /v1/vaults` | creates a vault |
+//! | `GET /v1/vaults` | lists vaults |
+//! | `GET /v1/vaults/{vault}` | a vault: height, block hash, state root |
+//! | `POST /v1/vaults/{vault}/transactions` | carries out a transaction |
+//! | `GET /v1/vaults/{vault}/entities?prefix=` | lists entities |
+//! | `GET /v1/vaults/{vault}/entities/{key}` | an entity; the key is percent-encoded and may hold any bytes |
+//! | `GET /v1/vaults/{vault}/relationships?resource=` or `?subject=`, `&relation=` | lists relationships |
+//! | `GET /v1/vaults/{vault}/blocks/{height}` | a block and its transactions |
+//! | `GET /v1/status` | what this node knows of itself and the cluster |
+//! | `GET /v1/health` | whether this node can serve |
+//!
+//! Reads are linearizable, and so are answered by the leader; `?read=local` asks for what this node has, which may be
+//! older. Lists are pages: pass `next` of one as `after` to get the following one. Errors are problem documents
+//! (RFC 9457) with a stable `code`; see [`problem`]. A node that does not lead answers with the leader's address: as
+//! a redirect where it knows the leader's API, else in the problem document.
+
+pub mod json;
+pub mod problem;
+mod read;
+mod routes;
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::HeaderValue;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use folio_raft::NodeId;
+
+use crate::node::Node;
+use problem::Problem;
+
+/// The largest body of a request: a transaction of the largest size, in base64, with room for the JSON around it.
+pub const MAX_BODY_BYTES: usize = 8 << 20;
+
+/// How long a request may take, the sending of its body included. Longer than any deadline of the replication, so
+/// that the more precise answer comes first.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Api {
+    node: Node,
+    /// The members' API addresses, as far as they were given.
+    addresses: Arc<BTreeMap<NodeId, String>>,
+}
+
+/// The API of `node`. `addresses` are the API addresses of the members, for redirects to the leader; it may be empty.
+pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
+    let api = Api { node, addresses: Arc::new(addresses) };
+    Router::new()
+        .route("/v1/sessions", post(routes::open_session))
+        .route("/v1/vaults", post(routes::create_vault).get(routes::list_vaults))
+        .route("/v1/vaults/{vault}", get(routes::get_vault))
+        .route("/v1/vaults/{vault}/transactions", post(routes::submit))
+        .route("/v1/vaults/{vault}/entities", get(routes::list_entities))
+        .route("/v1/vaults/{vault}/entities/{*key}", get(routes::get_entity))
+        .route("/v1/vaults/{vault}/relationships", get(routes::list_relationships))
+        .route("/v1/vaults/{vault}/blocks/{height}", get(routes::get_block))
+        .route("/v1/status", get(status::status))
+        .route("/v1/health", get(status::health))
+        .fallback(async || Problem::no_such_route())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn_with_state(api.clone(), guard))
+        .with_state(api)
+}
+
+/// Puts a deadline on every request, and turns "not the leader" into a redirect where the leader's API is known.
+async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let target = request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    let Ok(response) = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await else {
+        return Problem::timeout(format!("the request took longer than {REQUEST_TIMEOUT:?}")).into_response();
+    };
+    let Some(problem) = response.extensions().get::<Problem>() else {
+        return response;
+    };
+    let address = problem.leader().and_then(|leader| api.addresses.get(&leader));
+    match address.map(|address| HeaderValue::try_from(format!("http://{address}{target}"))) {
+        Some(Ok(location)) => problem.clone().redirected_to(location).into_response(),
+        _ => response,
+    }
+}

@@ -1,0 +1,175 @@
+//! How a request reads and writes: read levels, pages, and keys in paths.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use folio_ledger::LedgerView;
+use folio_ledger::command::{Command, validate};
+use folio_ledger::error::LedgerError;
+use folio_ledger::response::Response;
+use folio_ledger::state_key::Relationship;
+use serde::Deserialize;
+
+use super::Api;
+use super::json::Page;
+use super::problem::Problem;
+
+/// How many rows a page has when the request does not say.
+const DEFAULT_LIMIT: usize = 100;
+/// How many rows a page has at most.
+const MAX_LIMIT: usize = 1000;
+
+/// How fresh a read has to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Level {
+    /// It sees every write that was answered before.
+    #[default]
+    Linearizable,
+    /// It sees what this node has applied.
+    Local,
+}
+
+/// `?read=`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Read {
+    #[serde(default)]
+    pub(super) read: Level,
+}
+
+impl Api {
+    /// Reads the ledger on a thread for blocking work.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        level: Level,
+        read: impl FnOnce(LedgerView<'_>) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let ledger = self.node.ledger();
+        let read = move |view: &_| read(LedgerView::new(view));
+        let found = match level {
+            Level::Linearizable => ledger.read_linearizable(read).await?,
+            Level::Local => ledger.read_local(read).await?,
+        };
+        Ok(found?)
+    }
+
+    /// Has the cluster carry out a command. What was refused is a problem.
+    pub(super) async fn write(&self, command: Command) -> Result<Response, Problem> {
+        validate(&command)?;
+        match self.node.ledger().write(command).await?.response {
+            Response::Rejected(rejection) => Err(rejection.into()),
+            response => Ok(response),
+        }
+    }
+}
+
+/// The number of rows to return.
+pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, Problem> {
+    match asked {
+        None => Ok(DEFAULT_LIMIT),
+        Some(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
+        Some(limit) => Err(Problem::malformed(format!("`limit` is {limit}, it must be from 1 to {MAX_LIMIT}"))),
+    }
+}
+
+/// A page of the first `limit` of `rows`, of which one more was read to see whether there is a next page.
+pub(super) fn page<R, T>(
+    mut rows: Vec<R>,
+    limit: usize,
+    token: impl FnOnce(&R) -> String,
+    item: impl FnMut(R) -> T,
+) -> Page<T> {
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = if more { rows.last().map(token) } else { None };
+    Page { items: rows.into_iter().map(item).collect(), next }
+}
+
+/// A place in a list, in a form that fits a URL. Clients pass it on without looking into it.
+pub(super) fn token_of_bytes(place: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(place)
+}
+
+/// The place behind a token.
+pub(super) fn bytes_of_token(token: &str) -> Result<Vec<u8>, Problem> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(token);
+    bytes.map_err(|_| Problem::malformed("`after` is not the `next` of another page"))
+}
+
+/// A place in a list of relationships. Names have no control characters, so one separates them.
+pub(super) fn token_of_relationship(Relationship { resource, relation, subject }: &Relationship) -> String {
+    token_of_bytes([&resource[..], relation, subject].join("\n").as_bytes())
+}
+
+/// The place behind a token of [`token_of_relationship`].
+pub(super) fn relationship_of_token(token: &str) -> Result<Relationship, Problem> {
+    let bytes = bytes_of_token(token)?;
+    let names: Option<Vec<&str>> = str::from_utf8(&bytes).ok().map(|text| text.split('\n').collect());
+    match names.as_deref() {
+        Some(&[resource, relation, subject]) => Ok(Relationship::new(resource, relation, subject)),
+        _ => Err(Problem::malformed("`after` is not the `next` of another page")),
+    }
+}
+
+/// The key in a path, which may hold any bytes: `%FF` stands for a byte that is not text.
+pub(super) fn key_in_path(path: &str) -> Result<Vec<u8>, Problem> {
+    let encoded = path.splitn(6, '/').nth(5).unwrap_or_default();
+    let mut key = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            key.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
+        match (digit(), digit()) {
+            (Some(high), Some(low)) => key.push((high * 16 + low) as u8),
+            _ => return Err(Problem::malformed("a `%` in the key is not followed by two hexadecimal digits")),
+        }
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_can_be_a_key_in_a_path() {
+        let key = |encoded: &str| key_in_path(&format!("/v1/vaults/1/entities/{encoded}"));
+        assert_eq!(key("customer:4").ok(), Some(b"customer:4".to_vec()));
+        assert_eq!(key("a/b//c").ok(), Some(b"a/b//c".to_vec()));
+        assert_eq!(key("%ff%00%2F").ok(), Some(b"\xff\x00/".to_vec()));
+        for broken in ["%", "%f", "a%fg", "%%%"] {
+            assert!(key(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_token_leads_back_to_its_place() {
+        for place in [&b""[..], b"key", b"\xff\x00\n"] {
+            assert_eq!(bytes_of_token(&token_of_bytes(place)), Ok(place.to_vec()));
+        }
+        let relationship = Relationship::new("car:1", "owner", "user:7");
+        assert_eq!(relationship_of_token(&token_of_relationship(&relationship)), Ok(relationship));
+        for forged in ["", "%", "a", &token_of_bytes(b"one\ntwo"), &token_of_bytes(b"\xff\n\n")] {
+            assert!(relationship_of_token(forged).is_err(), "{forged:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_points_to_the_next_one_only_when_there_is_one() {
+        let pages = |rows: Vec<u8>| page(rows, 2, |row| row.to_string(), |row| row);
+        assert_eq!(pages(vec![1, 2]).next, None);
+        let first = pages(vec![1, 2, 3]);
+        assert_eq!((first.items, first.next), (vec![1, 2], Some("2".to_owned())));
+    }
+
+    #[test]
+    fn a_page_has_a_limit() {
+        assert!(page_limit(Some(0)).is_err());
+        assert!(page_limit(Some(MAX_LIMIT + 1)).is_err());
+        assert_eq!(page_limit(Some(MAX_LIMIT)), Ok(MAX_LIMIT));
+        assert_eq!(page_limit(None), Ok(DEFAULT_LIMIT));
+    }
+}

@@ -1,0 +1,96 @@
+//! One member of a cluster.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use folio_ledger::Ledger;
+use folio_raft::transport::{TcpConfig, TcpTransport, TransportError};
+use folio_raft::{Config, NodeId, ReplicatedDatabase};
+use folio_store::Database;
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// The node's id, its own for ever.
+    pub id: NodeId,
+    /// The node's file. It is created when it is not there.
+    pub file: PathBuf,
+    /// The name of the cluster; nodes of another one are refused.
+    pub cluster: String,
+    /// Where the node listens for its peers. Port 0 takes a free one.
+    pub peer_listen: SocketAddr,
+    /// The settings of the replication, the same on every node.
+    pub raft: Config,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The file cannot be opened.
+    #[error(transparent)]
+    Open(#[from] folio_store::Error),
+    /// The peers' address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] TransportError),
+    /// The replicated database did not start, or refused what was asked.
+    #[error(transparent)]
+    Raft(#[from] folio_raft::Error),
+    /// The thread that opened the file ended early.
+    #[error("opening the file was given up: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// A running node: its file, its connection to its peers, and the ledger that they keep together. Clones are handles
+/// to the same node.
+#[derive(Clone)]
+pub struct Node {
+    id: NodeId,
+    file: PathBuf,
+    peer_address: SocketAddr,
+    ledger: ReplicatedDatabase<Ledger>,
+}
+
+impl Node {
+    /// Opens the node's file and listens for its peers. A node that is not yet member of a cluster waits until it is
+    /// made one, by [`form_cluster`](Node::form_cluster) here or elsewhere.
+    pub async fn start(options: NodeOptions) -> Result<Node, NodeError> {
+        let NodeOptions { id, file, cluster, peer_listen, raft } = options;
+        let path = file.clone();
+        let database = tokio::task::spawn_blocking(move || Database::builder().open_or_create(path)).await??;
+        let transport = TcpTransport::bind(&peer_listen.to_string(), TcpConfig::new(cluster)).await?;
+        let peer_address = transport.local_address();
+        let ledger = ReplicatedDatabase::start(raft, id, database, Ledger, transport).await?;
+        Ok(Node { id, file, peer_address, ledger })
+    }
+
+    /// Makes a cluster of `members`, ids and the addresses of their peers' side. A node that is a member of a cluster
+    /// already stays in it: so a node may be started the same way every time.
+    pub async fn form_cluster(&self, members: BTreeMap<NodeId, String>) -> Result<(), NodeError> {
+        let status = self.ledger.status();
+        if status.voters.is_empty() && status.last_log.is_none() {
+            self.ledger.initialize(members).await?;
+        }
+        Ok(())
+    }
+
+    /// The node's id.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The node's file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Where the node listens for its peers.
+    pub fn peer_address(&self) -> SocketAddr {
+        self.peer_address
+    }
+
+    /// The replicated ledger.
+    pub fn ledger(&self) -> &ReplicatedDatabase<Ledger> {
+        &self.ledger
+    }
+}

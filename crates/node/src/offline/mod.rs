@@ -1,0 +1,58 @@
+//! Looking into a file that no node has open: reading only, and expecting the worst of it.
+
+mod raft;
+mod stat;
+mod verify;
+
+use std::path::Path;
+
+use folio_store::Database;
+
+pub use raft::RaftSummary;
+pub use stat::{StatReport, TableStat, stat};
+pub use verify::{VaultCheck, VerifyReport, verify};
+
+/// Why a file cannot be looked into.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file is damaged, or is no Folio file.
+    #[error(transparent)]
+    Damaged(folio_store::Error),
+    /// The pages are sound, and what the ledger has in them is not.
+    #[error(transparent)]
+    Inconsistent(folio_ledger::error::LedgerError),
+    /// A running node has the file.
+    #[error("{0}")]
+    InUse(folio_store::Error),
+    /// Anything else: no such file, no permission, a newer format.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<folio_store::Error> for OpenError {
+    fn from(error: folio_store::Error) -> Self {
+        match error {
+            error if error.is_corruption() => OpenError::Damaged(error),
+            error @ folio_store::Error::InUse { .. } => OpenError::InUse(error),
+            other => OpenError::Other(other.to_string()),
+        }
+    }
+}
+
+fn open(file: &Path) -> Result<(Database, u64), OpenError> {
+    let length = std::fs::metadata(file).map_err(|error| OpenError::Other(format!("{}: {error}", file.display())))?;
+    Ok((Database::open_read_only(file)?, length.len()))
+}
+
+impl From<folio_ledger::error::LedgerError> for OpenError {
+    fn from(error: folio_ledger::error::LedgerError) -> Self {
+        use folio_ledger::error::LedgerError;
+
+        match error {
+            LedgerError::Store(error) => error.into(),
+            damaged @ (LedgerError::Row { .. } | LedgerError::Inconsistent(_)) => OpenError::Inconsistent(damaged),
+            other => OpenError::Other(other.to_string()),
+        }
+    }
+}
