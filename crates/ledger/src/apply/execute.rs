@@ -137,9 +137,15 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// Removes an entity that is there.
-    pub(super) fn remove_entity(&mut self, vault: u64, key: &[u8]) -> Result<()> {
+    /// Removes an entity that the list of expiries names for `time`.
+    pub(super) fn remove_expired(&mut self, vault: u64, key: &[u8], time: u64) -> Result<()> {
         let before = self.tables.head(vault, key)?;
+        if before.and_then(|head| head.expires_at) != Some(time) {
+            let key = key.escape_ascii();
+            return Err(LedgerError::Inconsistent(format!(
+                "entity \"{key}\" of vault {vault} is listed to expire at {time}, and is not set to"
+            )));
+        }
         self.write_entity(vault, key, before, None)
     }
 

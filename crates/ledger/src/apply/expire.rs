@@ -19,10 +19,10 @@ impl Entry<'_> {
             if time > self.at.time {
                 break;
             }
-            due.push((vault, key));
+            due.push((time, vault, key));
         }
-        for (vault, key) in due {
-            self.remove_entity(vault, &key)?;
+        for (time, vault, key) in due {
+            self.remove_expired(vault, &key, time)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use folio_store::Database;
 use super::*;
 use crate::commitment::root_of;
 use crate::digest::count::hashes_of;
-use crate::tree::check;
+use crate::tree::{check, find_bucket};
 
 fn digest(number: u64) -> Digest {
     Digest::of(&[&number.to_be_bytes()])
@@ -185,4 +185,54 @@ fn a_planted_change_of_a_row_is_found() {
         .expect_err("the bucket was altered")
         .to_string();
     assert!(error.contains("the hash of the subtree"), "{error}");
+}
+
+/// Every way to the rows of a damaged tree ends in an error or in an answer, never in a panic.
+#[test]
+fn a_damaged_tree_is_refused_and_makes_nobody_panic() {
+    let database = Database::in_memory().expect("in memory");
+    let batch: Vec<Change> = (0..64).map(|number| change(number, Some(number))).collect();
+    apply(&database, &batch);
+    let mut later: Vec<Change> = (60..90)
+        .map(|number| change(number, (number > 64).then_some(1)))
+        .collect();
+    later.sort_by_key(|change| change.path);
+    for place in 0..400 {
+        let txn = database.begin_write().expect("in memory");
+        let mut tables: Tables<'_> = (
+            txn.table().expect("in memory"),
+            txn.table().expect("in memory"),
+        );
+        damage(&mut tables, place);
+        check(&tables, 1, &mut |_| {}).expect_err("a damaged tree");
+        for number in 0..64 {
+            let _either = find_bucket(&tables, 1, &digest(number));
+        }
+        let _either = Update::new(&mut tables, 1).apply(&later);
+    }
+}
+
+/// Flips a bit of every row, and mixes up the items of the buckets.
+fn damage(tables: &mut Tables<'_>, place: usize) {
+    let rows: Vec<_> = tables.0.iter().expect("in memory").collect();
+    for row in rows {
+        let ((vault, depth, prefix), mut row) = row.expect("in memory");
+        let length = row.len();
+        row[place % length] ^= 0x80 >> (place % 8);
+        row.rotate_left(place / 8 * 32 % length);
+        tables
+            .0
+            .insert((vault, depth, &prefix[..]), &row[..])
+            .expect("in memory");
+    }
+    let rows: Vec<_> = tables.1.iter().expect("in memory").collect();
+    for row in rows {
+        let ((vault, depth, prefix), mut row) = row.expect("in memory");
+        let length = row.len();
+        row[place % length] ^= 1 << (place % 8);
+        tables
+            .1
+            .insert((vault, depth, &prefix[..]), &row[..])
+            .expect("in memory");
+    }
 }

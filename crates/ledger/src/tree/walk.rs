@@ -43,10 +43,13 @@ pub(super) fn row_key(vault: u64, prefix: &Prefix) -> (u64, u16, &[u8]) {
 
 /// The bucket at a prefix; an empty one has no row.
 pub(super) fn bucket(rows: &impl TreeRows, vault: u64, prefix: &Prefix) -> Result<Vec<Item>> {
-    match rows.bucket_row(row_key(vault, prefix))? {
-        None => Ok(Vec::new()),
-        Some(row) => decode_bucket(&row).ok_or_else(|| damaged("the bucket", vault, prefix)),
-    }
+    let Some(row) = rows.bucket_row(row_key(vault, prefix))? else {
+        return Ok(Vec::new());
+    };
+    decode_bucket(&row)
+        .filter(|items| items.is_sorted_by(|a, b| a.path < b.path))
+        .filter(|items| items.iter().all(|item| prefix.covers(&item.path)))
+        .ok_or_else(|| damaged("the bucket", vault, prefix))
 }
 
 /// The band whose top is the node at a prefix; `None` when there is no node there.
@@ -60,10 +63,15 @@ pub(super) fn band(rows: &impl TreeRows, vault: u64, prefix: &Prefix) -> Result<
 }
 
 /// Both links of the node at `prefix`, out of the band that holds them.
+///
+/// A link to a node is never deeper than 255 levels: two items that agree in all 256 bits of their
+/// paths would be a collision of SHA-256. So whoever follows links stays within the bits of a path,
+/// whatever the rows say.
 pub(super) fn children(held: &Band, vault: u64, prefix: &Prefix) -> Result<[Link; 2]> {
     let child = |bit| {
         let child = prefix.child(bit);
         held.get(&child)
+            .filter(|link| !link.is_node || child.depth() < 256)
             .ok_or_else(|| damaged("the link", vault, &child))
     };
     Ok([child(false)?, child(true)?])

@@ -14,6 +14,9 @@ use folio_raft::Applied;
 use folio_store::{Database, ReadTransaction, TableDefinition};
 use sha2::{Digest as _, Sha256};
 
+/// The encoded keys and values of a table.
+pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A ledger to which a test plays the log.
 pub struct Replica {
     pub database: Database,
@@ -115,7 +118,7 @@ impl Replica {
     }
 
     /// Every row of every table.
-    pub fn rows(&self) -> BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>> {
+    pub fn rows(&self) -> BTreeMap<String, Rows> {
         let view = self.view();
         let tables = view.tables().expect("in memory");
         tables
@@ -148,7 +151,7 @@ impl Replica {
     }
 }
 
-fn rows_of(view: &ReadTransaction, table: &TableDefinition) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn rows_of(view: &ReadTransaction, table: &TableDefinition) -> Rows {
     let rows = view.untyped(table).expect("in memory");
     rows.iter().collect::<Result<_, _>>().expect("in memory")
 }
