@@ -12,7 +12,8 @@ fn durable_appends(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut group = criterion.benchmark_group("durable append of 256-byte entries");
     for batch in [1, 16, 256] {
-        let db = Database::create(folder.path().join(format!("{batch}.folio"))).expect("a new file");
+        let db =
+            Database::create(folder.path().join(format!("{batch}.folio"))).expect("a new file");
         let mut next = 0;
         group.throughput(Throughput::Elements(batch));
         group.bench_function(format!("batches of {batch}"), |bencher| {
@@ -40,7 +41,10 @@ fn commits_in_memory(criterion: &mut Criterion) {
             number += 1;
             let mut txn = db.begin_write().expect("open");
             txn.set_durability(Durability::Eventual);
-            txn.table::<State>().expect("sound").insert(scattered(number % ROWS), [9; 150].as_slice()).expect("memory");
+            txn.table::<State>()
+                .expect("sound")
+                .insert(scattered(number % ROWS), [9; 150].as_slice())
+                .expect("memory");
             txn.commit().expect("memory")
         });
     });
@@ -48,7 +52,10 @@ fn commits_in_memory(criterion: &mut Criterion) {
 
 fn point_reads(criterion: &mut Criterion) {
     for (name, cache) in [("warm", 256 << 20), ("cache a tenth of the data", 4 << 20)] {
-        let db = Database::builder().cache_size(cache).in_memory().expect("memory");
+        let db = Database::builder()
+            .cache_size(cache)
+            .in_memory()
+            .expect("memory");
         fill(&db, ROWS).expect("memory");
         let view = db.begin_read().expect("open");
         let table = view.table::<State>().expect("sound");
@@ -63,15 +70,26 @@ fn point_reads(criterion: &mut Criterion) {
 }
 
 fn scans(criterion: &mut Criterion) {
-    let db = Database::builder().cache_size(256 << 20).in_memory().expect("memory");
+    let db = Database::builder()
+        .cache_size(256 << 20)
+        .in_memory()
+        .expect("memory");
     fill(&db, ROWS).expect("memory");
     let view = db.begin_read().expect("open");
     let table = view.table::<State>().expect("sound");
     let mut group = criterion.benchmark_group("scan");
     group.throughput(Throughput::Elements(ROWS));
-    group.bench_function("every row", |bencher| bencher.iter(|| table.iter().expect("sound").count()));
+    group.bench_function("every row", |bencher| {
+        bencher.iter(|| table.iter().expect("sound").count())
+    });
     group.finish();
 }
 
-criterion_group!(engine, durable_appends, commits_in_memory, point_reads, scans);
+criterion_group!(
+    engine,
+    durable_appends,
+    commits_in_memory,
+    point_reads,
+    scans
+);
 criterion_main!(engine);

@@ -1,6 +1,8 @@
 //! Power cuts at every storage call of a scripted load. Of what was not synced, any subset of sectors may have reached
 //! the disk; every such image must open to the last acknowledged state or to the one in flight, row for row.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use folio_store::{

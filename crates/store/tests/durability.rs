@@ -1,5 +1,7 @@
 //! What a commit costs, what it leaves behind, and who waits for it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{sync::Arc, thread};
 
 use folio_store::{

@@ -1,5 +1,7 @@
 //! The documented bounds, each at the limit and one past it, and the errors of misuse.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use folio_store::{Database, Error, Postcard, Table};
