@@ -14,6 +14,7 @@ use folio_raft::transport::{
 };
 use folio_raft::{Config, Error, NodeId, Role};
 use folio_store::Database;
+use folio_store::storage::{Fault, FaultPlan, FaultStorage, MemoryStorage, StorageCall};
 
 async fn state(node: &Node) -> (Vec<(String, u64)>, usize) {
     node.read_local(|view| (counters(view), history(view).len()))
@@ -446,4 +447,67 @@ async fn requests_that_are_not_raft_messages_are_refused_and_the_node_goes_on() 
     }
     leader.write(add("a", 1)).await.expect("it still leads");
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_made_when_enough_entries_are_applied_and_at_shutdown() {
+    let config = Config {
+        checkpoint_entries: 10,
+        ..quick()
+    };
+    let mut cluster = Cluster::start(1, config, Wires::Memory(MemoryNetwork::new())).await;
+    let (_, leader) = cluster.leader().await;
+    let mut last = 0;
+    for _ in 0..35 {
+        last = leader.write(add("a", 1)).await.expect("written").index;
+    }
+    let bounded = |status: &folio_raft::Status| status.checkpointed > Some(last - 10);
+    leader
+        .wait_for("a checkpoint", PATIENCE, bounded)
+        .await
+        .expect("made");
+    leader.shutdown().await.expect("shuts down");
+
+    cluster.nodes.clear();
+    cluster.bring_up(1).await;
+    // What a node finds in its file at the start is what is durable.
+    let found = cluster.nodes[&1].status().checkpointed;
+    assert!(found >= Some(last), "{found:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_stops_the_node_and_the_status_says_why() {
+    let storage = Arc::new(FaultStorage::new(Arc::new(MemoryStorage::new())));
+    let database = Database::builder()
+        .create_on(storage.clone())
+        .expect("creates");
+    let transport = MemoryNetwork::new().transport();
+    let node = Node::start(quick(), 1, database, CounterMachine, transport)
+        .await
+        .expect("starts");
+    node.initialize(BTreeMap::from([(1, "memory:1".to_owned())]))
+        .await
+        .expect("initialized");
+    node.wait_for_leader(PATIENCE).await.expect("leads");
+    node.write(add("a", 1)).await.expect("written");
+    storage.follow(FaultPlan {
+        calls: &[StorageCall::Sync],
+        at: 1,
+        fault: Fault::InputOutput,
+        lasting: false,
+    });
+    let lost = node.write(add("a", 1)).await;
+    assert!(
+        matches!(lost, Err(Error::Unknown { .. } | Error::Stopped { .. })),
+        "{lost:?}"
+    );
+    let stopped = node.wait_for("never", PATIENCE, |_| false).await;
+    assert!(matches!(stopped, Err(Error::Stopped { .. })), "{stopped:?}");
+    assert_eq!(storage.failed(), 1);
+    // Reading goes on.
+    assert_eq!(state(&node).await.0, [("a".to_owned(), 1)]);
+    let refusal = node.write(add("a", 1)).await;
+    assert!(matches!(refusal, Err(Error::Stopped { .. })), "{refusal:?}");
+    node.kill().await;
 }

@@ -160,9 +160,11 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         condition: impl Fn(&Status) -> bool,
     ) -> Result<Status> {
         let mut metrics = self.inner.raft.metrics();
+        let mut checkpoints = self.inner.store.shared().watch_checkpoints();
         let waiting = async {
             loop {
                 metrics.borrow_and_update();
+                checkpoints.borrow_and_update();
                 let status = self.status();
                 if condition(&status) {
                     return Ok(status);
@@ -170,7 +172,11 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
                 if let Some(reason) = status.error {
                     return Err(Error::Stopped { reason });
                 }
-                if metrics.changed().await.is_err() {
+                let changed = tokio::select! {
+                    changed = metrics.changed() => changed,
+                    changed = checkpoints.changed() => changed,
+                };
+                if changed.is_err() {
                     return Err(Error::ShuttingDown);
                 }
             }

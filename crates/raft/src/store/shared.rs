@@ -55,7 +55,7 @@ pub(crate) struct Shared<S> {
     /// beyond its state cannot be started again.
     pub pending_purge: Mutex<Option<LogId>>,
     /// The last applied index that a checkpoint covers.
-    checkpointed: Mutex<Option<u64>>,
+    checkpointed: watch::Sender<Option<u64>>,
     /// The first failure of this store, for the status.
     fault: Mutex<Option<String>>,
     /// Counts views that outlive a call; see [`Lease`].
@@ -98,7 +98,7 @@ impl<S: StateMachine> Shared<S> {
             options,
             spool_directory,
             pending_purge: Mutex::new(None),
-            checkpointed: Mutex::new(checkpointed),
+            checkpointed: watch::Sender::new(checkpointed),
             fault: Mutex::new(None),
             leases: watch::Sender::new(0),
             run: RandomState::new().build_hasher().finish(),
@@ -137,7 +137,12 @@ impl<S: StateMachine> Shared<S> {
     }
 
     pub fn checkpointed(&self) -> Option<u64> {
-        *self.checkpointed.lock()
+        *self.checkpointed.borrow()
+    }
+
+    /// Tells of checkpoints as they are made.
+    pub fn watch_checkpoints(&self) -> watch::Receiver<Option<u64>> {
+        self.checkpointed.subscribe()
     }
 
     /// Makes the state durable, and notes how far it was applied.
@@ -149,8 +154,11 @@ impl<S: StateMachine> Shared<S> {
     }
 
     pub fn note_checkpoint(&self, applied: Option<u64>) {
-        let mut checkpointed = self.checkpointed.lock();
-        *checkpointed = applied.max(*checkpointed);
+        self.checkpointed.send_if_modified(|checkpointed| {
+            let newer = applied > *checkpointed;
+            *checkpointed = applied.max(*checkpointed);
+            newer
+        });
     }
 
     /// Whether so much is applied and not in a checkpoint that one is due.
