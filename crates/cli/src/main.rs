@@ -1,2 +1,67 @@
 //! The `folio` command-line tool.
-fn main() {}
+//!
+//! Exit codes: 0 success, 1 error, 2 wrong usage, 3 corruption found, 4 unavailable.
+
+mod demo;
+mod output;
+mod run;
+mod serve;
+mod stat;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A replicated ledger in one file per node.
+#[derive(Parser)]
+#[command(name = "folio", version, about, max_term_width = 100)]
+#[command(after_help = "\
+Exit codes: 0 success, 1 error, 2 wrong usage, 3 corruption found, 4 unavailable.
+Set FOLIO_LOG to see what happens inside, e.g. FOLIO_LOG=info or FOLIO_LOG=folio_raft=debug.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a cluster in this process on real data, stop its leader, and check every node
+    Demo(demo::Arguments),
+    /// Run one node of a cluster
+    Serve(serve::Arguments),
+    /// Check every page, every row and every block of a file
+    Verify(verify::Arguments),
+    /// Show what is in a file
+    Stat(stat::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Stat(arguments) => stat::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                eprintln!("folio: {message}");
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
