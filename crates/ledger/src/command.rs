@@ -30,7 +30,8 @@ pub enum Action {
     CloseSession,
     /// Creates a vault.
     CreateVault {
-        /// What people call it. Names need not differ: the vault's number identifies it.
+        /// What people call it. A label: names need not differ, and no hash commits to them. The
+        /// vault's number identifies it.
         name: String,
     },
     /// Carries out a transaction.

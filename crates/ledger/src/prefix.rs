@@ -52,6 +52,11 @@ impl Prefix {
         }
     }
 
+    /// Its first `depth` bits.
+    pub(crate) fn ancestor(&self, depth: u16) -> Prefix {
+        Prefix::of(&self.bits, depth)
+    }
+
     /// Whether `path` starts with it.
     pub(crate) fn covers(&self, path: &Digest) -> bool {
         Prefix::of(path, self.depth) == *self

@@ -184,7 +184,7 @@ fn every_planted_change_of_a_value_and_every_missing_row_is_found() {
                     }
                 });
                 let found = verify(&sound, 1).is_err() || verify(&sound, 2).is_err();
-                restore(&sound, table, key, value);
+                insert(&sound, table, key, value);
                 found
             };
             assert!(detected(None), "a row of {table} is missing: {key:?}");
@@ -207,7 +207,7 @@ fn every_planted_change_of_a_value_and_every_missing_row_is_found() {
     verify(&sound, 2).expect("sound after everything was put back");
 }
 
-fn restore(replica: &Replica, table: &str, key: &[u8], value: &[u8]) {
+fn insert(replica: &Replica, table: &str, key: &[u8], value: &[u8]) {
     let tables = replica.view().tables().expect("in memory");
     let table = tables
         .iter()
@@ -249,6 +249,25 @@ fn a_rewritten_header_is_named_by_its_height() {
             .starts_with("vault 1, block 7: the history tree is "),
         "{error}"
     );
+}
+
+#[test]
+fn a_block_after_the_last_is_found() {
+    let replica = history();
+    let rows = replica
+        .rows()
+        .remove("ledger_blocks")
+        .expect("a table of the ledger");
+    // Keys are eight bytes of vault and eight of height.
+    let (last, row) = rows
+        .iter()
+        .rfind(|(key, _)| key[7] == 1)
+        .expect("the blocks of vault 1");
+    let mut beyond = last.clone();
+    beyond[15] += 1;
+    insert(&replica, "ledger_blocks", &beyond, row);
+    let error = verify_chain(&replica.view(), 1, &mut |_, _| {}).expect_err("one block too many");
+    assert!(error.to_string().contains("after the last is 1"), "{error}");
 }
 
 #[test]

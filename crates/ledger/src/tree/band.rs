@@ -29,18 +29,21 @@ pub(super) struct Band {
 }
 
 impl Band {
-    /// The prefix of the band that holds the link to the subtree at `prefix`, which is not the
-    /// root.
-    pub(super) fn holding(prefix: &Prefix) -> Prefix {
-        cut(prefix, (prefix.depth() - 1) / LEVELS * LEVELS)
+    /// The depth of the band that holds the link to the subtree at `prefix`, which is not the root.
+    fn top(prefix: &Prefix) -> u16 {
+        (prefix.depth() - 1) / LEVELS * LEVELS
     }
 
-    /// The place of the subtree at `prefix` in its band: levels one after the other, each from left
-    /// to right.
+    /// The prefix of that band.
+    pub(super) fn holding(prefix: &Prefix) -> Prefix {
+        prefix.ancestor(Band::top(prefix))
+    }
+
+    /// The place of the subtree at `prefix` in that band: levels one after the other, each from
+    /// left to right.
     fn place(prefix: &Prefix) -> usize {
-        let top = Band::holding(prefix).depth();
-        let heap =
-            (top..prefix.depth()).fold(1, |heap, index| heap * 2 + usize::from(prefix.bit(index)));
+        let heap = (Band::top(prefix)..prefix.depth())
+            .fold(1, |heap, index| heap * 2 + usize::from(prefix.bit(index)));
         heap - 2
     }
 
@@ -90,10 +93,6 @@ impl Band {
         }
         hashes.next().is_none().then_some(band)
     }
-}
-
-fn cut(prefix: &Prefix, depth: u16) -> Prefix {
-    (0..depth).fold(Prefix::ROOT, |cut, index| cut.child(prefix.bit(index)))
 }
 
 #[cfg(test)]

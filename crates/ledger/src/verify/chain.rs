@@ -7,7 +7,7 @@ use crate::block::transactions_root;
 use crate::digest::Digest;
 use crate::merkle::{self, Frontier};
 use crate::read::LedgerView;
-use crate::tables::History;
+use crate::tables::{Blocks, History};
 
 /// A chain that is sound.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -121,5 +121,15 @@ pub fn verify_chain(
         }
         progress(height + 1, info.height + 1);
     }
+    let beyond = view
+        .table::<Blocks>()?
+        .range((vault, info.height + 1)..=(vault, u64::MAX))?
+        .count();
+    compare(
+        || format!("vault {vault}"),
+        "the number of blocks after the last",
+        beyond,
+        0,
+    )?;
     Ok(report)
 }
