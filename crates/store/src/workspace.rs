@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
 
@@ -32,6 +33,28 @@ pub(crate) struct Written {
     pub hash: u128,
 }
 
+/// Page numbers need no defence against chosen keys, and without a random seed two runs do the same.
+#[derive(Default)]
+pub(crate) struct PageHasher(u64);
+
+impl Hasher for PageHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type PrivatePages = HashMap<u64, PrivatePage, BuildHasherDefault<PageHasher>>;
+
 pub(crate) struct PrivatePage {
     pub bytes: PageBytes,
     pub owner: Owner,
@@ -51,7 +74,7 @@ pub(crate) struct PageChanges {
 pub(crate) struct Workspace {
     pub engine: Arc<Engine>,
     pub transaction: u64,
-    pub private: HashMap<u64, PrivatePage>,
+    pub private: PrivatePages,
     pub changes: [PageChanges; OWNERS],
     /// Made and given up again without having been written: free to be taken again at once.
     recycled: Vec<u64>,
@@ -66,7 +89,7 @@ impl Workspace {
         Self {
             engine,
             transaction,
-            private: HashMap::new(),
+            private: PrivatePages::default(),
             changes: Default::default(),
             recycled: Vec::new(),
             waste: PageSet::default(),

@@ -157,7 +157,9 @@ impl Load {
 
     fn change(&mut self, txn: &WriteTransaction) {
         let mut table = txn.table::<State>().unwrap();
-        for _ in 0..1 + self.random.below(8) {
+        // Now and then more than a small cache holds, and more pages than a slot can list.
+        let rows = if self.random.one_in(12) { 150 } else { 8 };
+        for _ in 0..1 + self.random.below(rows) {
             let key = format!("row {}", self.random.below(150)).into_bytes();
             if self.random.below(10) < 7 {
                 let value = self.value();

@@ -108,9 +108,9 @@ impl Space {
         let mut count = 1;
         while count < wanted {
             let next = first + count;
-            if next == self.length {
-                self.extend(pager)?;
-            } else if self.is_used(next, pager)? {
+            // A shorter run is as good; whatever stopped it will be met by the next call.
+            let extendable = next < self.length || self.extend(pager).is_ok();
+            if !extendable || self.is_used(next, pager).unwrap_or(true) {
                 break;
             }
             self.take(next, pager)?;
