@@ -34,17 +34,27 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Columns of text, aligned. Numbers go to the right.
-#[derive(Default)]
+/// Columns of text, aligned. In columns that may hold them, numbers go to the right.
 pub struct Table {
     rows: Vec<Vec<String>>,
+    numbers_right: bool,
 }
 
 impl Table {
     pub fn new(titles: &[&str]) -> Self {
-        let mut table = Table::default();
+        let mut table = Table::figures();
         table.row(titles.iter().copied());
         table
+    }
+
+    /// Rows of figures, without titles.
+    pub fn figures() -> Self {
+        Table { rows: Vec::new(), numbers_right: true }
+    }
+
+    /// Names and what they stand for.
+    pub fn list() -> Self {
+        Table { rows: Vec::new(), numbers_right: false }
     }
 
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
@@ -64,7 +74,7 @@ impl std::fmt::Display for Table {
             let mut line = String::new();
             for (column, &width) in widths.iter().enumerate() {
                 let text = cell(row, column);
-                let number = text.starts_with(|c: char| c.is_ascii_digit());
+                let number = self.numbers_right && text.starts_with(|c: char| c.is_ascii_digit());
                 let padded = if number { format!("{text:>width$}  ") } else { format!("{text:<width$}  ") };
                 line.push_str(&padded);
             }

@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn describe(report: &StatReport) -> String {
     let bytes = |pages: u64| format!("{} pages, {}", grouped(pages), size(pages.saturating_mul(report.page_size)));
-    let mut file = Table::default();
+    let mut file = Table::list();
     file.row(["file".to_owned(), report.file.clone()])
         .row(["length".to_owned(), format!("{} ({} bytes)", size(report.file_bytes), grouped(report.file_bytes))])
         .row(["page size".to_owned(), size(report.page_size)])
@@ -58,7 +58,7 @@ fn describe(report: &StatReport) -> String {
     let raft = &report.raft;
     let number = |value: Option<u64>| value.map_or_else(|| "none".to_owned(), grouped);
     let members = raft.voters.iter().map(|(id, address)| format!("{id} at {address}")).collect::<Vec<_>>().join(", ");
-    let mut state = Table::default();
+    let mut state = Table::list();
     state
         .row(["node".to_owned(), number(raft.node)])
         .row(["term".to_owned(), number(raft.term)])

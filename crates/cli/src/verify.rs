@@ -49,7 +49,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn describe(report: &VerifyReport) -> String {
-    let mut table = Table::default();
+    let mut table = Table::list();
     table
         .row(["file".to_owned(), report.file.clone()])
         .row(["length".to_owned(), size(report.file_bytes)])

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use folio_ledger::Ledger;
 use folio_raft::transport::{TcpConfig, TcpTransport, TransportError};
@@ -92,5 +93,11 @@ impl Node {
     /// The replicated ledger.
     pub fn ledger(&self) -> &ReplicatedDatabase<Ledger> {
         &self.ledger
+    }
+
+    /// Waits until the node stops by itself, and says why.
+    pub async fn stopped(&self) -> String {
+        let ended = self.ledger.wait_for("the end of the node", Duration::MAX, |_| false).await;
+        ended.err().map_or_else(String::new, |error| error.to_string())
     }
 }

@@ -100,7 +100,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Totals { purchases, customers, discs, cents } = self.totals;
         let Flushes { flushes, fdatasyncs } = self.flushes();
-        let mut table = Table::default();
+        let mut table = Table::figures();
         table
             .row(["purchases".to_owned(), grouped(purchases), format!("of {} customers", grouped(customers))])
             .row(["discs".to_owned(), grouped(discs), "as in the data, on every node".to_owned()])

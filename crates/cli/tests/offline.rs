@@ -1,0 +1,122 @@
+//! `folio verify` and `folio stat` on good files and on damaged ones.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{folio, text, write_purchases};
+
+/// The file of a node that loaded a few purchases and was stopped.
+fn sound_file(directory: &Path) -> PathBuf {
+    let data = directory.join("purchases.csv");
+    write_purchases(&data, 200, 20);
+    let run = folio(["demo", "--data", text(&data), "--keep", text(directory), "--nodes", "1", "--format", "json"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    directory.join("node-1.folio")
+}
+
+#[test]
+fn a_sound_file_is_sound_and_is_not_changed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = sound_file(directory.path());
+    let before = std::fs::read(&file).expect("readable");
+    let verified = folio(["verify", text(&file)]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    assert!(verified.stdout.contains("The file is sound."), "{verified:?}");
+    let stat = folio(["stat", text(&file)]);
+    assert_eq!(stat.code, Some(0), "{stat:?}");
+    for word in ["page size", "ledger_entities", "raft_log", "applied", "state root"] {
+        assert!(stat.stdout.contains(word), "{word}: {}", stat.stdout);
+    }
+    assert!(before == std::fs::read(&file).expect("readable"), "looking at a file has changed it");
+}
+
+#[test]
+fn a_truncated_file_is_damaged_and_nothing_panics() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = sound_file(directory.path());
+    let bytes = std::fs::read(&file).expect("readable");
+    let stat = folio(["stat", text(&file), "--format", "json"]).json();
+    let used = stat["pages"].as_u64().expect("a number") * stat["page_size"].as_u64().expect("a number");
+    let used = usize::try_from(used).expect("a small file");
+    let copy = directory.path().join("copy.folio");
+    for length in [0, 1, 511, 4096, 4097, 3 * 4096, used / 2, used - 4096, used - 1] {
+        std::fs::write(&copy, &bytes[..length]).expect("writable");
+        let verified = folio(["verify", text(&copy)]);
+        assert_eq!(verified.code, Some(3), "{length} bytes: {verified:?}");
+        assert!(!(verified.stdout + &verified.stderr).is_empty(), "{length} bytes");
+        let stat = folio(["stat", text(&copy)]);
+        assert!(matches!(stat.code, Some(0 | 3)), "{length} bytes: {stat:?}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_found_wherever_a_commit_depends_on_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = sound_file(directory.path());
+    let bytes = std::fs::read(&file).expect("readable");
+    let copy = directory.path().join("copy.folio");
+    let pages = bytes.len() / 4096;
+    let mut found = 0;
+    // One bit in every few pages, each at another place of its page.
+    for page in (0..pages).step_by(pages.div_ceil(40)) {
+        let mut damaged = bytes.clone();
+        damaged[page * 4096 + (page * 997) % 4096] ^= 1 << (page % 8);
+        std::fs::write(&copy, &damaged).expect("writable");
+        let verified = folio(["verify", text(&copy), "--format", "json"]);
+        assert!(matches!(verified.code, Some(0 | 3)), "page {page}: {verified:?}");
+        found += usize::from(verified.code == Some(3));
+        let stat = folio(["stat", text(&copy)]);
+        assert!(matches!(stat.code, Some(0 | 3)), "page {page}: {stat:?}");
+    }
+    assert!(found > 0, "no flipped bit was found");
+}
+
+#[test]
+fn every_row_of_the_ledger_is_guarded() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = sound_file(directory.path());
+    let mut bytes = std::fs::read(&file).expect("readable");
+    let row = b"\"customer\":7,";
+    let places: Vec<usize> = (0..bytes.len() - row.len()).filter(|&at| bytes[at..].starts_with(row)).collect();
+    assert!(!places.is_empty(), "the file holds the purchases of customer 7");
+    for at in places {
+        bytes[at + row.len() - 2] = b'8';
+    }
+    std::fs::write(&file, bytes).expect("writable");
+    let verified = folio(["verify", text(&file)]);
+    assert_eq!(verified.code, Some(3), "{verified:?}");
+    assert!(verified.stdout.contains("The file is damaged"), "{verified:?}");
+    assert!(verified.stdout.contains("page "), "it says where: {verified:?}");
+}
+
+#[test]
+fn a_file_in_use_is_left_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = sound_file(directory.path());
+    let held = folio_store::Database::open(&file).expect("nobody else has it");
+    for command in ["verify", "stat"] {
+        let refused = folio([command, text(&file)]);
+        assert_eq!(refused.code, Some(4), "{refused:?}");
+        assert!(refused.stderr.contains("already open"), "{refused:?}");
+    }
+    held.close().expect("it is closed");
+    assert_eq!(folio(["verify", text(&file)]).code, Some(0));
+}
+
+#[test]
+fn what_is_no_folio_file_is_said_to_be_none() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("letter.txt");
+    std::fs::write(&file, "Dear reader, ".repeat(1000)).expect("writable");
+    for command in ["verify", "stat"] {
+        let refused = folio([command, text(&file)]);
+        assert_eq!(refused.code, Some(3), "{refused:?}");
+        assert!(refused.stderr.contains("not a Folio database"), "{refused:?}");
+        let missing = folio([command, "no/such/file.folio"]);
+        assert_eq!(missing.code, Some(1), "{missing:?}");
+        assert!(missing.stderr.contains("no/such/file.folio"), "{missing:?}");
+        let directory = folio([command, text(directory.path())]);
+        assert_eq!(directory.code, Some(1), "{directory:?}");
+    }
+}

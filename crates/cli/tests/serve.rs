@@ -1,0 +1,130 @@
+//! `folio serve` as a process.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use common::{folio, text};
+
+/// A running node, killed when the test is over.
+struct Served {
+    process: Child,
+    address: String,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended already, as the test wanted.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn serve(file: &Path) -> Served {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_folio"))
+        .args(["serve", "--id", "1", "--init", "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"])
+        .args(["--file", text(file)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary was built");
+    let mut line = String::new();
+    let stdout = process.stdout.take().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut line).expect("it prints text");
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split(',').next());
+    Served { address: address.unwrap_or_else(|| panic!("it says where it listens: {line:?}")).to_owned(), process }
+}
+
+impl Served {
+    fn post(&self, path: &str, body: &str) -> String {
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        self.send(&request)
+    }
+
+    fn send(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    /// Creates a vault as soon as the node leads.
+    fn create_vault(&self) {
+        loop {
+            let answer = self.post("/v1/vaults", r#"{"name": "first"}"#);
+            if answer.starts_with("HTTP/1.1 201") {
+                return;
+            }
+            assert!(answer.contains("no_leader"), "{answer}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_killed_node_has_kept_what_it_acknowledged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.folio");
+    let mut served = serve(&file);
+    served.create_vault();
+    for n in 0..50 {
+        let body = format!(r#"{{"operations": [{{"set": {{"key": "k{n}", "value": "v"}}}}]}}"#);
+        let answer = served.post("/v1/vaults/1/transactions", &body);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    let in_use = folio(["verify", text(&file)]);
+    assert_eq!(in_use.code, Some(4), "{in_use:?}");
+    served.process.kill().expect("it runs");
+    served.process.wait().expect("it ran");
+    let verified = folio(["verify", text(&file)]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+
+    let served = serve(&file);
+    served.create_vault();
+    let answer = served.send("GET /v1/vaults/1/entities?prefix=k&limit=100 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert_eq!(answer.matches(r#""version":1"#).count(), 50, "{answer}");
+}
+
+#[test]
+fn a_signal_ends_a_node_cleanly() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.folio");
+    let mut served = serve(&file);
+    served.create_vault();
+    let told = Command::new("kill").args(["-TERM", &served.process.id().to_string()]).status();
+    assert!(told.expect("there is a kill command").success());
+    assert_eq!(served.process.wait().expect("it ran").code(), Some(0));
+    let stat = folio(["stat", text(&file), "--format", "json"]).json();
+    assert_eq!(stat["raft"]["applied"], stat["raft"]["last_log"], "a clean end leaves nothing to apply again: {stat}");
+    assert_eq!(stat["vaults"][0]["name"], "first");
+}
+
+#[test]
+fn an_address_that_others_can_reach_needs_permission() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.folio");
+    for option in ["--listen", "--peer-listen"] {
+        let refused = folio(["serve", "--id", "1", "--file", text(&file), option, "0.0.0.0:0"]);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("--insecure-network"), "{refused:?}");
+    }
+    assert!(!file.exists(), "nothing was started");
+}
+
+#[test]
+fn a_file_of_another_node_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.folio");
+    drop(serve(&file));
+    let other = ["serve", "--id", "2", "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0", "--file", text(&file)];
+    let refused = folio(other);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("belongs to node 1"), "{refused:?}");
+}
