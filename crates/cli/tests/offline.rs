@@ -73,21 +73,26 @@ fn a_flipped_bit_is_found_wherever_a_commit_depends_on_it() {
 }
 
 #[test]
-fn every_row_of_the_ledger_is_guarded() {
+fn a_row_that_was_altered_is_found_and_its_page_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = sound_file(directory.path());
-    let mut bytes = std::fs::read(&file).expect("readable");
+    let bytes = std::fs::read(&file).expect("readable");
     let row = b"\"customer\":7,";
-    let places: Vec<usize> = (0..bytes.len() - row.len()).filter(|&at| bytes[at..].starts_with(row)).collect();
-    assert!(!places.is_empty(), "the file holds the purchases of customer 7");
-    for at in places {
-        bytes[at + row.len() - 2] = b'8';
+    let places = (0..bytes.len() - row.len()).filter(|&at| bytes[at..].starts_with(row));
+    let mut named = 0;
+    // The row is also in the log, in the block, and in pages that are free by now.
+    for at in places.take(40) {
+        let mut altered = bytes.clone();
+        altered[at + row.len() - 2] = b'8';
+        std::fs::write(&file, altered).expect("writable");
+        let verified = folio(["verify", text(&file)]);
+        assert!(matches!(verified.code, Some(0 | 3)), "byte {at}: {verified:?}");
+        let page = format!("page {}", at / 4096);
+        let said = verified.stdout + &verified.stderr;
+        assert_eq!(verified.code == Some(3), said.contains(&page), "byte {at}: {said}");
+        named += u32::from(verified.code == Some(3));
     }
-    std::fs::write(&file, bytes).expect("writable");
-    let verified = folio(["verify", text(&file)]);
-    assert_eq!(verified.code, Some(3), "{verified:?}");
-    assert!(verified.stdout.contains("The file is damaged"), "{verified:?}");
-    assert!(verified.stdout.contains("page "), "it says where: {verified:?}");
+    assert!(named > 0, "no altered row was found");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use folio_raft::transport::{TcpConfig, TcpTransport, TransportError};
 use folio_raft::{Config, NodeId, ReplicatedDatabase};
 use folio_store::Database;
 
+use crate::offline::RaftSummary;
+
 /// What a node is started with.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
@@ -49,6 +51,8 @@ pub struct Node {
     id: NodeId,
     file: PathBuf,
     peer_address: SocketAddr,
+    /// Whether the node was in a cluster when it was started.
+    has_history: bool,
     ledger: ReplicatedDatabase<Ledger>,
 }
 
@@ -58,18 +62,17 @@ impl Node {
     pub async fn start(options: NodeOptions) -> Result<Node, NodeError> {
         let NodeOptions { id, file, cluster, peer_listen, raft } = options;
         let path = file.clone();
-        let database = tokio::task::spawn_blocking(move || Database::builder().open_or_create(path)).await??;
+        let (database, has_history) = tokio::task::spawn_blocking(move || open(&path)).await??;
         let transport = TcpTransport::bind(&peer_listen.to_string(), TcpConfig::new(cluster)).await?;
         let peer_address = transport.local_address();
         let ledger = ReplicatedDatabase::start(raft, id, database, Ledger, transport).await?;
-        Ok(Node { id, file, peer_address, ledger })
+        Ok(Node { id, file, peer_address, has_history, ledger })
     }
 
     /// Makes a cluster of `members`, ids and the addresses of their peers' side. A node that is a member of a cluster
     /// already stays in it: so a node may be started the same way every time.
     pub async fn form_cluster(&self, members: BTreeMap<NodeId, String>) -> Result<(), NodeError> {
-        let status = self.ledger.status();
-        if status.voters.is_empty() && status.last_log.is_none() {
+        if !self.has_history {
             self.ledger.initialize(members).await?;
         }
         Ok(())
@@ -100,4 +103,11 @@ impl Node {
         let ended = self.ledger.wait_for("the end of the node", Duration::MAX, |_| false).await;
         ended.err().map_or_else(String::new, |error| error.to_string())
     }
+}
+
+/// Opens or creates the file, and tells whether there is a Raft log in it.
+fn open(file: &Path) -> folio_store::Result<(Database, bool)> {
+    let database = Database::builder().open_or_create(file)?;
+    let raft = RaftSummary::read(&database.begin_read()?)?;
+    Ok((database, raft.last_log.is_some() || raft.purged.is_some()))
 }

@@ -35,6 +35,7 @@ pub fn text(path: &Path) -> &str {
 }
 
 /// Writes a file of purchases: `count` by `customers` customers, of which purchase n has n discs for 10 n cents.
+#[allow(dead_code, reason = "not every test file needs it")]
 pub fn write_purchases(file: &Path, count: u64, customers: u64) {
     let rows = (1..=count).map(|n| format!("1997-{:02}-{:02},{},{n},{}\n", n % 12 + 1, n % 28 + 1, n % customers, 10 * n));
     let csv: String = std::iter::once("date,customer,discs,cents\n".to_owned()).chain(rows).collect();

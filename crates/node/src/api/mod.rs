@@ -32,6 +32,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::HeaderValue;
+use axum::http::header::CONTENT_LENGTH;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -76,8 +77,13 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
         .with_state(api)
 }
 
-/// Puts a deadline on every request, and turns "not the leader" into a redirect where the leader's API is known.
+/// Refuses a body that says it is too large, puts a deadline on every request, and turns "not the leader" into a redirect
+/// where the leader's API is known.
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Problem::too_large(format!("the body is larger than {MAX_BODY_BYTES} bytes")).into_response();
+    }
     let target = request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
     let Ok(response) = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await else {
         return Problem::timeout(format!("the request took longer than {REQUEST_TIMEOUT:?}")).into_response();

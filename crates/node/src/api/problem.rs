@@ -120,7 +120,7 @@ impl Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage_failed", "The node's file cannot be used", detail)
     }
 
-    fn too_large(detail: impl ToString) -> Self {
+    pub(super) fn too_large(detail: impl ToString) -> Self {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The request is too large", detail)
     }
 

@@ -43,9 +43,9 @@ struct StateRow {
 
 impl RaftSummary {
     /// Reads it from a view of the file.
-    pub(super) fn read(view: &ReadTransaction, tables: &[TableDefinition]) -> Result<Self> {
+    pub(crate) fn read(view: &ReadTransaction) -> Result<Self> {
         let mut summary = RaftSummary::default();
-        for definition in tables {
+        for definition in &view.tables()? {
             let table = view.untyped(definition)?;
             match &definition.name[..] {
                 "raft_identity" => summary.node = only_row(&table, definition)?,

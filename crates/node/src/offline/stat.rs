@@ -55,7 +55,7 @@ pub fn stat(file: &Path) -> Result<StatReport, OpenError> {
     let view = database.begin_read()?;
     let mut definitions = view.tables()?;
     definitions.sort_by(|a, b| (a.group.index(), &a.name).cmp(&(b.group.index(), &b.name)));
-    let raft = RaftSummary::read(&view, &definitions)?;
+    let raft = RaftSummary::read(&view)?;
     let mut tables = Vec::with_capacity(definitions.len());
     for definition in definitions {
         let rows = view.untyped(&definition)?.len()?;
