@@ -20,9 +20,9 @@ pub enum Format {
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Error(format!("cannot write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Error(
+            format!("cannot write to standard output: {error}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -49,12 +49,18 @@ impl Table {
 
     /// Rows of figures, without titles.
     pub fn figures() -> Self {
-        Table { rows: Vec::new(), numbers_right: true }
+        Table {
+            rows: Vec::new(),
+            numbers_right: true,
+        }
     }
 
     /// Names and what they stand for.
     pub fn list() -> Self {
-        Table { rows: Vec::new(), numbers_right: false }
+        Table {
+            rows: Vec::new(),
+            numbers_right: false,
+        }
     }
 
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
@@ -68,14 +74,24 @@ impl std::fmt::Display for Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
         let widths: Vec<usize> = (0..columns)
-            .map(|column| self.rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
+            .map(|column| {
+                self.rows
+                    .iter()
+                    .map(|row| cell(row, column).chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
             .collect();
         for row in &self.rows {
             let mut line = String::new();
             for (column, &width) in widths.iter().enumerate() {
                 let text = cell(row, column);
                 let number = self.numbers_right && text.starts_with(|c: char| c.is_ascii_digit());
-                let padded = if number { format!("{text:>width$}  ") } else { format!("{text:<width$}  ") };
+                let padded = if number {
+                    format!("{text:>width$}  ")
+                } else {
+                    format!("{text:<width$}  ")
+                };
                 line.push_str(&padded);
             }
             writeln!(f, "{}", line.trim_end())?;
@@ -109,7 +125,11 @@ pub fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit = larger;
     }
-    if unit == "bytes" { format!("{bytes} bytes") } else { format!("{value:.1} {unit}") }
+    if unit == "bytes" {
+        format!("{bytes} bytes")
+    } else {
+        format!("{value:.1} {unit}")
+    }
 }
 
 #[cfg(test)]
@@ -125,13 +145,26 @@ mod tests {
     #[test]
     fn sizes_have_the_unit_that_suits_them() {
         let texts = [0, 1023, 1024, 1536, 5 << 30, 1 << 50].map(size);
-        assert_eq!(texts, ["0 bytes", "1023 bytes", "1.0 KiB", "1.5 KiB", "5.0 GiB", "1024.0 TiB"]);
+        assert_eq!(
+            texts,
+            [
+                "0 bytes",
+                "1023 bytes",
+                "1.0 KiB",
+                "1.5 KiB",
+                "5.0 GiB",
+                "1024.0 TiB"
+            ]
+        );
     }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let mut table = Table::new(&["node", "rows"]);
         table.row(["a", "1"]).row(["bcdefg", "12345"]);
-        assert_eq!(table.to_string(), "node    rows\na           1\nbcdefg  12345\n");
+        assert_eq!(
+            table.to_string(),
+            "node    rows\na           1\nbcdefg  12345\n"
+        );
     }
 }

@@ -33,7 +33,9 @@ impl Failure {
 
     pub fn message(&self) -> Option<&str> {
         match self {
-            Failure::Error(message) | Failure::Usage(message) | Failure::Unavailable(message) => Some(message),
+            Failure::Error(message) | Failure::Usage(message) | Failure::Unavailable(message) => {
+                Some(message)
+            }
             Failure::Corruption(message) => message.as_deref(),
         }
     }
@@ -43,7 +45,9 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let message = error.to_string();
         match error {
-            OpenError::Damaged(_) | OpenError::Inconsistent(_) => Failure::Corruption(Some(message)),
+            OpenError::Damaged(_) | OpenError::Inconsistent(_) => {
+                Failure::Corruption(Some(message))
+            }
             OpenError::InUse(_) => Failure::Unavailable(message),
             _ => Failure::Error(message),
         }
@@ -63,7 +67,9 @@ pub fn log_at(level: &str) -> Result<(), Failure> {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
 
-    let wanted = std::env::var("FOLIO_LOG").ok().filter(|filter| !filter.is_empty());
+    let wanted = std::env::var("FOLIO_LOG")
+        .ok()
+        .filter(|filter| !filter.is_empty());
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(level))
         .map_err(|error| Failure::Usage(format!("FOLIO_LOG is not a log filter: {error}")))?;
     let colourless = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

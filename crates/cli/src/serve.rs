@@ -62,7 +62,12 @@ pub struct Arguments {
     init: bool,
     /// The members of the cluster to form, this node among them, at their --peer-listen addresses; without it this
     /// node alone
-    #[arg(long, value_name = "ID=ADDRESS,...", value_delimiter = ',', requires = "init")]
+    #[arg(
+        long,
+        value_name = "ID=ADDRESS,...",
+        value_delimiter = ',',
+        requires = "init"
+    )]
     peers: Vec<Member>,
     /// The members' --listen addresses, so that this node can redirect clients to the leader
     #[arg(long, value_name = "ID=ADDRESS,...", value_delimiter = ',')]
@@ -91,7 +96,10 @@ impl FromStr for Member {
         if host.is_empty() || !host.chars().all(plain) || port.parse::<u16>().is_err() {
             return Err(form());
         }
-        Ok(Member { id, address: address.to_owned() })
+        Ok(Member {
+            id,
+            address: address.to_owned(),
+        })
     }
 }
 
@@ -115,7 +123,10 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     let mut members = by_id(&arguments.peers, "--peers")?;
     let apis = by_id(&arguments.apis, "--apis")?;
     if !members.is_empty() && !members.contains_key(&arguments.id) {
-        return Err(Failure::Usage(format!("--peers does not name this node, {}", arguments.id)));
+        return Err(Failure::Usage(format!(
+            "--peers does not name this node, {}",
+            arguments.id
+        )));
     }
     let mut interrupted = listen_to(SignalKind::interrupt())?;
     let mut terminated = listen_to(SignalKind::terminate())?;
@@ -134,7 +145,9 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     };
     let node = Node::start(options).await.map_err(Failure::from)?;
     if arguments.init {
-        members.entry(arguments.id).or_insert_with(|| node.peer_address().to_string());
+        members
+            .entry(arguments.id)
+            .or_insert_with(|| node.peer_address().to_string());
         node.form_cluster(members).await.map_err(Failure::from)?;
     }
     let api_address = listener.local_addr().map_err(Failure::error)?;
@@ -146,10 +159,11 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     ))?;
 
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let serving = axum::serve(listener, api::router(node.clone(), apis)).with_graceful_shutdown(async {
-        // Ends as well when the sender is dropped.
-        let _ = stopping.await;
-    });
+    let serving =
+        axum::serve(listener, api::router(node.clone(), apis)).with_graceful_shutdown(async {
+            // Ends as well when the sender is dropped.
+            let _ = stopping.await;
+        });
     let mut serving = tokio::spawn(serving.into_future());
     let outcome = tokio::select! {
         _ = interrupted.recv() => Ok(()),
@@ -162,7 +176,9 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
             _ = interrupted.recv() => {}
             _ = terminated.recv() => {}
         }
-        eprintln!("folio: told to stop again; the file is as after a crash, which the next start repairs");
+        eprintln!(
+            "folio: told to stop again; the file is as after a crash, which the next start repairs"
+        );
         std::process::exit(1);
     });
     drop(stop);
@@ -174,9 +190,13 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn address(text: &str, arguments: &Arguments) -> Result<SocketAddr, Failure> {
-    resolve(text, arguments.insecure_network).await.map_err(|error| match error {
-        AddressError::Unresolved { .. } | AddressError::Exposed { .. } => Failure::Usage(error.to_string()),
-    })
+    resolve(text, arguments.insecure_network)
+        .await
+        .map_err(|error| match error {
+            AddressError::Unresolved { .. } | AddressError::Exposed { .. } => {
+                Failure::Usage(error.to_string())
+            }
+        })
 }
 
 fn listen_to(kind: SignalKind) -> Result<Signal, Failure> {
@@ -190,16 +210,42 @@ mod tests {
     #[test]
     fn a_member_is_an_id_and_an_address() {
         let member = |text: &str| text.parse::<Member>();
-        assert_eq!(member("1=127.0.0.1:7101"), Ok(Member { id: 1, address: "127.0.0.1:7101".to_owned() }));
-        assert_eq!(member("22=[::1]:1"), Ok(Member { id: 22, address: "[::1]:1".to_owned() }));
-        for wrong in ["", "1", "1=", "=a:1", "0=a:1", "1=a", "1=:1", "1=a:b", "1=a:99999", "1=a b:1", "x=a:1"] {
+        assert_eq!(
+            member("1=127.0.0.1:7101"),
+            Ok(Member {
+                id: 1,
+                address: "127.0.0.1:7101".to_owned()
+            })
+        );
+        assert_eq!(
+            member("22=[::1]:1"),
+            Ok(Member {
+                id: 22,
+                address: "[::1]:1".to_owned()
+            })
+        );
+        for wrong in [
+            "",
+            "1",
+            "1=",
+            "=a:1",
+            "0=a:1",
+            "1=a",
+            "1=:1",
+            "1=a:b",
+            "1=a:99999",
+            "1=a b:1",
+            "x=a:1",
+        ] {
             assert!(member(wrong).is_err(), "{wrong:?}");
         }
     }
 
     #[test]
     fn a_member_named_twice_is_refused() {
-        let members: Vec<Member> = ["1=a:1", "2=b:1", "1=c:1"].map(|text| text.parse().expect("a member")).to_vec();
+        let members: Vec<Member> = ["1=a:1", "2=b:1", "1=c:1"]
+            .map(|text| text.parse().expect("a member"))
+            .to_vec();
         let refused = by_id(&members, "--peers").expect_err("node 1 is named twice");
         assert_eq!(refused.code(), 2);
     }

@@ -35,12 +35,28 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn describe(report: &StatReport) -> String {
-    let bytes = |pages: u64| format!("{} pages, {}", grouped(pages), size(pages.saturating_mul(report.page_size)));
+    let bytes = |pages: u64| {
+        format!(
+            "{} pages, {}",
+            grouped(pages),
+            size(pages.saturating_mul(report.page_size))
+        )
+    };
     let mut file = Table::list();
     file.row(["file".to_owned(), report.file.clone()])
-        .row(["length".to_owned(), format!("{} ({} bytes)", size(report.file_bytes), grouped(report.file_bytes))])
+        .row([
+            "length".to_owned(),
+            format!(
+                "{} ({} bytes)",
+                size(report.file_bytes),
+                grouped(report.file_bytes)
+            ),
+        ])
         .row(["page size".to_owned(), size(report.page_size)])
-        .row(["used".to_owned(), bytes(report.pages.saturating_sub(report.free_pages))])
+        .row([
+            "used".to_owned(),
+            bytes(report.pages.saturating_sub(report.free_pages)),
+        ])
         .row(["free".to_owned(), bytes(report.free_pages)])
         .row(["grown ahead".to_owned(), bytes(report.spare_pages)]);
 
@@ -57,7 +73,12 @@ fn describe(report: &StatReport) -> String {
 
     let raft = &report.raft;
     let number = |value: Option<u64>| value.map_or_else(|| "none".to_owned(), grouped);
-    let members = raft.voters.iter().map(|(id, address)| format!("{id} at {address}")).collect::<Vec<_>>().join(", ");
+    let members = raft
+        .voters
+        .iter()
+        .map(|(id, address)| format!("{id} at {address}"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let mut state = Table::list();
     state
         .row(["node".to_owned(), number(raft.node)])
@@ -70,7 +91,14 @@ fn describe(report: &StatReport) -> String {
 
     let mut text = format!("{file}\n{tables}\n{state}");
     if !report.vaults.is_empty() {
-        let mut vaults = Table::new(&["vault", "name", "height", "entities", "relationships", "state root"]);
+        let mut vaults = Table::new(&[
+            "vault",
+            "name",
+            "height",
+            "entities",
+            "relationships",
+            "state root",
+        ]);
         for vault in &report.vaults {
             vaults.row([
                 vault.vault.to_string(),

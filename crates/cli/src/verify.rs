@@ -31,7 +31,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Hidden by itself when standard error is not a terminal.
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{msg:9} [{bar:40}] {pos}/{len}");
-    bar.set_style(style.expect("the template is a good one").progress_chars("=> "));
+    bar.set_style(
+        style
+            .expect("the template is a good one")
+            .progress_chars("=> "),
+    );
     let report = offline::verify(&arguments.file, &mut |what, done, total| {
         if bar.message() != what {
             bar.set_message(what.to_owned());
@@ -45,7 +49,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Format::Table => output::print(&describe(&report))?,
         Format::Json => output::print_json(&report)?,
     }
-    if report.is_sound() { Ok(()) } else { Err(Failure::Corruption(None)) }
+    if report.is_sound() {
+        Ok(())
+    } else {
+        Err(Failure::Corruption(None))
+    }
 }
 
 fn describe(report: &VerifyReport) -> String {
@@ -58,7 +66,14 @@ fn describe(report: &VerifyReport) -> String {
         .row(["rows".to_owned(), grouped(report.rows)]);
     let mut text = table.to_string();
     if !report.vaults.is_empty() {
-        let mut vaults = Table::new(&["vault", "height", "transactions", "entities", "relationships", "state root"]);
+        let mut vaults = Table::new(&[
+            "vault",
+            "height",
+            "transactions",
+            "entities",
+            "relationships",
+            "state root",
+        ]);
         for vault in &report.vaults {
             vaults.row([
                 vault.vault.to_string(),
@@ -75,7 +90,10 @@ fn describe(report: &VerifyReport) -> String {
         text.push_str("\nThe file is sound.\n");
         return text;
     }
-    text.push_str(&format!("\nThe file is damaged, in {} places:\n", grouped(report.problem_count as u64)));
+    text.push_str(&format!(
+        "\nThe file is damaged, in {} places:\n",
+        grouped(report.problem_count as u64)
+    ));
     for problem in &report.problems {
         text.push_str(&format!("  {problem}\n"));
     }

@@ -10,7 +10,17 @@ use common::{folio, text, write_purchases};
 fn sound_file(directory: &Path) -> PathBuf {
     let data = directory.join("purchases.csv");
     write_purchases(&data, 200, 20);
-    let run = folio(["demo", "--data", text(&data), "--keep", text(directory), "--nodes", "1", "--format", "json"]);
+    let run = folio([
+        "demo",
+        "--data",
+        text(&data),
+        "--keep",
+        text(directory),
+        "--nodes",
+        "1",
+        "--format",
+        "json",
+    ]);
     assert_eq!(run.code, Some(0), "{run:?}");
     directory.join("node-1.folio")
 }
@@ -22,13 +32,25 @@ fn a_sound_file_is_sound_and_is_not_changed() {
     let before = std::fs::read(&file).expect("readable");
     let verified = folio(["verify", text(&file)]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
-    assert!(verified.stdout.contains("The file is sound."), "{verified:?}");
+    assert!(
+        verified.stdout.contains("The file is sound."),
+        "{verified:?}"
+    );
     let stat = folio(["stat", text(&file)]);
     assert_eq!(stat.code, Some(0), "{stat:?}");
-    for word in ["page size", "ledger_entities", "raft_log", "applied", "state root"] {
+    for word in [
+        "page size",
+        "ledger_entities",
+        "raft_log",
+        "applied",
+        "state root",
+    ] {
         assert!(stat.stdout.contains(word), "{word}: {}", stat.stdout);
     }
-    assert!(before == std::fs::read(&file).expect("readable"), "looking at a file has changed it");
+    assert!(
+        before == std::fs::read(&file).expect("readable"),
+        "looking at a file has changed it"
+    );
 }
 
 #[test]
@@ -37,14 +59,28 @@ fn a_truncated_file_is_damaged_and_nothing_panics() {
     let file = sound_file(directory.path());
     let bytes = std::fs::read(&file).expect("readable");
     let stat = folio(["stat", text(&file), "--format", "json"]).json();
-    let used = stat["pages"].as_u64().expect("a number") * stat["page_size"].as_u64().expect("a number");
+    let used =
+        stat["pages"].as_u64().expect("a number") * stat["page_size"].as_u64().expect("a number");
     let used = usize::try_from(used).expect("a small file");
     let copy = directory.path().join("copy.folio");
-    for length in [0, 1, 511, 4096, 4097, 3 * 4096, used / 2, used - 4096, used - 1] {
+    for length in [
+        0,
+        1,
+        511,
+        4096,
+        4097,
+        3 * 4096,
+        used / 2,
+        used - 4096,
+        used - 1,
+    ] {
         std::fs::write(&copy, &bytes[..length]).expect("writable");
         let verified = folio(["verify", text(&copy)]);
         assert_eq!(verified.code, Some(3), "{length} bytes: {verified:?}");
-        assert!(!(verified.stdout + &verified.stderr).is_empty(), "{length} bytes");
+        assert!(
+            !(verified.stdout + &verified.stderr).is_empty(),
+            "{length} bytes"
+        );
         let stat = folio(["stat", text(&copy)]);
         assert!(matches!(stat.code, Some(0 | 3)), "{length} bytes: {stat:?}");
     }
@@ -64,7 +100,10 @@ fn a_flipped_bit_is_found_wherever_a_commit_depends_on_it() {
         damaged[page * 4096 + (page * 997) % 4096] ^= 1 << (page % 8);
         std::fs::write(&copy, &damaged).expect("writable");
         let verified = folio(["verify", text(&copy), "--format", "json"]);
-        assert!(matches!(verified.code, Some(0 | 3)), "page {page}: {verified:?}");
+        assert!(
+            matches!(verified.code, Some(0 | 3)),
+            "page {page}: {verified:?}"
+        );
         found += usize::from(verified.code == Some(3));
         let stat = folio(["stat", text(&copy)]);
         assert!(matches!(stat.code, Some(0 | 3)), "page {page}: {stat:?}");
@@ -86,10 +125,17 @@ fn a_row_that_was_altered_is_found_and_its_page_is_named() {
         altered[at + row.len() - 2] = b'8';
         std::fs::write(&file, altered).expect("writable");
         let verified = folio(["verify", text(&file)]);
-        assert!(matches!(verified.code, Some(0 | 3)), "byte {at}: {verified:?}");
+        assert!(
+            matches!(verified.code, Some(0 | 3)),
+            "byte {at}: {verified:?}"
+        );
         let page = format!("page {}", at / 4096);
         let said = verified.stdout + &verified.stderr;
-        assert_eq!(verified.code == Some(3), said.contains(&page), "byte {at}: {said}");
+        assert_eq!(
+            verified.code == Some(3),
+            said.contains(&page),
+            "byte {at}: {said}"
+        );
         named += u32::from(verified.code == Some(3));
     }
     assert!(named > 0, "no altered row was found");
@@ -117,7 +163,10 @@ fn what_is_no_folio_file_is_said_to_be_none() {
     for command in ["verify", "stat"] {
         let refused = folio([command, text(&file)]);
         assert_eq!(refused.code, Some(3), "{refused:?}");
-        assert!(refused.stderr.contains("not a Folio database"), "{refused:?}");
+        assert!(
+            refused.stderr.contains("not a Folio database"),
+            "{refused:?}"
+        );
         let missing = folio([command, "no/such/file.folio"]);
         assert_eq!(missing.code, Some(1), "{missing:?}");
         assert!(missing.stderr.contains("no/such/file.folio"), "{missing:?}");

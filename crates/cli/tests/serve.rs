@@ -25,16 +25,35 @@ impl Drop for Served {
 
 fn serve(file: &Path) -> Served {
     let mut process = Command::new(env!("CARGO_BIN_EXE_folio"))
-        .args(["serve", "--id", "1", "--init", "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"])
+        .args([
+            "serve",
+            "--id",
+            "1",
+            "--init",
+            "--listen",
+            "127.0.0.1:0",
+            "--peer-listen",
+            "127.0.0.1:0",
+        ])
         .args(["--file", text(file)])
         .stdout(Stdio::piped())
         .spawn()
         .expect("the binary was built");
     let mut line = String::new();
     let stdout = process.stdout.take().expect("it is piped");
-    BufReader::new(stdout).read_line(&mut line).expect("it prints text");
-    let address = line.split("http://").nth(1).and_then(|rest| rest.split(',').next());
-    Served { address: address.unwrap_or_else(|| panic!("it says where it listens: {line:?}")).to_owned(), process }
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("it prints text");
+    let address = line
+        .split("http://")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next());
+    Served {
+        address: address
+            .unwrap_or_else(|| panic!("it says where it listens: {line:?}"))
+            .to_owned(),
+        process,
+    }
 }
 
 impl Served {
@@ -98,11 +117,16 @@ fn a_signal_ends_a_node_cleanly() {
     let file = directory.path().join("node.folio");
     let mut served = serve(&file);
     served.create_vault();
-    let told = Command::new("kill").args(["-TERM", &served.process.id().to_string()]).status();
+    let told = Command::new("kill")
+        .args(["-TERM", &served.process.id().to_string()])
+        .status();
     assert!(told.expect("there is a kill command").success());
     assert_eq!(served.process.wait().expect("it ran").code(), Some(0));
     let stat = folio(["stat", text(&file), "--format", "json"]).json();
-    assert_eq!(stat["raft"]["applied"], stat["raft"]["last_log"], "a clean end leaves nothing to apply again: {stat}");
+    assert_eq!(
+        stat["raft"]["applied"], stat["raft"]["last_log"],
+        "a clean end leaves nothing to apply again: {stat}"
+    );
     assert_eq!(stat["vaults"][0]["name"], "first");
 }
 
@@ -111,7 +135,15 @@ fn an_address_that_others_can_reach_needs_permission() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("node.folio");
     for option in ["--listen", "--peer-listen"] {
-        let refused = folio(["serve", "--id", "1", "--file", text(&file), option, "0.0.0.0:0"]);
+        let refused = folio([
+            "serve",
+            "--id",
+            "1",
+            "--file",
+            text(&file),
+            option,
+            "0.0.0.0:0",
+        ]);
         assert_eq!(refused.code, Some(2), "{refused:?}");
         assert!(refused.stderr.contains("--insecure-network"), "{refused:?}");
     }
@@ -123,7 +155,17 @@ fn a_file_of_another_node_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("node.folio");
     drop(serve(&file));
-    let other = ["serve", "--id", "2", "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0", "--file", text(&file)];
+    let other = [
+        "serve",
+        "--id",
+        "2",
+        "--listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
+        "--file",
+        text(&file),
+    ];
     let refused = folio(other);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("belongs to node 1"), "{refused:?}");

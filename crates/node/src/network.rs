@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// The address does not resolve.
-    #[error("{address} is not an address to listen on: {reason}; write host:port, for example 127.0.0.1:7001")]
+    #[error(
+        "{address} is not an address to listen on: {reason}; write host:port, for example 127.0.0.1:7001"
+    )]
     Unresolved {
         /// What was given.
         address: String,
@@ -26,9 +28,17 @@ pub enum AddressError {
 
 /// The socket address behind `address`, which has to be a loopback address unless `insecure_network` allows others.
 pub async fn resolve(address: &str, insecure_network: bool) -> Result<SocketAddr, AddressError> {
-    let unresolved = |reason: String| AddressError::Unresolved { address: address.to_owned(), reason };
-    let found = tokio::net::lookup_host(address).await.map_err(|error| unresolved(error.to_string()))?;
-    let address = found.into_iter().next().ok_or_else(|| unresolved("the name has no address".to_owned()))?;
+    let unresolved = |reason: String| AddressError::Unresolved {
+        address: address.to_owned(),
+        reason,
+    };
+    let found = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| unresolved(error.to_string()))?;
+    let address = found
+        .into_iter()
+        .next()
+        .ok_or_else(|| unresolved("the name has no address".to_owned()))?;
     if insecure_network || address.ip().is_loopback() {
         return Ok(address);
     }
@@ -46,7 +56,10 @@ mod tests {
         }
         for address in ["0.0.0.0:0", "192.0.2.1:1", "[::]:7001"] {
             let refused = resolve(address, false).await;
-            assert!(matches!(refused, Err(AddressError::Exposed { .. })), "{address}: {refused:?}");
+            assert!(
+                matches!(refused, Err(AddressError::Exposed { .. })),
+                "{address}: {refused:?}"
+            );
             resolve(address, true).await.expect(address);
         }
     }
@@ -55,7 +68,10 @@ mod tests {
     async fn what_is_no_address_is_refused() {
         for address in ["", "127.0.0.1", "127.0.0.1:99999", "::::"] {
             let refused = resolve(address, true).await;
-            assert!(matches!(refused, Err(AddressError::Unresolved { .. })), "{address}: {refused:?}");
+            assert!(
+                matches!(refused, Err(AddressError::Unresolved { .. })),
+                "{address}: {refused:?}"
+            );
         }
     }
 }

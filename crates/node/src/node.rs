@@ -60,13 +60,26 @@ impl Node {
     /// Opens the node's file and listens for its peers. A node that is not yet member of a cluster waits until it is
     /// made one, by [`form_cluster`](Node::form_cluster) here or elsewhere.
     pub async fn start(options: NodeOptions) -> Result<Node, NodeError> {
-        let NodeOptions { id, file, cluster, peer_listen, raft } = options;
+        let NodeOptions {
+            id,
+            file,
+            cluster,
+            peer_listen,
+            raft,
+        } = options;
         let path = file.clone();
         let (database, has_history) = tokio::task::spawn_blocking(move || open(&path)).await??;
-        let transport = TcpTransport::bind(&peer_listen.to_string(), TcpConfig::new(cluster)).await?;
+        let transport =
+            TcpTransport::bind(&peer_listen.to_string(), TcpConfig::new(cluster)).await?;
         let peer_address = transport.local_address();
         let ledger = ReplicatedDatabase::start(raft, id, database, Ledger, transport).await?;
-        Ok(Node { id, file, peer_address, has_history, ledger })
+        Ok(Node {
+            id,
+            file,
+            peer_address,
+            has_history,
+            ledger,
+        })
     }
 
     /// Makes a cluster of `members`, ids and the addresses of their peers' side. A node that is a member of a cluster
@@ -100,8 +113,13 @@ impl Node {
 
     /// Waits until the node stops by itself, and says why.
     pub async fn stopped(&self) -> String {
-        let ended = self.ledger.wait_for("the end of the node", Duration::MAX, |_| false).await;
-        ended.err().map_or_else(String::new, |error| error.to_string())
+        let ended = self
+            .ledger
+            .wait_for("the end of the node", Duration::MAX, |_| false)
+            .await;
+        ended
+            .err()
+            .map_or_else(String::new, |error| error.to_string())
     }
 }
 

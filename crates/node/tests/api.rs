@@ -12,7 +12,11 @@ async fn with_vault(directory: &tempfile::TempDir) -> SocketAddr {
     let servers = start_cluster(directory.path(), 1, true).await;
     let address = servers[0].address;
     let created = post(address, "/v1/vaults", &json!({ "name": "first" })).await;
-    assert_eq!((created.status, &created.body["vault"]), (201, &json!(1)), "{created:?}");
+    assert_eq!(
+        (created.status, &created.body["vault"]),
+        (201, &json!(1)),
+        "{created:?}"
+    );
     address
 }
 
@@ -22,7 +26,10 @@ async fn submit(address: SocketAddr, body: Value) -> Answer {
 
 fn keys(answer: &Answer) -> Vec<&str> {
     let items = answer.body["items"].as_array().expect("a page");
-    items.iter().map(|item| item["key"].as_str().expect("the key is text")).collect()
+    items
+        .iter()
+        .map(|item| item["key"].as_str().expect("the key is text"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,37 +37,65 @@ async fn what_a_transaction_sets_can_be_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let address = with_vault(&directory).await;
 
-    let done = submit(address, json!({
-        "conditions": [{ "entity": "a/b", "must": "not_exist" }],
-        "operations": [
-            { "set": { "key": "a/b", "value": "blue" } },
-            { "set": { "key": { "base64": "/wA=" }, "value": { "base64": "/w==" } } },
-            { "relate": { "resource": "car:1", "relation": "owner", "subject": "user:7" } },
-        ],
-    }))
+    let done = submit(
+        address,
+        json!({
+            "conditions": [{ "entity": "a/b", "must": "not_exist" }],
+            "operations": [
+                { "set": { "key": "a/b", "value": "blue" } },
+                { "set": { "key": { "base64": "/wA=" }, "value": { "base64": "/w==" } } },
+                { "relate": { "resource": "car:1", "relation": "owner", "subject": "user:7" } },
+            ],
+        }),
+    )
     .await;
     assert_eq!(done.status, 200, "{done:?}");
     assert_eq!(done.body["height"], 1);
     assert_eq!(done.body["outcomes"][2]["outcome"], "relationship_created");
 
     let entity = get(address, "/v1/vaults/1/entities/a/b").await;
-    assert_eq!((entity.status, entity.body), (200, json!({ "key": "a/b", "value": "blue", "version": 1 })));
+    assert_eq!(
+        (entity.status, entity.body),
+        (200, json!({ "key": "a/b", "value": "blue", "version": 1 }))
+    );
     let bytes = get(address, "/v1/vaults/1/entities/%ff%00?read=local").await;
-    assert_eq!(bytes.body["value"], json!({ "base64": "/w==" }), "{bytes:?}");
+    assert_eq!(
+        bytes.body["value"],
+        json!({ "base64": "/w==" }),
+        "{bytes:?}"
+    );
 
     let of_car = get(address, "/v1/vaults/1/relationships?resource=car:1").await;
     let owner = json!({ "resource": "car:1", "relation": "owner", "subject": "user:7" });
     assert_eq!(of_car.body, json!({ "items": [owner] }));
-    assert_eq!(get(address, "/v1/vaults/1/relationships?subject=user:7&relation=owner").await.body, of_car.body);
-    let none = get(address, "/v1/vaults/1/relationships?subject=user:7&relation=driver").await;
+    assert_eq!(
+        get(
+            address,
+            "/v1/vaults/1/relationships?subject=user:7&relation=owner"
+        )
+        .await
+        .body,
+        of_car.body
+    );
+    let none = get(
+        address,
+        "/v1/vaults/1/relationships?subject=user:7&relation=driver",
+    )
+    .await;
     assert_eq!(none.body, json!({ "items": [] }));
 
     let vault = get(address, "/v1/vaults/1").await;
     let block = get(address, "/v1/vaults/1/blocks/1").await;
     assert_eq!(block.body["hash"], vault.body["block_hash"], "{block:?}");
     assert_eq!(block.body["header"]["state_root"], vault.body["state_root"]);
-    assert_eq!(block.body["transactions"][0]["operations"][0]["set"]["key"], "a/b");
-    assert_eq!(get(address, "/v1/vaults").await.body["items"][0], vault.body);
+    assert_eq!(
+        block.body["transactions"][0]["operations"][0]["set"]["key"],
+        "a/b"
+    );
+    assert_eq!(
+        get(address, "/v1/vaults").await.body["items"][0],
+        vault.body
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,19 +104,42 @@ async fn a_list_comes_in_pages_that_join_up() {
     let address = with_vault(&directory).await;
     let set = |key: &str| json!({ "set": { "key": key, "value": "" } });
     let relate = |subject: &str| json!({ "relate": { "resource": "r", "relation": "l", "subject": subject } });
-    let operations =
-        [set("p:1"), set("p:2"), set("p:3"), set("q"), relate("s1"), relate("s2"), relate("s3")];
-    assert_eq!(submit(address, json!({ "operations": operations })).await.status, 200);
+    let operations = [
+        set("p:1"),
+        set("p:2"),
+        set("p:3"),
+        set("q"),
+        relate("s1"),
+        relate("s2"),
+        relate("s3"),
+    ];
+    assert_eq!(
+        submit(address, json!({ "operations": operations }))
+            .await
+            .status,
+        200
+    );
 
     let first = get(address, "/v1/vaults/1/entities?prefix=p:&limit=2").await;
     assert_eq!(keys(&first), ["p:1", "p:2"]);
     let next = first.body["next"].as_str().expect("there is more");
-    let second = get(address, &format!("/v1/vaults/1/entities?prefix=p:&limit=2&after={next}")).await;
-    assert_eq!((keys(&second), &second.body["next"]), (vec!["p:3"], &Value::Null));
+    let second = get(
+        address,
+        &format!("/v1/vaults/1/entities?prefix=p:&limit=2&after={next}"),
+    )
+    .await;
+    assert_eq!(
+        (keys(&second), &second.body["next"]),
+        (vec!["p:3"], &Value::Null)
+    );
 
     let first = get(address, "/v1/vaults/1/relationships?resource=r&limit=2").await;
     let next = first.body["next"].as_str().expect("there is more");
-    let second = get(address, &format!("/v1/vaults/1/relationships?resource=r&limit=2&after={next}")).await;
+    let second = get(
+        address,
+        &format!("/v1/vaults/1/relationships?resource=r&limit=2&after={next}"),
+    )
+    .await;
     assert_eq!(second.body["items"][0]["subject"], "s3", "{second:?}");
     assert_eq!(second.body["items"].as_array().map(Vec::len), Some(1));
 }
@@ -101,8 +159,14 @@ async fn a_repeated_transaction_happens_once_in_a_session() {
     let first = submit(address, body(1)).await;
     let again = submit(address, body(1)).await;
     assert_eq!((first.status, &first.body), (200, &again.body));
-    assert_eq!(get(address, "/v1/vaults/1/entities/a").await.body["version"], 1);
-    assert_eq!(submit(address, body(2)).await.body["outcomes"][0]["version"], 2);
+    assert_eq!(
+        get(address, "/v1/vaults/1/entities/a").await.body["version"],
+        1
+    );
+    assert_eq!(
+        submit(address, body(2)).await.body["outcomes"][0]["version"],
+        2
+    );
     assert_eq!(submit(address, body(1)).await.code(), "stale_sequence");
 }
 
@@ -117,7 +181,10 @@ async fn a_condition_that_fails_is_named_and_nothing_is_done() {
     .await;
     assert_eq!((refused.status, refused.code()), (409, "condition_failed"));
     assert_eq!(refused.body["condition"], 1, "{refused:?}");
-    assert_eq!(get(address, "/v1/vaults/1/entities/a").await.code(), "entity_not_found");
+    assert_eq!(
+        get(address, "/v1/vaults/1/entities/a").await.code(),
+        "entity_not_found"
+    );
     assert_eq!(get(address, "/v1/vaults/1").await.body["height"], 0);
 }
 
@@ -134,35 +201,77 @@ async fn every_bad_request_gets_a_problem_with_its_code() {
         ("/v1/vaults/1/entities/%f", 400, "malformed_request"),
         ("/v1/vaults/2/entities", 404, "vault_not_found"),
         ("/v1/vaults/1/entities?limit=0", 400, "malformed_request"),
-        ("/v1/vaults/1/entities?limit=100000", 400, "malformed_request"),
+        (
+            "/v1/vaults/1/entities?limit=100000",
+            400,
+            "malformed_request",
+        ),
         ("/v1/vaults/1/entities?after=%25", 400, "malformed_request"),
         ("/v1/vaults/1/entities?read=lucky", 400, "malformed_request"),
         ("/v1/vaults/1/entities?prefx=a", 400, "malformed_request"),
         ("/v1/vaults/1/relationships", 400, "malformed_request"),
-        ("/v1/vaults/1/relationships?resource=a&subject=b", 400, "malformed_request"),
+        (
+            "/v1/vaults/1/relationships?resource=a&subject=b",
+            400,
+            "malformed_request",
+        ),
         ("/v1/vaults/1/blocks/7", 404, "block_not_found"),
         ("/v1/vaults/2/blocks/0", 404, "vault_not_found"),
         ("/v1/vaults/1/transactions", 405, "method_not_allowed"),
     ] {
         let answer = get(address, path).await;
-        assert_eq!((answer.status, answer.code()), (status, code), "{path}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.code()),
+            (status, code),
+            "{path}: {answer:?}"
+        );
     }
     for (body, status, code) in [
         ("", 400, "malformed_request"),
         ("{\"operations\": [", 400, "malformed_request"),
         ("{\"operations\": 1}", 400, "malformed_request"),
         ("{\"operations\": []}", 422, "invalid_command"),
-        ("{\"operations\": [{\"delete\": {\"key\": \"\"}}]}", 422, "invalid_command"),
-        ("{\"operations\": [{\"delete\": {\"key\": \"a\"}}], \"session\": {\"id\": 9, \"sequence\": 1}}", 404, "session_unknown"),
+        (
+            "{\"operations\": [{\"delete\": {\"key\": \"\"}}]}",
+            422,
+            "invalid_command",
+        ),
+        (
+            "{\"operations\": [{\"delete\": {\"key\": \"a\"}}], \"session\": {\"id\": 9, \"sequence\": 1}}",
+            404,
+            "session_unknown",
+        ),
     ] {
-        let answer = post_as(address, "/v1/vaults/1/transactions", "application/json", body).await;
-        assert_eq!((answer.status, answer.code()), (status, code), "{body}: {answer:?}");
+        let answer = post_as(
+            address,
+            "/v1/vaults/1/transactions",
+            "application/json",
+            body,
+        )
+        .await;
+        assert_eq!(
+            (answer.status, answer.code()),
+            (status, code),
+            "{body}: {answer:?}"
+        );
     }
     let good = "{\"operations\": [{\"delete\": {\"key\": \"a\"}}]}";
     let plain = post_as(address, "/v1/vaults/1/transactions", "text/plain", good).await;
-    assert_eq!((plain.status, plain.code()), (415, "unsupported_media_type"));
-    let elsewhere = post_as(address, "/v1/vaults/2/transactions", "application/json", good).await;
-    assert_eq!((elsewhere.status, elsewhere.code()), (404, "vault_not_found"));
+    assert_eq!(
+        (plain.status, plain.code()),
+        (415, "unsupported_media_type")
+    );
+    let elsewhere = post_as(
+        address,
+        "/v1/vaults/2/transactions",
+        "application/json",
+        good,
+    )
+    .await;
+    assert_eq!(
+        (elsewhere.status, elsewhere.code()),
+        (404, "vault_not_found")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,33 +291,67 @@ async fn a_body_that_is_too_large_is_refused_by_its_length() {
 async fn a_node_outside_any_cluster_says_that_there_is_no_leader() {
     let directory = tempfile::tempdir().expect("a directory");
     let node = start_node(directory.path(), 1).await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let router = folio_node::api::router(node, Default::default());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    for answer in [get(address, "/v1/health").await, post(address, "/v1/vaults", &json!({ "name": "" })).await] {
+    for answer in [
+        get(address, "/v1/health").await,
+        post(address, "/v1/vaults", &json!({ "name": "" })).await,
+    ] {
         assert_eq!((answer.status, answer.code()), (503, "no_leader"));
         assert_eq!(answer.headers["retry-after"], "1");
     }
     let status = get(address, "/v1/status").await;
-    assert_eq!((status.status, &status.body["leader"]), (200, &Value::Null), "{status:?}");
+    assert_eq!(
+        (status.status, &status.body["leader"]),
+        (200, &Value::Null),
+        "{status:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_sends_the_client_to_the_leader() {
     let directory = tempfile::tempdir().expect("a directory");
     let servers = start_cluster(directory.path(), 3, true).await;
-    let leader = servers[0].node.ledger().wait_for_leader(PATIENCE).await.expect("a leader");
-    let (leading, following): (Vec<_>, Vec<_>) = servers.iter().partition(|server| server.node.id() == leader);
-    let refused = post(following[0].address, "/v1/vaults?x=1", &json!({ "name": "first" })).await;
+    let leader = servers[0]
+        .node
+        .ledger()
+        .wait_for_leader(PATIENCE)
+        .await
+        .expect("a leader");
+    let (leading, following): (Vec<_>, Vec<_>) = servers
+        .iter()
+        .partition(|server| server.node.id() == leader);
+    let refused = post(
+        following[0].address,
+        "/v1/vaults?x=1",
+        &json!({ "name": "first" }),
+    )
+    .await;
     assert_eq!((refused.status, refused.code()), (307, "not_leader"));
-    assert_eq!(refused.headers["location"], format!("http://{}/v1/vaults?x=1", leading[0].address));
+    assert_eq!(
+        refused.headers["location"],
+        format!("http://{}/v1/vaults?x=1", leading[0].address)
+    );
     assert_eq!(refused.body["leader"]["node"], leader);
 
-    let created = post(leading[0].address, "/v1/vaults", &json!({ "name": "first" })).await;
+    let created = post(
+        leading[0].address,
+        "/v1/vaults",
+        &json!({ "name": "first" }),
+    )
+    .await;
     assert_eq!(created.status, 201, "{created:?}");
     let index = created.body["log_index"].as_u64().expect("an index");
-    following[0].node.ledger().wait_for_applied(index, PATIENCE).await.expect("it is replicated");
+    following[0]
+        .node
+        .ledger()
+        .wait_for_applied(index, PATIENCE)
+        .await
+        .expect("it is replicated");
     let local = get(following[0].address, "/v1/vaults/1?read=local").await;
     assert_eq!((local.status, &local.body["name"]), (200, &json!("first")));
     assert_eq!(get(following[0].address, "/v1/vaults/1").await.status, 307);
@@ -218,12 +361,26 @@ async fn a_follower_sends_the_client_to_the_leader() {
 async fn a_follower_that_does_not_know_the_leaders_api_names_the_leader() {
     let directory = tempfile::tempdir().expect("a directory");
     let servers = start_cluster(directory.path(), 3, false).await;
-    let leader = servers[0].node.ledger().wait_for_leader(PATIENCE).await.expect("a leader");
-    let follower = servers.iter().find(|server| server.node.id() != leader).expect("there are three");
+    let leader = servers[0]
+        .node
+        .ledger()
+        .wait_for_leader(PATIENCE)
+        .await
+        .expect("a leader");
+    let follower = servers
+        .iter()
+        .find(|server| server.node.id() != leader)
+        .expect("there are three");
     let refused = post(follower.address, "/v1/vaults", &json!({ "name": "first" })).await;
     assert_eq!((refused.status, refused.code()), (421, "not_leader"));
-    let leader = servers.iter().find(|server| server.node.id() == leader).expect("it is one of them");
-    assert_eq!(refused.body["leader"]["peer_address"], leader.node.peer_address().to_string());
+    let leader = servers
+        .iter()
+        .find(|server| server.node.id() == leader)
+        .expect("it is one of them");
+    assert_eq!(
+        refused.body["leader"]["peer_address"],
+        leader.node.peer_address().to_string()
+    );
     assert!(!refused.headers.contains_key("location"));
 }
 
@@ -232,13 +389,31 @@ async fn a_node_started_again_stays_in_its_cluster() {
     let directory = tempfile::tempdir().expect("a directory");
     let servers = start_cluster(directory.path(), 1, true).await;
     let server = &servers[0];
-    assert_eq!(post(server.address, "/v1/vaults", &json!({ "name": "first" })).await.status, 201);
+    assert_eq!(
+        post(server.address, "/v1/vaults", &json!({ "name": "first" }))
+            .await
+            .status,
+        201
+    );
     server.node.ledger().shutdown().await.expect("a clean end");
 
     let again = start_node(directory.path(), 1).await;
-    again.form_cluster([(1, again.peer_address().to_string())].into()).await.expect("it is in one already");
-    again.ledger().wait_for_leader(PATIENCE).await.expect("it leads itself");
-    let vault = again.ledger().read_linearizable(|view| folio_ledger::LedgerView::new(view).vault(1)).await;
-    let vault = vault.expect("it leads").expect("the rows are sound").expect("the vault is there");
+    again
+        .form_cluster([(1, again.peer_address().to_string())].into())
+        .await
+        .expect("it is in one already");
+    again
+        .ledger()
+        .wait_for_leader(PATIENCE)
+        .await
+        .expect("it leads itself");
+    let vault = again
+        .ledger()
+        .read_linearizable(|view| folio_ledger::LedgerView::new(view).vault(1))
+        .await;
+    let vault = vault
+        .expect("it leads")
+        .expect("the rows are sound")
+        .expect("the vault is there");
     assert_eq!(vault.name, "first");
 }

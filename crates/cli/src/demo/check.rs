@@ -27,7 +27,11 @@ pub struct Found {
 pub async fn check(node: &Node, vault: u64, expected: Totals) -> Result<Found, Failure> {
     let id = node.id();
     let read = move |view: &ReadTransaction| examine(view, vault, expected);
-    let examined = node.ledger().read_local(read).await.map_err(|error| Failure::Error(format!("node {id}: {error}")))?;
+    let examined = node
+        .ledger()
+        .read_local(read)
+        .await
+        .map_err(|error| Failure::Error(format!("node {id}: {error}")))?;
     examined.map_err(|problem| Failure::Corruption(Some(format!("node {id}: {problem}"))))
 }
 
@@ -48,10 +52,18 @@ fn examine(view: &ReadTransaction, vault: u64, expected: Totals) -> Result<Found
     })?;
     totals.customers = running.customers;
     if totals != expected {
-        return Err(Problem::Totals { what: "the purchases", found: totals, expected });
+        return Err(Problem::Totals {
+            what: "the purchases",
+            found: totals,
+            expected,
+        });
     }
     if running != expected {
-        return Err(Problem::Totals { what: "the customers' totals", found: running, expected });
+        return Err(Problem::Totals {
+            what: "the customers' totals",
+            found: running,
+            expected,
+        });
     }
     let chain = verify_chain(view, vault, &mut |_, _| {})?;
     let state = verify_state(view, vault, &mut |_, _| {})?;
@@ -62,7 +74,12 @@ fn examine(view: &ReadTransaction, vault: u64, expected: Totals) -> Result<Found
             expected: expected.purchases,
         });
     }
-    Ok(Found { height: chain.blocks - 1, state_root: state.state_root, block_hash: chain.head, totals })
+    Ok(Found {
+        height: chain.blocks - 1,
+        state_root: state.state_root,
+        block_hash: chain.head,
+        totals,
+    })
 }
 
 /// Calls `add` with every row whose key has the prefix.
@@ -74,10 +91,14 @@ fn each<T: DeserializeOwned>(
 ) -> Result<(), Problem> {
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let page = ledger.entities(vault, prefix.as_bytes(), after.as_deref(), MAX_PAGE).map_err(VerifyError::from)?;
+        let page = ledger
+            .entities(vault, prefix.as_bytes(), after.as_deref(), MAX_PAGE)
+            .map_err(VerifyError::from)?;
         for (key, entity) in &page {
-            let row = serde_json::from_slice(&entity.value)
-                .map_err(|error| Problem::Row { key: key.escape_ascii().to_string(), reason: error.to_string() })?;
+            let row = serde_json::from_slice(&entity.value).map_err(|error| Problem::Row {
+                key: key.escape_ascii().to_string(),
+                reason: error.to_string(),
+            })?;
             add(row);
         }
         if page.len() < MAX_PAGE {
@@ -96,7 +117,12 @@ pub fn agree(found: &[(NodeId, Found)]) -> Result<&Found, Failure> {
         None => Ok(reference),
         Some((other, found)) => Err(Failure::Corruption(Some(format!(
             "nodes {first} and {other} disagree: height {} and {}, state root {} and {}, block hash {} and {}",
-            reference.height, found.height, reference.state_root, found.state_root, reference.block_hash, found.block_hash
+            reference.height,
+            found.height,
+            reference.state_root,
+            found.state_root,
+            reference.block_hash,
+            found.block_hash
         )))),
     }
 }
@@ -104,9 +130,19 @@ pub fn agree(found: &[(NodeId, Found)]) -> Result<&Found, Failure> {
 #[derive(Debug, thiserror::Error)]
 enum Problem {
     #[error("{what} add up to {found:?}, the data to {expected:?}")]
-    Totals { what: &'static str, found: Totals, expected: Totals },
-    #[error("{relationships} relationships and {transactions} transactions for {expected} purchases")]
-    Counts { relationships: u64, transactions: u64, expected: u64 },
+    Totals {
+        what: &'static str,
+        found: Totals,
+        expected: Totals,
+    },
+    #[error(
+        "{relationships} relationships and {transactions} transactions for {expected} purchases"
+    )]
+    Counts {
+        relationships: u64,
+        transactions: u64,
+        expected: u64,
+    },
     #[error("the row {key} does not decode: {reason}")]
     Row { key: String, reason: String },
     #[error(transparent)]

@@ -46,7 +46,10 @@ impl std::ops::Add for Flushes {
     type Output = Flushes;
 
     fn add(self, other: Flushes) -> Flushes {
-        Flushes { flushes: self.flushes + other.flushes, fdatasyncs: self.fdatasyncs + other.fdatasyncs }
+        Flushes {
+            flushes: self.flushes + other.flushes,
+            fdatasyncs: self.fdatasyncs + other.fdatasyncs,
+        }
     }
 }
 
@@ -85,8 +88,15 @@ impl Cluster {
             let node = cluster.start_node(id, any_port).await?;
             cluster.addresses.insert(id, node.peer_address());
         }
-        let members = cluster.addresses.iter().map(|(id, address)| (*id, address.to_string())).collect();
-        let first = cluster.running().remove(&1).expect("there is at least one node, and they count from 1");
+        let members = cluster
+            .addresses
+            .iter()
+            .map(|(id, address)| (*id, address.to_string()))
+            .collect();
+        let first = cluster
+            .running()
+            .remove(&1)
+            .expect("there is at least one node, and they count from 1");
         first.form_cluster(members).await.map_err(Failure::error)?;
         Ok(cluster)
     }
@@ -99,7 +109,9 @@ impl Cluster {
             peer_listen,
             raft: raft_config(),
         };
-        let node = Node::start(options).await.map_err(|error| Failure::Error(format!("node {id}: {error}")))?;
+        let node = Node::start(options)
+            .await
+            .map_err(|error| Failure::Error(format!("node {id}: {error}")))?;
         self.state().running.insert(id, node.clone());
         Ok(node)
     }
@@ -118,7 +130,12 @@ impl Cluster {
         loop {
             let leader = self.leader(start).await?;
             match leader.ledger().write(command.clone()).await {
-                Ok(written) => return Ok(Acknowledged { response: written.response, by: leader.id() }),
+                Ok(written) => {
+                    return Ok(Acknowledged {
+                        response: written.response,
+                        by: leader.id(),
+                    });
+                }
                 Err(Error::Busy { .. }) if start.elapsed() < PATIENCE => {}
                 Err(
                     Error::NotLeader { .. }
@@ -144,7 +161,9 @@ impl Cluster {
                 return Ok(leader);
             }
             if since.elapsed() > PATIENCE {
-                return Err(Failure::Unavailable(format!("there was no leader within {PATIENCE:?}")));
+                return Err(Failure::Unavailable(format!(
+                    "there was no leader within {PATIENCE:?}"
+                )));
             }
             tokio::time::sleep(LEADER_POLL).await;
         }
@@ -154,16 +173,26 @@ impl Cluster {
     fn look_for_leader(&self) -> Option<Node> {
         let mut state = self.state();
         if state.leader.is_none() {
-            let statuses = state.running.values().map(|node| (node.ledger().status(), node));
-            let leading = statuses.filter(|(status, _)| status.role == Role::Leader && status.error.is_none());
-            state.leader = leading.max_by_key(|(status, _)| status.term).map(|(_, leader)| leader.clone());
+            let statuses = state
+                .running
+                .values()
+                .map(|node| (node.ledger().status(), node));
+            let leading = statuses
+                .filter(|(status, _)| status.role == Role::Leader && status.error.is_none());
+            state.leader = leading
+                .max_by_key(|(status, _)| status.term)
+                .map(|(_, leader)| leader.clone());
         }
         state.leader.clone()
     }
 
     fn forget_leader(&self, id: NodeId) {
         let mut state = self.state();
-        if state.leader.as_ref().is_some_and(|leader| leader.id() == id) {
+        if state
+            .leader
+            .as_ref()
+            .is_some_and(|leader| leader.id() == id)
+        {
             state.leader = None;
         }
     }
@@ -183,7 +212,10 @@ impl Cluster {
 
     /// Starts a stopped node again, with its file and at its address.
     pub async fn reopen(&self, id: NodeId) -> Result<(), Failure> {
-        let address = *self.addresses.get(&id).expect("a node that was stopped had been started");
+        let address = *self
+            .addresses
+            .get(&id)
+            .expect("a node that was stopped had been started");
         self.start_node(id, address).await?;
         Ok(())
     }
@@ -204,7 +236,10 @@ impl Cluster {
         for (id, node) in self.running() {
             self.count_flushes(&node);
             self.state().running.remove(&id);
-            node.ledger().shutdown().await.map_err(|error| Failure::Error(format!("node {id}: {error}")))?;
+            node.ledger()
+                .shutdown()
+                .await
+                .map_err(|error| Failure::Error(format!("node {id}: {error}")))?;
         }
         Ok(std::mem::take(&mut self.state().flushes))
     }
@@ -212,7 +247,10 @@ impl Cluster {
     fn count_flushes(&self, node: &Node) {
         // A node that has stopped by itself has nothing to tell, and is found out otherwise.
         if let Ok(statistics) = node.ledger().statistics() {
-            let now = Flushes { flushes: statistics.flushes, fdatasyncs: statistics.syncs };
+            let now = Flushes {
+                flushes: statistics.flushes,
+                fdatasyncs: statistics.syncs,
+            };
             let mut state = self.state();
             let sum = state.flushes.entry(node.id()).or_default();
             *sum = *sum + now;

@@ -57,7 +57,11 @@ impl Load {
         with_outage: bool,
         on_acknowledged: impl Fn() + Send + Sync + 'static,
     ) -> Result<Arc<Load>, Failure> {
-        let vault = match cluster.write(&Command::create_vault("purchases")).await?.response {
+        let vault = match cluster
+            .write(&Command::create_vault("purchases"))
+            .await?
+            .response
+        {
             Response::VaultCreated { vault, .. } => vault,
             other => return Err(unexpected("creating a vault", &other)),
         };
@@ -67,7 +71,11 @@ impl Load {
             vault,
             sent: AtomicU64::new(0),
             acknowledged: watch::Sender::new(0),
-            outage: watch::Sender::new(if with_outage { Outage::Planned } else { Outage::NotPlanned }),
+            outage: watch::Sender::new(if with_outage {
+                Outage::Planned
+            } else {
+                Outage::NotPlanned
+            }),
             on_acknowledged: Box::new(on_acknowledged),
         }))
     }
@@ -84,7 +92,9 @@ impl Load {
             lanes.spawn(self.clone().lane(places));
         }
         while let Some(ended) = lanes.join_next().await {
-            ended.map_err(|error| Failure::Error(format!("a client of the demo broke off: {error}")))??;
+            ended.map_err(|error| {
+                Failure::Error(format!("a client of the demo broke off: {error}"))
+            })??;
         }
         Ok(())
     }
@@ -92,12 +102,19 @@ impl Load {
     /// Waits until this many transactions are acknowledged.
     pub async fn acknowledged(&self, count: u64) {
         // The sender lives as long as this value.
-        let _ = self.acknowledged.subscribe().wait_for(|acknowledged| *acknowledged >= count).await;
+        let _ = self
+            .acknowledged
+            .subscribe()
+            .wait_for(|acknowledged| *acknowledged >= count)
+            .await;
     }
 
     /// Marks the moment at which the leader stops.
     pub fn outage_begins(&self, node: NodeId) {
-        self.outage.send_replace(Outage::Begun { node, at: Instant::now() });
+        self.outage.send_replace(Outage::Begun {
+            node,
+            at: Instant::now(),
+        });
     }
 
     /// Waits until another node has acknowledged a write, and returns the time that took.
@@ -138,7 +155,11 @@ impl Load {
     async fn hold_back_the_last(&self) {
         let sent = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         if sent == self.data.totals.purchases {
-            let _ = self.outage.subscribe().wait_for(|outage| *outage != Outage::Planned).await;
+            let _ = self
+                .outage
+                .subscribe()
+                .wait_for(|outage| *outage != Outage::Planned)
+                .await;
         }
     }
 
@@ -146,7 +167,10 @@ impl Load {
         self.acknowledged.send_modify(|count| *count += 1);
         self.outage.send_if_modified(|outage| match *outage {
             Outage::Begun { node, at } if node != by => {
-                *outage = Outage::Over { node, lasted: at.elapsed() };
+                *outage = Outage::Over {
+                    node,
+                    lasted: at.elapsed(),
+                };
                 true
             }
             _ => false,
@@ -160,12 +184,16 @@ impl Load {
 fn deal(purchases: &[Purchase], lanes: usize) -> Vec<Vec<usize>> {
     let mut by_customer: HashMap<u64, Vec<usize>> = HashMap::new();
     for (place, purchase) in purchases.iter().enumerate() {
-        by_customer.entry(purchase.customer).or_default().push(place);
+        by_customer
+            .entry(purchase.customer)
+            .or_default()
+            .push(place);
     }
     let lane_count = lanes.min(by_customer.len());
     let mut customers: Vec<Vec<usize>> = by_customer.into_values().collect();
     customers.sort_by_key(|places| (Reverse(places.len()), places.first().copied()));
-    let mut shortest: BinaryHeap<Reverse<(usize, usize)>> = (0..lane_count).map(|lane| Reverse((0, lane))).collect();
+    let mut shortest: BinaryHeap<Reverse<(usize, usize)>> =
+        (0..lane_count).map(|lane| Reverse((0, lane))).collect();
     let mut dealt = vec![Vec::new(); lane_count];
     for places in customers {
         let Some(Reverse((length, lane))) = shortest.pop() else {
@@ -188,7 +216,12 @@ fn expect_done(response: &Response, version: u64) -> Result<(), Failure> {
     };
     match response {
         Response::Committed(receipt)
-            if receipt.outcomes == [Outcome::EntityCreated, customer, Outcome::RelationshipCreated] =>
+            if receipt.outcomes
+                == [
+                    Outcome::EntityCreated,
+                    customer,
+                    Outcome::RelationshipCreated,
+                ] =>
         {
             Ok(())
         }
@@ -209,7 +242,15 @@ mod tests {
 
     fn purchases(customers: &[u64]) -> Vec<Purchase> {
         let date = "1997-01-01".parse().expect("a date");
-        customers.iter().map(|&customer| Purchase { date, customer, discs: 1, cents: 1 }).collect()
+        customers
+            .iter()
+            .map(|&customer| Purchase {
+                date,
+                customer,
+                discs: 1,
+                cents: 1,
+            })
+            .collect()
     }
 
     #[test]
@@ -223,7 +264,10 @@ mod tests {
             assert!(lane.is_sorted());
         }
         for customer in 1..=4 {
-            let its = |lane: &&Vec<usize>| lane.iter().any(|&place| purchases[place].customer == customer);
+            let its = |lane: &&Vec<usize>| {
+                lane.iter()
+                    .any(|&place| purchases[place].customer == customer)
+            };
             assert_eq!(lanes.iter().filter(its).count(), 1);
         }
         assert_eq!(lanes.iter().map(Vec::len).max(), Some(5));

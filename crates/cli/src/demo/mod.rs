@@ -61,15 +61,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn directory(arguments: &Arguments) -> Result<PathBuf, Failure> {
     let Some(directory) = &arguments.keep else {
         let directory = tempfile::Builder::new().prefix("folio-demo-").tempdir();
-        return directory
-            .map(tempfile::TempDir::keep)
-            .map_err(|error| Failure::Error(format!("cannot create a directory for temporary files: {error}")));
+        return directory.map(tempfile::TempDir::keep).map_err(|error| {
+            Failure::Error(format!(
+                "cannot create a directory for temporary files: {error}"
+            ))
+        });
     };
     let failed = |error| Failure::Error(format!("{}: {error}", directory.display()));
     std::fs::create_dir_all(directory).map_err(failed)?;
     for entry in directory.read_dir().map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "folio") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "folio")
+        {
             return Err(Failure::Error(format!(
                 "{}: there is a file of an earlier run; remove it, or name another directory with --keep",
                 path.display()
@@ -80,17 +85,28 @@ fn directory(arguments: &Arguments) -> Result<PathBuf, Failure> {
     directory.canonicalize().map_err(failed)
 }
 
-async fn demo(arguments: &Arguments, data: Arc<DataSet>, directory: &Path) -> Result<Report, Failure> {
+async fn demo(
+    arguments: &Arguments,
+    data: Arc<DataSet>,
+    directory: &Path,
+) -> Result<Report, Failure> {
     let narrator = Narrator::new(data.totals.purchases, arguments.format);
     let cluster = Arc::new(Cluster::start(directory, arguments.nodes).await?);
     narrator.say(&format!(
         "{} in {}, talking TCP over loopback",
-        if arguments.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", arguments.nodes) },
+        if arguments.nodes == 1 {
+            "1 node".to_owned()
+        } else {
+            format!("{} nodes", arguments.nodes)
+        },
         directory.display()
     ));
     let survivable = arguments.nodes >= NODES_TO_SURVIVE;
     let bar = narrator.bar.clone();
-    let load = Load::prepare(cluster.clone(), data.clone(), survivable, move || bar.inc(1)).await?;
+    let load = Load::prepare(cluster.clone(), data.clone(), survivable, move || {
+        bar.inc(1)
+    })
+    .await?;
 
     let start = Instant::now();
     let loading = tokio::spawn({
@@ -114,7 +130,10 @@ async fn demo(arguments: &Arguments, data: Arc<DataSet>, directory: &Path) -> Re
     let mut checks = Vec::new();
     for (id, node) in cluster.running() {
         let (vault, expected) = (load.vault(), data.totals);
-        checks.push((id, tokio::spawn(async move { check::check(&node, vault, expected).await })));
+        checks.push((
+            id,
+            tokio::spawn(async move { check::check(&node, vault, expected).await }),
+        ));
     }
     let mut found = Vec::new();
     for (id, checking) in checks {
@@ -151,13 +170,20 @@ async fn demo(arguments: &Arguments, data: Arc<DataSet>, directory: &Path) -> Re
 }
 
 /// Stops the leader at two fifths of the load, and brings the node back at seven tenths.
-async fn stop_and_return(cluster: &Cluster, load: &Load, narrator: &Narrator) -> Result<Outage, Failure> {
+async fn stop_and_return(
+    cluster: &Cluster,
+    load: &Load,
+    narrator: &Narrator,
+) -> Result<Outage, Failure> {
     let purchases = narrator.purchases;
     load.acknowledged(purchases * 2 / 5).await;
     let node = cluster.kill_leader(|node| load.outage_begins(node)).await?;
     narrator.say(&format!("node {node}, the leader, stopped without warning"));
     let failover = load.outage_over().await;
-    narrator.say(&format!("the others went on after {} ms", failover.as_millis()));
+    narrator.say(&format!(
+        "the others went on after {} ms",
+        failover.as_millis()
+    ));
     load.acknowledged(purchases * 7 / 10).await;
     cluster.reopen(node).await?;
     narrator.say(&format!("node {node} is back and catches up"));
@@ -192,9 +218,17 @@ impl Narrator {
             Format::Json => ProgressBar::hidden(),
         };
         let style = ProgressStyle::with_template("{msg:9} [{bar:40}] {pos}/{len} {per_sec}");
-        bar.set_style(style.expect("the template is a good one").progress_chars("=> "));
+        bar.set_style(
+            style
+                .expect("the template is a good one")
+                .progress_chars("=> "),
+        );
         bar.set_message("loading");
-        Narrator { bar, purchases, format }
+        Narrator {
+            bar,
+            purchases,
+            format,
+        }
     }
 
     fn say(&self, what: &str) {

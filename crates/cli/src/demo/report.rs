@@ -55,14 +55,24 @@ impl Report {
     }
 
     fn flushes(&self) -> Flushes {
-        self.nodes.iter().fold(Flushes::default(), |sum, node| sum + node.flushes)
+        self.nodes
+            .iter()
+            .fold(Flushes::default(), |sum, node| sum + node.flushes)
     }
 }
 
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Totals { purchases, customers, discs, cents } = self.totals;
-        let Flushes { flushes, fdatasyncs } = self.flushes();
+        let Totals {
+            purchases,
+            customers,
+            discs,
+            cents,
+        } = self.totals;
+        let Flushes {
+            flushes,
+            fdatasyncs,
+        } = self.flushes();
         let nodes = self.nodes.iter().map(|node| {
             json!({
                 "id": node.id,
@@ -98,24 +108,64 @@ impl Serialize for Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { purchases, customers, discs, cents } = self.totals;
-        let Flushes { flushes, fdatasyncs } = self.flushes();
+        let Totals {
+            purchases,
+            customers,
+            discs,
+            cents,
+        } = self.totals;
+        let Flushes {
+            flushes,
+            fdatasyncs,
+        } = self.flushes();
         let mut table = Table::figures();
         table
-            .row(["purchases".to_owned(), grouped(purchases), format!("of {} customers", grouped(customers))])
-            .row(["discs".to_owned(), grouped(discs), "as in the data, on every node".to_owned()])
-            .row(["cents".to_owned(), grouped(cents), "as in the data, on every node".to_owned()])
-            .row(["log entries".to_owned(), grouped(self.entries), String::new()])
-            .row(["transactions/s".to_owned(), grouped(self.per_second() as u64), self.duration()])
-            .row(["durable commits".to_owned(), grouped(flushes), self.each(flushes)])
-            .row(["fdatasync calls".to_owned(), grouped(fdatasyncs), self.each(fdatasyncs)]);
+            .row([
+                "purchases".to_owned(),
+                grouped(purchases),
+                format!("of {} customers", grouped(customers)),
+            ])
+            .row([
+                "discs".to_owned(),
+                grouped(discs),
+                "as in the data, on every node".to_owned(),
+            ])
+            .row([
+                "cents".to_owned(),
+                grouped(cents),
+                "as in the data, on every node".to_owned(),
+            ])
+            .row([
+                "log entries".to_owned(),
+                grouped(self.entries),
+                String::new(),
+            ])
+            .row([
+                "transactions/s".to_owned(),
+                grouped(self.per_second() as u64),
+                self.duration(),
+            ])
+            .row([
+                "durable commits".to_owned(),
+                grouped(flushes),
+                self.each(flushes),
+            ])
+            .row([
+                "fdatasync calls".to_owned(),
+                grouped(fdatasyncs),
+                self.each(fdatasyncs),
+            ]);
         match &self.outage {
             Some(Outage { node, failover }) => table.row([
                 "failover".to_owned(),
                 format!("{} ms", failover.as_millis()),
                 format!("from the stop of node {node} to the next acknowledged write"),
             ]),
-            None => table.row(["failover", "none", "it takes three nodes for the others to go on"]),
+            None => table.row([
+                "failover",
+                "none",
+                "it takes three nodes for the others to go on",
+            ]),
         };
         writeln!(f, "{table}")?;
 
@@ -133,11 +183,20 @@ impl fmt::Display for Report {
         writeln!(f, "{nodes}")?;
         let agreement = match self.nodes.len() {
             1 => "The node's chain of blocks and its state were verified".to_owned(),
-            nodes => format!("All {nodes} nodes agree, and the chain of blocks and the state of each were verified"),
+            nodes => format!(
+                "All {nodes} nodes agree, and the chain of blocks and the state of each were verified"
+            ),
         };
-        writeln!(f, "{agreement}, from the first block to the last.\n\nLook for yourself:")?;
+        writeln!(
+            f,
+            "{agreement}, from the first block to the last.\n\nLook for yourself:"
+        )?;
         if let Some(node) = self.nodes.first() {
-            writeln!(f, "  folio verify {0}\n  folio stat {0}", node.file.display())?;
+            writeln!(
+                f,
+                "  folio verify {0}\n  folio stat {0}",
+                node.file.display()
+            )?;
         }
         Ok(())
     }
@@ -145,13 +204,21 @@ impl fmt::Display for Report {
 
 impl Report {
     fn duration(&self) -> String {
-        let outage = if self.outage.is_some() { ", the failover included" } else { "" };
+        let outage = if self.outage.is_some() {
+            ", the failover included"
+        } else {
+            ""
+        };
         format!("in {:.1} s{outage}", self.took.as_secs_f64())
     }
 
     fn each(&self, count: u64) -> String {
         let nodes = self.nodes.len();
-        let of = if nodes == 1 { "on the node".to_owned() } else { format!("on {nodes} nodes together") };
+        let of = if nodes == 1 {
+            "on the node".to_owned()
+        } else {
+            format!("on {nodes} nodes together")
+        };
         format!("{:.3} per transaction, {of}", self.per_purchase(count))
     }
 }

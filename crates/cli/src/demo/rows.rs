@@ -47,11 +47,26 @@ impl CustomerRow {
 
 /// The transaction of a purchase, `place` of the file counted from 1. The customer's totals are replaced only if they
 /// still are `totals`, which is what the customer's version says: it is one for each purchase.
-pub fn transaction(vault: u64, place: usize, purchase: &Purchase, totals: CustomerRow) -> Transaction {
-    let Purchase { date, customer, discs, cents } = purchase;
+pub fn transaction(
+    vault: u64,
+    place: usize,
+    purchase: &Purchase,
+    totals: CustomerRow,
+) -> Transaction {
+    let Purchase {
+        date,
+        customer,
+        discs,
+        cents,
+    } = purchase;
     let purchase_key = format!("{PURCHASE_PREFIX}{place:08}");
     let customer_key = format!("{CUSTOMER_PREFIX}{customer}");
-    let row = PurchaseRow { date: date.to_string(), customer: *customer, discs: *discs, cents: *cents };
+    let row = PurchaseRow {
+        date: date.to_string(),
+        customer: *customer,
+        discs: *discs,
+        cents: *cents,
+    };
     let unchanged = match totals.purchases {
         0 => Requirement::MustNotExist,
         version => Requirement::VersionIs(version),

@@ -21,10 +21,20 @@ impl Run {
 
 /// Runs the binary to its end. A panic of it fails the test, whatever the test is about.
 pub fn folio<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_folio")).args(arguments).output();
-    let Output { status, stdout, stderr } = output.expect("the binary was built");
+    let output = Command::new(env!("CARGO_BIN_EXE_folio"))
+        .args(arguments)
+        .output();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output.expect("the binary was built");
     let text = |bytes| String::from_utf8(bytes).expect("it prints text");
-    let run = Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) };
+    let run = Run {
+        code: status.code(),
+        stdout: text(stdout),
+        stderr: text(stderr),
+    };
     assert!(!run.stderr.contains("panicked"), "{run:?}");
     run
 }
@@ -37,7 +47,17 @@ pub fn text(path: &Path) -> &str {
 /// Writes a file of purchases: `count` by `customers` customers, of which purchase n has n discs for 10 n cents.
 #[allow(dead_code, reason = "not every test file needs it")]
 pub fn write_purchases(file: &Path, count: u64, customers: u64) {
-    let rows = (1..=count).map(|n| format!("1997-{:02}-{:02},{},{n},{}\n", n % 12 + 1, n % 28 + 1, n % customers, 10 * n));
-    let csv: String = std::iter::once("date,customer,discs,cents\n".to_owned()).chain(rows).collect();
+    let rows = (1..=count).map(|n| {
+        format!(
+            "1997-{:02}-{:02},{},{n},{}\n",
+            n % 12 + 1,
+            n % 28 + 1,
+            n % customers,
+            10 * n
+        )
+    });
+    let csv: String = std::iter::once("date,customer,discs,cents\n".to_owned())
+        .chain(rows)
+        .collect();
     std::fs::write(file, csv).expect("the directory is writable");
 }

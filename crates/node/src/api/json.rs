@@ -5,10 +5,10 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use folio_ledger::RecordedTransaction;
 use folio_ledger::block::BlockHeader;
 use folio_ledger::command::Command;
 use folio_ledger::digest::Digest;
-use folio_ledger::RecordedTransaction;
 use folio_ledger::response::{Outcome, Receipt};
 use folio_ledger::state_key::{Entity, Relationship, StateKey};
 use folio_ledger::transaction::{Condition, Operation, Requirement, SessionSequence, Transaction};
@@ -36,7 +36,10 @@ impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match str::from_utf8(&self.0) {
             Ok(text) => serializer.serialize_str(text),
-            Err(_) => Base64 { base64: BASE64_STANDARD.encode(&self.0) }.serialize(serializer),
+            Err(_) => Base64 {
+                base64: BASE64_STANDARD.encode(&self.0),
+            }
+            .serialize(serializer),
         }
     }
 }
@@ -47,7 +50,9 @@ impl<'de> Deserialize<'de> for Bytes {
             TextOrBase64::Text(text) => Ok(Bytes(text.into_bytes())),
             TextOrBase64::Base64(Base64 { base64 }) => {
                 let decoded = BASE64_STANDARD.decode(base64);
-                decoded.map(Bytes).map_err(|error| D::Error::custom(format!("not base64: {error}")))
+                decoded
+                    .map(Bytes)
+                    .map_err(|error| D::Error::custom(format!("not base64: {error}")))
             }
         }
     }
@@ -164,21 +169,47 @@ pub struct RelationshipJson {
 }
 
 impl From<RelationshipJson> for Relationship {
-    fn from(RelationshipJson { resource, relation, subject }: RelationshipJson) -> Self {
-        Relationship { resource, relation, subject }
+    fn from(
+        RelationshipJson {
+            resource,
+            relation,
+            subject,
+        }: RelationshipJson,
+    ) -> Self {
+        Relationship {
+            resource,
+            relation,
+            subject,
+        }
     }
 }
 
 impl From<Relationship> for RelationshipJson {
-    fn from(Relationship { resource, relation, subject }: Relationship) -> Self {
-        RelationshipJson { resource, relation, subject }
+    fn from(
+        Relationship {
+            resource,
+            relation,
+            subject,
+        }: Relationship,
+    ) -> Self {
+        RelationshipJson {
+            resource,
+            relation,
+            subject,
+        }
     }
 }
 
 impl TryFrom<AnyCondition> for ConditionJson {
     type Error = &'static str;
 
-    fn try_from(AnyCondition { entity, relationship, must }: AnyCondition) -> Result<Self, Self::Error> {
+    fn try_from(
+        AnyCondition {
+            entity,
+            relationship,
+            must,
+        }: AnyCondition,
+    ) -> Result<Self, Self::Error> {
         let target = match (entity, relationship) {
             (Some(Bytes(key)), None) => StateKey::Entity(key),
             (None, Some(relationship)) => StateKey::Relationship(relationship.into()),
@@ -190,12 +221,20 @@ impl TryFrom<AnyCondition> for ConditionJson {
             Must::HaveVersion(version) => Requirement::VersionIs(version),
             Must::HaveValue(Bytes(value)) => Requirement::ValueIs(value),
         };
-        Ok(ConditionJson(Condition { target, requirement }))
+        Ok(ConditionJson(Condition {
+            target,
+            requirement,
+        }))
     }
 }
 
 impl From<ConditionJson> for AnyCondition {
-    fn from(ConditionJson(Condition { target, requirement }): ConditionJson) -> Self {
+    fn from(
+        ConditionJson(Condition {
+            target,
+            requirement,
+        }): ConditionJson,
+    ) -> Self {
         let (entity, relationship) = match target {
             StateKey::Entity(key) => (Some(Bytes(key)), None),
             StateKey::Relationship(relationship) => (None, Some(relationship.into())),
@@ -206,19 +245,33 @@ impl From<ConditionJson> for AnyCondition {
             Requirement::VersionIs(version) => Must::HaveVersion(version),
             Requirement::ValueIs(value) => Must::HaveValue(Bytes(value)),
         };
-        AnyCondition { entity, relationship, must }
+        AnyCondition {
+            entity,
+            relationship,
+            must,
+        }
     }
 }
 
 impl From<OperationJson> for Operation {
     fn from(operation: OperationJson) -> Self {
         match operation {
-            OperationJson::Set(Set { key, value, expires_at }) => {
-                Operation::SetEntity { key: key.0, value: value.0, expires_at }
-            }
+            OperationJson::Set(Set {
+                key,
+                value,
+                expires_at,
+            }) => Operation::SetEntity {
+                key: key.0,
+                value: value.0,
+                expires_at,
+            },
             OperationJson::Delete(Delete { key }) => Operation::DeleteEntity { key: key.0 },
-            OperationJson::Relate(relationship) => Operation::CreateRelationship(relationship.into()),
-            OperationJson::Unrelate(relationship) => Operation::DeleteRelationship(relationship.into()),
+            OperationJson::Relate(relationship) => {
+                Operation::CreateRelationship(relationship.into())
+            }
+            OperationJson::Unrelate(relationship) => {
+                Operation::DeleteRelationship(relationship.into())
+            }
         }
     }
 }
@@ -226,12 +279,22 @@ impl From<OperationJson> for Operation {
 impl From<Operation> for OperationJson {
     fn from(operation: Operation) -> Self {
         match operation {
-            Operation::SetEntity { key, value, expires_at } => {
-                OperationJson::Set(Set { key: Bytes(key), value: Bytes(value), expires_at })
-            }
+            Operation::SetEntity {
+                key,
+                value,
+                expires_at,
+            } => OperationJson::Set(Set {
+                key: Bytes(key),
+                value: Bytes(value),
+                expires_at,
+            }),
             Operation::DeleteEntity { key } => OperationJson::Delete(Delete { key: Bytes(key) }),
-            Operation::CreateRelationship(relationship) => OperationJson::Relate(relationship.into()),
-            Operation::DeleteRelationship(relationship) => OperationJson::Unrelate(relationship.into()),
+            Operation::CreateRelationship(relationship) => {
+                OperationJson::Relate(relationship.into())
+            }
+            Operation::DeleteRelationship(relationship) => {
+                OperationJson::Unrelate(relationship.into())
+            }
         }
     }
 }
@@ -246,9 +309,20 @@ impl NewVault {
 impl NewTransaction {
     /// The command that carries out the transaction on `vault`.
     pub fn command(self, vault: u64) -> Command {
-        let conditions = self.conditions.into_iter().map(|ConditionJson(condition)| condition).collect();
+        let conditions = self
+            .conditions
+            .into_iter()
+            .map(|ConditionJson(condition)| condition)
+            .collect();
         let operations = self.operations.into_iter().map(Into::into).collect();
-        in_session(Command::submit(Transaction { vault, conditions, operations }), self.session)
+        in_session(
+            Command::submit(Transaction {
+                vault,
+                conditions,
+                operations,
+            }),
+            self.session,
+        )
     }
 }
 
@@ -278,7 +352,15 @@ struct OutcomeJson {
 }
 
 impl From<Receipt> for ReceiptJson {
-    fn from(Receipt { vault, height, position, log_index, outcomes }: Receipt) -> Self {
+    fn from(
+        Receipt {
+            vault,
+            height,
+            position,
+            log_index,
+            outcomes,
+        }: Receipt,
+    ) -> Self {
         let outcomes = outcomes.into_iter().map(|outcome| {
             let (outcome, version) = match outcome {
                 Outcome::EntityCreated => ("entity_created", Some(1)),
@@ -290,7 +372,13 @@ impl From<Receipt> for ReceiptJson {
             };
             OutcomeJson { outcome, version }
         });
-        ReceiptJson { vault, height, position, log_index, outcomes: outcomes.collect() }
+        ReceiptJson {
+            vault,
+            height,
+            position,
+            log_index,
+            outcomes: outcomes.collect(),
+        }
     }
 }
 
@@ -306,8 +394,20 @@ pub struct EntityJson {
 
 impl EntityJson {
     /// The entity under `key`.
-    pub fn new(key: Vec<u8>, Entity { version, expires_at, value }: Entity) -> Self {
-        EntityJson { key: Bytes(key), value: Bytes(value), version, expires_at }
+    pub fn new(
+        key: Vec<u8>,
+        Entity {
+            version,
+            expires_at,
+            value,
+        }: Entity,
+    ) -> Self {
+        EntityJson {
+            key: Bytes(key),
+            value: Bytes(value),
+            version,
+            expires_at,
+        }
     }
 }
 
@@ -331,12 +431,28 @@ struct TransactionJson {
 impl BlockJson {
     /// The block of this header.
     pub fn new(header: BlockHeader, transactions: Vec<RecordedTransaction>) -> Self {
-        let transactions = transactions.into_iter().map(|RecordedTransaction { transaction, session }| TransactionJson {
-            session: session.map(|SessionSequence { session, sequence }| Session { id: session, sequence }),
-            conditions: transaction.conditions.into_iter().map(ConditionJson).collect(),
-            operations: transaction.operations.into_iter().map(Into::into).collect(),
-        });
-        BlockJson { hash: header.hash(), transactions: transactions.collect(), header }
+        let transactions = transactions.into_iter().map(
+            |RecordedTransaction {
+                 transaction,
+                 session,
+             }| TransactionJson {
+                session: session.map(|SessionSequence { session, sequence }| Session {
+                    id: session,
+                    sequence,
+                }),
+                conditions: transaction
+                    .conditions
+                    .into_iter()
+                    .map(ConditionJson)
+                    .collect(),
+                operations: transaction.operations.into_iter().map(Into::into).collect(),
+            },
+        );
+        BlockJson {
+            hash: header.hash(),
+            transactions: transactions.collect(),
+            header,
+        }
     }
 }
 
@@ -370,7 +486,13 @@ mod tests {
 
     #[test]
     fn what_is_neither_text_nor_base64_is_refused() {
-        for form in [json!(1), json!(null), json!({}), json!({ "base64": "%" }), json!({ "base64": "", "more": 1 })] {
+        for form in [
+            json!(1),
+            json!(null),
+            json!({}),
+            json!({ "base64": "%" }),
+            json!({ "base64": "", "more": 1 }),
+        ] {
             assert!(from_value::<Bytes>(form.clone()).is_err(), "{form}");
         }
     }
@@ -405,7 +527,10 @@ mod tests {
             .delete("a")
             .relate(relationship.clone())
             .unrelate(relationship);
-        assert_eq!(parsed.command(5), Command::submit(expected).in_session(7, 3));
+        assert_eq!(
+            parsed.command(5),
+            Command::submit(expected).in_session(7, 3)
+        );
     }
 
     #[test]
@@ -420,7 +545,10 @@ mod tests {
             json!({ "operations": [], "conditions": [{ "entity": "a" }] }),
             json!({ "conditions": [] }),
         ] {
-            assert!(from_value::<NewTransaction>(body.clone()).is_err(), "{body}");
+            assert!(
+                from_value::<NewTransaction>(body.clone()).is_err(),
+                "{body}"
+            );
         }
     }
 }

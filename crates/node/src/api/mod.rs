@@ -58,15 +58,27 @@ struct Api {
 
 /// The API of `node`. `addresses` are the API addresses of the members, for redirects to the leader; it may be empty.
 pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
-    let api = Api { node, addresses: Arc::new(addresses) };
+    let api = Api {
+        node,
+        addresses: Arc::new(addresses),
+    };
     Router::new()
         .route("/v1/sessions", post(routes::open_session))
-        .route("/v1/vaults", post(routes::create_vault).get(routes::list_vaults))
+        .route(
+            "/v1/vaults",
+            post(routes::create_vault).get(routes::list_vaults),
+        )
         .route("/v1/vaults/{vault}", get(routes::get_vault))
         .route("/v1/vaults/{vault}/transactions", post(routes::submit))
         .route("/v1/vaults/{vault}/entities", get(routes::list_entities))
-        .route("/v1/vaults/{vault}/entities/{*key}", get(routes::get_entity))
-        .route("/v1/vaults/{vault}/relationships", get(routes::list_relationships))
+        .route(
+            "/v1/vaults/{vault}/entities/{*key}",
+            get(routes::get_entity),
+        )
+        .route(
+            "/v1/vaults/{vault}/relationships",
+            get(routes::list_relationships),
+        )
         .route("/v1/vaults/{vault}/blocks/{height}", get(routes::get_block))
         .route("/v1/status", get(status::status))
         .route("/v1/health", get(status::health))
@@ -80,18 +92,28 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
 /// Refuses a body that says it is too large, puts a deadline on every request, and turns "not the leader" into a redirect
 /// where the leader's API is known.
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let length = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {
-        return Problem::too_large(format!("the body is larger than {MAX_BODY_BYTES} bytes")).into_response();
+        return Problem::too_large(format!("the body is larger than {MAX_BODY_BYTES} bytes"))
+            .into_response();
     }
-    let target = request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or_else(|| "/".to_owned(), ToString::to_string);
     let Ok(response) = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await else {
-        return Problem::timeout(format!("the request took longer than {REQUEST_TIMEOUT:?}")).into_response();
+        return Problem::timeout(format!("the request took longer than {REQUEST_TIMEOUT:?}"))
+            .into_response();
     };
     let Some(problem) = response.extensions().get::<Problem>() else {
         return response;
     };
-    let address = problem.leader().and_then(|leader| api.addresses.get(&leader));
+    let address = problem
+        .leader()
+        .and_then(|leader| api.addresses.get(&leader));
     match address.map(|address| HeaderValue::try_from(format!("http://{address}{target}"))) {
         Some(Ok(location)) => problem.clone().redirected_to(location).into_response(),
         _ => response,

@@ -44,12 +44,25 @@ pub struct Problem {
     /// The node to ask instead.
     leader: Option<NodeId>,
     /// Where that node is to be asked.
-    location: Option<HeaderValue>,
+    location: Option<Box<HeaderValue>>,
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl ToString) -> Self {
-        Problem { status, code, title, detail: detail.to_string(), more: Map::new(), leader: None, location: None }
+    fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl ToString,
+    ) -> Self {
+        Problem {
+            status,
+            code,
+            title,
+            detail: detail.to_string(),
+            more: Map::new(),
+            leader: None,
+            location: None,
+        }
     }
 
     fn with(mut self, member: &str, value: impl Serialize) -> Self {
@@ -61,49 +74,102 @@ impl Problem {
     }
 
     pub(super) fn malformed(detail: impl ToString) -> Self {
-        Problem::new(StatusCode::BAD_REQUEST, "malformed_request", "The request cannot be understood", detail)
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "malformed_request",
+            "The request cannot be understood",
+            detail,
+        )
     }
 
     pub(super) fn no_such_route() -> Self {
         let detail = "there is nothing under this path";
-        Problem::new(StatusCode::NOT_FOUND, "route_not_found", "No such path", detail)
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "route_not_found",
+            "No such path",
+            detail,
+        )
     }
 
     pub(super) fn method_not_allowed() -> Self {
         let detail = "this path does not take this method";
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
+        Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "Method not allowed",
+            detail,
+        )
     }
 
     pub(super) fn timeout(detail: impl ToString) -> Self {
-        Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "It took too long", detail)
+        Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "timeout",
+            "It took too long",
+            detail,
+        )
     }
 
     pub(super) fn vault_not_found(vault: u64) -> Self {
         let detail = format!("there is no vault {vault}");
-        Problem::new(StatusCode::NOT_FOUND, "vault_not_found", "No such vault", detail)
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "vault_not_found",
+            "No such vault",
+            detail,
+        )
     }
 
     pub(super) fn entity_not_found(vault: u64, key: &[u8]) -> Self {
-        let detail = format!("there is no entity \"{}\" in vault {vault}", key.escape_ascii());
-        Problem::new(StatusCode::NOT_FOUND, "entity_not_found", "No such entity", detail)
+        let detail = format!(
+            "there is no entity \"{}\" in vault {vault}",
+            key.escape_ascii()
+        );
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "entity_not_found",
+            "No such entity",
+            detail,
+        )
     }
 
     pub(super) fn block_not_found(vault: u64, height: u64) -> Self {
         let detail = format!("vault {vault} has no block {height}");
-        Problem::new(StatusCode::NOT_FOUND, "block_not_found", "No such block", detail)
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "block_not_found",
+            "No such block",
+            detail,
+        )
     }
 
     pub(super) fn no_leader() -> Self {
         let detail = "no leader is known at the moment";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_leader", "No leader", detail)
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no_leader",
+            "No leader",
+            detail,
+        )
     }
 
     pub(super) fn node_stopped(detail: impl ToString) -> Self {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "node_stopped", "The node has stopped", detail)
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "node_stopped",
+            "The node has stopped",
+            detail,
+        )
     }
 
     pub(super) fn internal(detail: impl ToString) -> Self {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong in the node", detail)
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something is wrong in the node",
+            detail,
+        )
     }
 
     /// The node to ask instead of this one.
@@ -113,23 +179,40 @@ impl Problem {
 
     /// The same as a redirect. A client that follows redirects repeats the request there, method and body included.
     pub(super) fn redirected_to(self, location: HeaderValue) -> Self {
-        Problem { status: StatusCode::TEMPORARY_REDIRECT, location: Some(location), ..self }
+        Problem {
+            status: StatusCode::TEMPORARY_REDIRECT,
+            location: Some(Box::new(location)),
+            ..self
+        }
     }
 
     fn storage(detail: impl ToString) -> Self {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage_failed", "The node's file cannot be used", detail)
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "storage_failed",
+            "The node's file cannot be used",
+            detail,
+        )
     }
 
     pub(super) fn too_large(detail: impl ToString) -> Self {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The request is too large", detail)
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            "The request is too large",
+            detail,
+        )
     }
 
     fn rejected_by_http(status: StatusCode, detail: String) -> Self {
         match status {
             StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(detail),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                Problem::new(status, "unsupported_media_type", "The body must be application/json", detail)
-            }
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::new(
+                status,
+                "unsupported_media_type",
+                "The body must be application/json",
+                detail,
+            ),
             _ => Problem::malformed(detail),
         }
     }
@@ -140,19 +223,30 @@ impl IntoResponse for Problem {
         // Where the request went, and so where it should go, is known further out.
         let misdirected = (self.leader.is_some() && self.location.is_none()).then(|| self.clone());
         let mut document = self.more;
-        document.insert("type".into(), format!("urn:folio:problem:{}", self.code).into());
+        document.insert(
+            "type".into(),
+            format!("urn:folio:problem:{}", self.code).into(),
+        );
         document.insert("title".into(), self.title.into());
         document.insert("status".into(), self.status.as_u16().into());
         document.insert("code".into(), self.code.into());
         document.insert("detail".into(), self.detail.into());
         let body = Value::Object(document).to_string();
         let mut response = (self.status, body).into_response();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if let Some(location) = self.location {
-            response.headers_mut().insert(LOCATION, location);
+            response.headers_mut().insert(LOCATION, *location);
         }
         if let Some(problem) = misdirected {
             response.extensions_mut().insert(problem);
@@ -182,7 +276,13 @@ impl From<PathRejection> for Problem {
 impl From<Invalid> for Problem {
     fn from(invalid: Invalid) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        Problem::new(status, "invalid_command", "No state could accept this", &invalid).with("invalid", invalid)
+        Problem::new(
+            status,
+            "invalid_command",
+            "No state could accept this",
+            &invalid,
+        )
+        .with("invalid", invalid)
     }
 }
 
@@ -192,23 +292,32 @@ impl From<Rejection> for Problem {
         match rejection {
             Rejection::Invalid(invalid) => invalid.into(),
             Rejection::UnknownVault { vault } => Problem::vault_not_found(vault),
-            Rejection::ConditionFailed { condition, found, .. } => {
+            Rejection::ConditionFailed {
+                condition, found, ..
+            } => {
                 let title = "A condition does not hold";
                 Problem::new(StatusCode::CONFLICT, "condition_failed", title, detail)
                     .with("condition", condition)
                     .with("found", found)
             }
-            Rejection::SessionExpired { session } => {
-                Problem::new(StatusCode::GONE, "session_expired", "The session is over", detail)
-                    .with("session", session)
-            }
-            Rejection::SessionUnknown { session } => {
-                Problem::new(StatusCode::NOT_FOUND, "session_unknown", "No such session", detail)
-                    .with("session", session)
-            }
+            Rejection::SessionExpired { session } => Problem::new(
+                StatusCode::GONE,
+                "session_expired",
+                "The session is over",
+                detail,
+            )
+            .with("session", session),
+            Rejection::SessionUnknown { session } => Problem::new(
+                StatusCode::NOT_FOUND,
+                "session_unknown",
+                "No such session",
+                detail,
+            )
+            .with("session", session),
             Rejection::StaleSequence { latest, .. } => {
                 let title = "The sequence number is stale";
-                Problem::new(StatusCode::CONFLICT, "stale_sequence", title, detail).with("latest", latest)
+                Problem::new(StatusCode::CONFLICT, "stale_sequence", title, detail)
+                    .with("latest", latest)
             }
         }
     }
@@ -229,22 +338,37 @@ impl From<folio_raft::Error> for Problem {
             |code, title| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title, &detail);
         match error {
             Error::NotLeader { leader: None, .. } => Problem::no_leader(),
-            Error::NotLeader { leader: Some(leader), address } => {
+            Error::NotLeader {
+                leader: Some(leader),
+                address,
+            } => {
                 let title = "Another node leads";
-                let problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, "not_leader", title, detail)
-                    .with("leader", json!({ "node": leader, "peer_address": address }));
-                Problem { leader: Some(leader), ..problem }
+                let problem =
+                    Problem::new(StatusCode::MISDIRECTED_REQUEST, "not_leader", title, detail)
+                        .with("leader", json!({ "node": leader, "peer_address": address }));
+                Problem {
+                    leader: Some(leader),
+                    ..problem
+                }
             }
             Error::NoQuorum => unavailable("no_quorum", "No quorum"),
             Error::ShuttingDown => unavailable("shutting_down", "The node is shutting down"),
             Error::Stopped { .. } => Problem::node_stopped(detail),
-            Error::Busy { .. } => {
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", "Too many requests are waiting", detail)
-            }
+            Error::Busy { .. } => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "overloaded",
+                "Too many requests are waiting",
+                detail,
+            ),
             Error::TooLarge { .. } => Problem::too_large(detail),
             Error::Unknown { .. } => {
                 let title = "It is not known whether this was done";
-                Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", title, detail)
+                Problem::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "outcome_unknown",
+                    title,
+                    detail,
+                )
             }
             Error::Timeout { .. } => Problem::timeout(detail),
             Error::Store(_) => Problem::storage(detail),

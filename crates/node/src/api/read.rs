@@ -68,7 +68,9 @@ pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, Problem> {
     match asked {
         None => Ok(DEFAULT_LIMIT),
         Some(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
-        Some(limit) => Err(Problem::malformed(format!("`limit` is {limit}, it must be from 1 to {MAX_LIMIT}"))),
+        Some(limit) => Err(Problem::malformed(format!(
+            "`limit` is {limit}, it must be from 1 to {MAX_LIMIT}"
+        ))),
     }
 }
 
@@ -82,7 +84,10 @@ pub(super) fn page<R, T>(
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = if more { rows.last().map(token) } else { None };
-    Page { items: rows.into_iter().map(item).collect(), next }
+    Page {
+        items: rows.into_iter().map(item).collect(),
+        next,
+    }
 }
 
 /// A place in a list, in a form that fits a URL. Clients pass it on without looking into it.
@@ -97,17 +102,27 @@ pub(super) fn bytes_of_token(token: &str) -> Result<Vec<u8>, Problem> {
 }
 
 /// A place in a list of relationships. Names have no control characters, so one separates them.
-pub(super) fn token_of_relationship(Relationship { resource, relation, subject }: &Relationship) -> String {
+pub(super) fn token_of_relationship(
+    Relationship {
+        resource,
+        relation,
+        subject,
+    }: &Relationship,
+) -> String {
     token_of_bytes([&resource[..], relation, subject].join("\n").as_bytes())
 }
 
 /// The place behind a token of [`token_of_relationship`].
 pub(super) fn relationship_of_token(token: &str) -> Result<Relationship, Problem> {
     let bytes = bytes_of_token(token)?;
-    let names: Option<Vec<&str>> = str::from_utf8(&bytes).ok().map(|text| text.split('\n').collect());
+    let names: Option<Vec<&str>> = str::from_utf8(&bytes)
+        .ok()
+        .map(|text| text.split('\n').collect());
     match names.as_deref() {
         Some(&[resource, relation, subject]) => Ok(Relationship::new(resource, relation, subject)),
-        _ => Err(Problem::malformed("`after` is not the `next` of another page")),
+        _ => Err(Problem::malformed(
+            "`after` is not the `next` of another page",
+        )),
     }
 }
 
@@ -124,7 +139,11 @@ pub(super) fn key_in_path(path: &str) -> Result<Vec<u8>, Problem> {
         let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
         match (digit(), digit()) {
             (Some(high), Some(low)) => key.push((high * 16 + low) as u8),
-            _ => return Err(Problem::malformed("a `%` in the key is not followed by two hexadecimal digits")),
+            _ => {
+                return Err(Problem::malformed(
+                    "a `%` in the key is not followed by two hexadecimal digits",
+                ));
+            }
         }
     }
     Ok(key)
@@ -151,8 +170,17 @@ mod tests {
             assert_eq!(bytes_of_token(&token_of_bytes(place)), Ok(place.to_vec()));
         }
         let relationship = Relationship::new("car:1", "owner", "user:7");
-        assert_eq!(relationship_of_token(&token_of_relationship(&relationship)), Ok(relationship));
-        for forged in ["", "%", "a", &token_of_bytes(b"one\ntwo"), &token_of_bytes(b"\xff\n\n")] {
+        assert_eq!(
+            relationship_of_token(&token_of_relationship(&relationship)),
+            Ok(relationship)
+        );
+        for forged in [
+            "",
+            "%",
+            "a",
+            &token_of_bytes(b"one\ntwo"),
+            &token_of_bytes(b"\xff\n\n"),
+        ] {
             assert!(relationship_of_token(forged).is_err(), "{forged:?}");
         }
     }
@@ -162,7 +190,10 @@ mod tests {
         let pages = |rows: Vec<u8>| page(rows, 2, |row| row.to_string(), |row| row);
         assert_eq!(pages(vec![1, 2]).next, None);
         let first = pages(vec![1, 2, 3]);
-        assert_eq!((first.items, first.next), (vec![1, 2], Some("2".to_owned())));
+        assert_eq!(
+            (first.items, first.next),
+            (vec![1, 2], Some("2".to_owned()))
+        );
     }
 
     #[test]

@@ -10,11 +10,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::json::{BlockJson, EntityJson, NewTransaction, NewVault, Page, ReceiptJson, RelationshipJson};
+use super::json::{
+    BlockJson, EntityJson, NewTransaction, NewVault, Page, ReceiptJson, RelationshipJson,
+};
 use super::problem::Problem;
 use super::read::{
-    Level, Read, bytes_of_token, key_in_path, page, page_limit, relationship_of_token, token_of_bytes,
-    token_of_relationship,
+    Level, Read, bytes_of_token, key_in_path, page, page_limit, relationship_of_token,
+    token_of_bytes, token_of_relationship,
 };
 
 type Body<T> = Result<Json<T>, JsonRejection>;
@@ -22,9 +24,13 @@ type Params<T> = Result<Query<T>, QueryRejection>;
 type Place<T> = Result<Path<T>, PathRejection>;
 type Answer<T> = Result<Json<T>, Problem>;
 
-pub(super) async fn open_session(State(api): State<Api>) -> Result<(StatusCode, Json<Value>), Problem> {
+pub(super) async fn open_session(
+    State(api): State<Api>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
     match api.write(Command::open_session()).await? {
-        Response::SessionOpened { session } => Ok((StatusCode::CREATED, Json(json!({ "session": session })))),
+        Response::SessionOpened { session } => {
+            Ok((StatusCode::CREATED, Json(json!({ "session": session }))))
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -34,9 +40,10 @@ pub(super) async fn create_vault(
     body: Body<NewVault>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     match api.write(body?.0.command()).await? {
-        Response::VaultCreated { vault, log_index } => {
-            Ok((StatusCode::CREATED, Json(json!({ "vault": vault, "log_index": log_index }))))
-        }
+        Response::VaultCreated { vault, log_index } => Ok((
+            StatusCode::CREATED,
+            Json(json!({ "vault": vault, "log_index": log_index })),
+        )),
         other => Err(unexpected(&other)),
     }
 }
@@ -56,8 +63,17 @@ pub(super) async fn list_vaults(
 ) -> Answer<Page<VaultInfo>> {
     let ListVaults { after, limit, read } = params?.0;
     let limit = page_limit(limit)?;
-    let rows = api.read(read, move |ledger| ledger.vaults(after.unwrap_or(0), limit + 1)).await?;
-    Ok(Json(page(rows, limit, |row| row.vault.to_string(), |row| row)))
+    let rows = api
+        .read(read, move |ledger| {
+            ledger.vaults(after.unwrap_or(0), limit + 1)
+        })
+        .await?;
+    Ok(Json(page(
+        rows,
+        limit,
+        |row| row.vault.to_string(),
+        |row| row,
+    )))
 }
 
 pub(super) async fn get_vault(
@@ -66,8 +82,12 @@ pub(super) async fn get_vault(
     params: Params<Read>,
 ) -> Answer<VaultInfo> {
     let Path(vault) = vault?;
-    let found = api.read(params?.read, move |ledger| ledger.vault(vault)).await?;
-    found.map(Json).ok_or_else(|| Problem::vault_not_found(vault))
+    let found = api
+        .read(params?.read, move |ledger| ledger.vault(vault))
+        .await?;
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::vault_not_found(vault))
 }
 
 pub(super) async fn submit(
@@ -99,17 +119,29 @@ pub(super) async fn list_entities(
     params: Params<ListEntities>,
 ) -> Answer<Page<EntityJson>> {
     let Path(vault) = vault?;
-    let ListEntities { prefix, after, limit, read } = params?.0;
+    let ListEntities {
+        prefix,
+        after,
+        limit,
+        read,
+    } = params?.0;
     let limit = page_limit(limit)?;
     let after = after.as_deref().map(bytes_of_token).transpose()?;
     let rows = api
         .read(read, move |ledger| match ledger.vault(vault)? {
             None => Ok(None),
-            Some(_) => ledger.entities(vault, prefix.as_bytes(), after.as_deref(), limit + 1).map(Some),
+            Some(_) => ledger
+                .entities(vault, prefix.as_bytes(), after.as_deref(), limit + 1)
+                .map(Some),
         })
         .await?
         .ok_or_else(|| Problem::vault_not_found(vault))?;
-    Ok(Json(page(rows, limit, |(key, _)| token_of_bytes(key), |(key, entity)| EntityJson::new(key, entity))))
+    Ok(Json(page(
+        rows,
+        limit,
+        |(key, _)| token_of_bytes(key),
+        |(key, entity)| EntityJson::new(key, entity),
+    )))
 }
 
 pub(super) async fn get_entity(
@@ -126,7 +158,12 @@ pub(super) async fn get_entity(
     let key = key_in_path(uri.path())?;
     let wanted = key.clone();
     let (vault_exists, found) = api
-        .read(params?.read, move |ledger| Ok((ledger.vault(vault)?.is_some(), ledger.entity(vault, &wanted)?)))
+        .read(params?.read, move |ledger| {
+            Ok((
+                ledger.vault(vault)?.is_some(),
+                ledger.entity(vault, &wanted)?,
+            ))
+        })
         .await?;
     match found {
         Some(entity) => Ok(Json(EntityJson::new(key, entity))),
@@ -157,13 +194,24 @@ pub(super) async fn list_relationships(
     params: Params<ListRelationships>,
 ) -> Answer<Page<RelationshipJson>> {
     let Path(vault) = vault?;
-    let ListRelationships { resource, subject, relation, after, limit, read } = params?.0;
+    let ListRelationships {
+        resource,
+        subject,
+        relation,
+        after,
+        limit,
+        read,
+    } = params?.0;
     let limit = page_limit(limit)?;
     let after = after.as_deref().map(relationship_of_token).transpose()?;
     let (of_resource, name) = match (resource, subject) {
         (Some(resource), None) => (true, resource),
         (None, Some(subject)) => (false, subject),
-        _ => return Err(Problem::malformed("name either a `resource` or a `subject`")),
+        _ => {
+            return Err(Problem::malformed(
+                "name either a `resource` or a `subject`",
+            ));
+        }
     };
     let rows = api
         .read(read, move |ledger| {
@@ -194,7 +242,10 @@ pub(super) async fn get_block(
             let Some(header) = ledger.block(vault, height)? else {
                 return Ok(Err(ledger.vault(vault)?.is_some()));
             };
-            Ok(Ok(BlockJson::new(header, ledger.transactions(vault, height)?)))
+            Ok(Ok(BlockJson::new(
+                header,
+                ledger.transactions(vault, height)?,
+            )))
         })
         .await?;
     found.map(Json).map_err(|vault_exists| match vault_exists {

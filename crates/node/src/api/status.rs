@@ -46,8 +46,20 @@ struct FileJson {
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusJson>, Problem> {
     let status = api.node.ledger().status();
     let statistics = api.node.ledger().statistics()?;
-    let Status { node, term, leader, last_log, applied, checkpointed, snapshot, purged, voters, learners, error, .. } =
-        status;
+    let Status {
+        node,
+        term,
+        leader,
+        last_log,
+        applied,
+        checkpointed,
+        snapshot,
+        purged,
+        voters,
+        learners,
+        error,
+        ..
+    } = status;
     Ok(Json(StatusJson {
         node,
         version: env!("CARGO_PKG_VERSION"),
@@ -74,7 +86,9 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusJson>, P
 }
 
 /// Answers at all when the node runs, and with success when it knows a leader.
-pub(super) async fn health(State(api): State<Api>) -> Result<Json<BTreeMap<&'static str, &'static str>>, Problem> {
+pub(super) async fn health(
+    State(api): State<Api>,
+) -> Result<Json<BTreeMap<&'static str, &'static str>>, Problem> {
     let status = api.node.ledger().status();
     match (status.error, status.leader) {
         (Some(error), _) => Err(Problem::node_stopped(error)),

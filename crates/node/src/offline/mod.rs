@@ -41,7 +41,8 @@ impl From<folio_store::Error> for OpenError {
 }
 
 fn open(file: &Path) -> Result<(Database, u64), OpenError> {
-    let length = std::fs::metadata(file).map_err(|error| OpenError::Other(format!("{}: {error}", file.display())))?;
+    let length = std::fs::metadata(file)
+        .map_err(|error| OpenError::Other(format!("{}: {error}", file.display())))?;
     Ok((Database::open_read_only(file)?, length.len()))
 }
 
@@ -51,7 +52,9 @@ impl From<folio_ledger::error::LedgerError> for OpenError {
 
         match error {
             LedgerError::Store(error) => error.into(),
-            damaged @ (LedgerError::Row { .. } | LedgerError::Inconsistent(_)) => OpenError::Inconsistent(damaged),
+            damaged @ (LedgerError::Row { .. } | LedgerError::Inconsistent(_)) => {
+                OpenError::Inconsistent(damaged)
+            }
             other => OpenError::Other(other.to_string()),
         }
     }

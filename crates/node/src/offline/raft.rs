@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use folio_raft::{LogId, NodeId, SnapshotMeta, StoredMembership, Vote};
-use folio_store::{Error, Postcard, ReadTransaction, Result, TableDefinition, UntypedTableView, Value};
+use folio_store::{
+    Error, Postcard, ReadTransaction, Result, TableDefinition, UntypedTableView, Value,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +77,8 @@ impl RaftSummary {
                 }
                 "raft_log" => {
                     let index = |row: Option<Result<(Vec<u8>, Vec<u8>)>>| {
-                        row.map(|row| decode::<u64>(&row?.0, definition)).transpose()
+                        row.map(|row| decode::<u64>(&row?.0, definition))
+                            .transpose()
                     };
                     summary.first_log = index(table.iter().next())?;
                     summary.last_log = index(table.iter().next_back())?;
@@ -93,9 +96,13 @@ where
     T: Serialize + DeserializeOwned + 'static,
 {
     let row = table.iter().next().transpose()?;
-    row.map(|(_, value)| decode::<Postcard<T>>(&value, definition)).transpose()
+    row.map(|(_, value)| decode::<Postcard<T>>(&value, definition))
+        .transpose()
 }
 
 fn decode<V: Value>(bytes: &[u8], definition: &TableDefinition) -> Result<V::Owned> {
-    V::decode(bytes).map_err(|source| Error::Decode { table: definition.name.as_str().into(), source })
+    V::decode(bytes).map_err(|source| Error::Decode {
+        table: definition.name.as_str().into(),
+        source,
+    })
 }

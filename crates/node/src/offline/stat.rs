@@ -74,7 +74,9 @@ pub fn stat(file: &Path) -> Result<StatReport, OpenError> {
         page_size: statistics.page_size,
         pages: statistics.length_pages,
         free_pages: statistics.free_pages,
-        spare_pages: statistics.file_pages.saturating_sub(statistics.length_pages),
+        spare_pages: statistics
+            .file_pages
+            .saturating_sub(statistics.length_pages),
         tables,
         raft,
         vaults,

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use folio_ledger::LedgerView;
 use folio_ledger::digest::Digest;
 use folio_ledger::error::LedgerError;
 use folio_ledger::verify::{VerifyError, verify_chain, verify_state};
-use folio_ledger::LedgerView;
 use folio_store::ReadTransaction;
 use serde::Serialize;
 
@@ -72,7 +72,10 @@ impl VerifyReport {
 
 /// Checks a file. Damage is in the report, unless it is such that the file cannot be opened. `progress` is told what is
 /// being checked, how much of it is done, and of how much.
-pub fn verify(file: &Path, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<VerifyReport, OpenError> {
+pub fn verify(
+    file: &Path,
+    progress: &mut dyn FnMut(&str, u64, u64),
+) -> Result<VerifyReport, OpenError> {
     let (database, file_bytes) = open(file)?;
     let pages = database.verify(|done, total| progress("pages", done, total))?;
     let mut report = VerifyReport {
@@ -121,8 +124,12 @@ fn verify_vault(
     vault: u64,
     progress: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<VaultCheck, VerifyError> {
-    let chain = verify_chain(view, vault, &mut |done, total| progress("blocks", done, total))?;
-    let state = verify_state(view, vault, &mut |done, total| progress("state", done, total))?;
+    let chain = verify_chain(view, vault, &mut |done, total| {
+        progress("blocks", done, total)
+    })?;
+    let state = verify_state(view, vault, &mut |done, total| {
+        progress("state", done, total)
+    })?;
     Ok(VaultCheck {
         vault,
         height: chain.blocks - 1,

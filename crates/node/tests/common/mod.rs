@@ -30,7 +30,11 @@ pub struct Answer {
 impl Answer {
     /// The stable name of the problem.
     pub fn code(&self) -> &str {
-        assert_eq!(self.headers.get("content-type").map(String::as_str), Some("application/problem+json"), "{self:?}");
+        assert_eq!(
+            self.headers.get("content-type").map(String::as_str),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
         assert_eq!(self.body["status"], self.status, "{self:?}");
         self.body["code"].as_str().expect("a problem has a code")
     }
@@ -51,19 +55,34 @@ pub async fn start_node(directory: &Path, id: NodeId) -> Node {
 pub async fn start_cluster(directory: &Path, count: u64, acquainted: bool) -> Vec<Server> {
     let mut parts = Vec::new();
     for id in 1..=count {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         parts.push((start_node(directory, id).await, listener, address));
     }
-    let members = parts.iter().map(|(node, _, _)| (node.id(), node.peer_address().to_string())).collect();
-    parts[0].0.form_cluster(members).await.expect("a new cluster");
+    let members = parts
+        .iter()
+        .map(|(node, _, _)| (node.id(), node.peer_address().to_string()))
+        .collect();
+    parts[0]
+        .0
+        .form_cluster(members)
+        .await
+        .expect("a new cluster");
     let mut apis = BTreeMap::new();
     if acquainted {
-        apis = parts.iter().map(|(node, _, address)| (node.id(), address.to_string())).collect();
+        apis = parts
+            .iter()
+            .map(|(node, _, address)| (node.id(), address.to_string()))
+            .collect();
     }
     let mut servers = Vec::new();
     for (node, listener, address) in parts {
-        node.ledger().wait_for_leader(PATIENCE).await.expect("a leader is elected");
+        node.ledger()
+            .wait_for_leader(PATIENCE)
+            .await
+            .expect("a leader is elected");
         let router = api::router(node.clone(), apis.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         servers.push(Server { node, address });
@@ -72,7 +91,11 @@ pub async fn start_cluster(directory: &Path, count: u64, acquainted: bool) -> Ve
 }
 
 pub async fn get(address: SocketAddr, path: &str) -> Answer {
-    send(address, &format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")).await
+    send(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"),
+    )
+    .await
 }
 
 pub async fn post(address: SocketAddr, path: &str, body: &Value) -> Answer {
@@ -89,14 +112,31 @@ pub async fn post_as(address: SocketAddr, path: &str, content_type: &str, body: 
 }
 
 pub async fn send(address: SocketAddr, request: &str) -> Answer {
-    let mut stream = TcpStream::connect(address).await.expect("the server listens");
-    stream.write_all(request.as_bytes()).await.expect("the server reads");
+    let mut stream = TcpStream::connect(address)
+        .await
+        .expect("the server listens");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("the server reads");
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.expect("the server answers");
+    stream
+        .read_to_end(&mut answer)
+        .await
+        .expect("the server answers");
     let answer = String::from_utf8(answer).expect("answers are text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
-    let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.into()));
-    Answer { status, headers: headers.collect(), body: serde_json::from_str(body).expect("answers are JSON") }
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1)?.parse().ok())
+        .expect("a status");
+    let headers = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.into()));
+    Answer {
+        status,
+        headers: headers.collect(),
+        body: serde_json::from_str(body).expect("answers are JSON"),
+    }
 }
