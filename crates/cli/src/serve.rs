@@ -115,7 +115,8 @@ fn by_id(members: &[Member], option: &str) -> Result<BTreeMap<NodeId, String>, F
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    run::log_at("warn")?;
+    // openraft warns of what happens in every election.
+    run::log_at("warn,openraft=error")?;
     run::runtime()?.block_on(serve(arguments))
 }
 

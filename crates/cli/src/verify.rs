@@ -88,6 +88,13 @@ fn describe(report: &VerifyReport) -> String {
     }
     if report.is_sound() {
         text.push_str("\nThe file is sound.\n");
+        match report.entries_to_apply() {
+            0 => {}
+            entries => text.push_str(&format!(
+                "Its log holds {} entries more, which the node applies when it starts.\n",
+                grouped(entries)
+            )),
+        }
         return text;
     }
     text.push_str(&format!(

@@ -104,6 +104,12 @@ fn a_killed_node_has_kept_what_it_acknowledged() {
     served.process.wait().expect("it ran");
     let verified = folio(["verify", text(&file)]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
+    assert!(
+        verified
+            .stdout
+            .contains("which the node applies when it starts"),
+        "{verified:?}"
+    );
 
     let served = serve(&file);
     served.create_vault();

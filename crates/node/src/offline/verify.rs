@@ -9,7 +9,7 @@ use folio_ledger::verify::{VerifyError, verify_chain, verify_state};
 use folio_store::ReadTransaction;
 use serde::Serialize;
 
-use super::{OpenError, open};
+use super::{OpenError, RaftSummary, open};
 
 /// How many problems are reported; a damaged file may have one per page.
 const MAX_PROBLEMS: usize = 100;
@@ -29,6 +29,8 @@ pub struct VerifyReport {
     pub tables: u64,
     /// Rows read.
     pub rows: u64,
+    /// The Raft state, with the log that the node applies when it starts.
+    pub raft: RaftSummary,
     /// The vaults that are sound.
     pub vaults: Vec<VaultCheck>,
     /// How many problems there are.
@@ -62,6 +64,15 @@ impl VerifyReport {
         self.problem_count == 0
     }
 
+    /// How many log entries are not applied in this file.
+    pub fn entries_to_apply(&self) -> u64 {
+        let applied = self.raft.applied.map_or(0, |index| index + 1);
+        self.raft
+            .last_log
+            .map_or(0, |index| index + 1)
+            .saturating_sub(applied)
+    }
+
     fn add_problem(&mut self, problem: String) {
         self.problem_count += 1;
         if self.problems.len() < MAX_PROBLEMS {
@@ -84,6 +95,7 @@ pub fn verify(
         pages: pages.pages,
         tables: pages.tables,
         rows: pages.rows,
+        raft: RaftSummary::default(),
         vaults: Vec::new(),
         problem_count: 0,
         problems: Vec::new(),
@@ -92,6 +104,10 @@ pub fn verify(
         report.add_problem(problem.to_string());
     }
     let view = database.begin_read()?;
+    match RaftSummary::read(&view) {
+        Ok(raft) => report.raft = raft,
+        Err(error) => record(&mut report, error.into())?,
+    }
     if let Err(error) = verify_vaults(&view, &mut report, progress) {
         record(&mut report, error)?;
     }
