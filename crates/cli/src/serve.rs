@@ -60,14 +60,9 @@ pub struct Arguments {
     /// Form the cluster, if this node is not in one yet; on one node only
     #[arg(long)]
     init: bool,
-    /// The members of the cluster to form, this node among them, at their --peer-listen addresses; without it this
-    /// node alone
-    #[arg(
-        long,
-        value_name = "ID=ADDRESS,...",
-        value_delimiter = ',',
-        requires = "init"
-    )]
+    /// The members of the cluster that --init forms, this node among them, at their --peer-listen addresses; without it
+    /// this node alone
+    #[arg(long, value_name = "ID=ADDRESS,...", value_delimiter = ',')]
     peers: Vec<Member>,
     /// The members' --listen addresses, so that this node can redirect clients to the leader
     #[arg(long, value_name = "ID=ADDRESS,...", value_delimiter = ',')]
