@@ -1,8 +1,9 @@
 //! The pages a running write transaction has made and given up.
 //!
 //! A page that the transaction made is private: nobody else can reach it, and it is changed in place. When memory is
-//! short a private page is written to the file early (spilled); from then on it is as immutable as a committed one, and
-//! a further change copies it again. Thus no page is ever written twice under one identity.
+//! short the private pages are written to the file early (spilled); from then on they are as immutable as committed ones,
+//! and a further change copies them again. Pages made after that carry another number, so a place may be used again
+//! within the transaction, and still no page is ever written twice under one identity.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +14,7 @@ use std::{
 use crate::{
     engine::Engine,
     error::Result,
-    page::{PageBytes, PageRef, set_identity, zeroed},
+    page::{PageBytes, PageRef, identity, set_identity, zeroed},
     pager::{PageSource, Pager},
     space::PageSet,
     types::Group,
@@ -73,13 +74,14 @@ pub(crate) struct PageChanges {
 
 pub(crate) struct Workspace {
     pub engine: Arc<Engine>,
+    /// The number under which the transaction is known.
     pub transaction: u64,
+    /// The number that its new pages carry: another one after each spill.
+    pub stamp: u64,
     pub private: PrivatePages,
     pub changes: [PageChanges; OWNERS],
-    /// Made and given up again without having been written: free to be taken again at once.
+    /// Made and given up again: free to be taken again at once.
     recycled: Vec<u64>,
-    /// Made, spilled and given up: an identity that was in the file is not given to another page.
-    waste: PageSet,
     /// Whether private pages may be written early.
     spills: bool,
 }
@@ -89,10 +91,10 @@ impl Workspace {
         Self {
             engine,
             transaction,
+            stamp: transaction,
             private: PrivatePages::default(),
             changes: Default::default(),
             recycled: Vec::new(),
-            waste: PageSet::default(),
             spills: true,
         }
     }
@@ -136,11 +138,13 @@ impl Workspace {
 
     fn adopt(&mut self, page: u64, owner: Owner) -> PageRef {
         self.changes[owner].born.insert(page);
-        self.fill(page, zeroed(self.page_size()), owner);
-        PageRef {
+        let at = PageRef {
             page,
-            transaction: self.transaction,
-        }
+            transaction: self.stamp,
+        };
+        self.fill(page, zeroed(self.page_size()), owner);
+        set_identity(self.edit(at), at);
+        at
     }
 
     /// The page itself if it is private, else a private copy in whose favour the page is given up.
@@ -158,7 +162,16 @@ impl Workspace {
     }
 
     fn is_private(&self, at: PageRef) -> bool {
-        at.transaction == self.transaction && self.private.contains_key(&at.page)
+        self.private_page(at).is_some()
+    }
+
+    fn private_page(&self, at: PageRef) -> Option<&PageBytes> {
+        // Numbers from the first of its own on are nobody else's, save those of flushes, whose pages no table has.
+        if at.transaction < self.transaction {
+            return None;
+        }
+        let page = self.private.get(&at.page)?;
+        (identity(&page.bytes) == at).then_some(&page.bytes)
     }
 
     /// The bytes of a private page.
@@ -174,13 +187,10 @@ impl Workspace {
     /// Gives a page up. It is used again only when nobody can need it.
     pub fn free(&mut self, at: PageRef, owner: Owner) -> Result<()> {
         let changes = &mut self.changes[owner];
-        if at.transaction == self.transaction && changes.born.remove(at.page) {
-            if self.private.remove(&at.page).is_some() {
-                self.recycled.push(at.page);
-            } else {
-                changes.spilled.remove(&at.page);
-                self.waste.insert(at.page);
-            }
+        if at.transaction >= self.transaction && changes.born.remove(at.page) {
+            self.private.remove(&at.page);
+            changes.spilled.remove(&at.page);
+            self.recycled.push(at.page);
             return Ok(());
         }
         // A page that is free already, or given up twice, means that two references in the file lead to it.
@@ -211,9 +221,7 @@ impl Workspace {
 
     /// Pages that nothing refers to when the transaction commits.
     pub fn take_unused(&mut self) -> PageSet {
-        let mut unused = std::mem::take(&mut self.waste);
-        unused.extend(self.recycled.drain(..));
-        unused
+        self.recycled.drain(..).collect()
     }
 
     /// All pages the transaction took, for when it is aborted.
@@ -233,11 +241,9 @@ impl PageSource for Workspace {
     }
 
     fn visit<R>(&self, at: PageRef, visit: impl FnOnce(&PageBytes) -> R) -> Result<R> {
-        if at.transaction == self.transaction
-            && let Some(page) = self.private.get(&at.page)
-        {
-            return Ok(visit(&page.bytes));
+        match self.private_page(at) {
+            Some(bytes) => Ok(visit(bytes)),
+            None => self.engine.pager.visit(at, visit),
         }
-        self.engine.pager.visit(at, visit)
     }
 }

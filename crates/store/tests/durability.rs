@@ -294,6 +294,8 @@ fn a_transaction_many_times_the_cache_commits_whole() {
     txn.commit().unwrap();
     let statistics = db.statistics();
     assert!(statistics.pages_written * 4096 > 10 << 20);
+    let used = statistics.length_pages - statistics.free_pages;
+    assert!(statistics.file_pages < 2 * used, "{statistics:?}");
     assert!(statistics.cached_pages <= statistics.cache_limit);
     db.kill();
     let db = Database::open(&path).unwrap();

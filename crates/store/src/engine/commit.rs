@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use super::{Engine, Groups, pending::Dirty};
 use crate::{
     error::Result,
-    page::PageRef,
+    page::{PageRef, identity},
     pager::Counters,
     space::PageSet,
     types::{Group, GroupSet},
@@ -37,10 +37,10 @@ impl Engine {
             group.unsynced.append(&mut changes.spilled);
         }
         for (page, private) in private.drain() {
-            let at = PageRef { page, transaction };
+            let at = identity(&private.bytes);
             self.pager.cache.insert(at, private.bytes.clone(), true);
             let dirty = Dirty {
-                transaction,
+                transaction: at.transaction,
                 bytes: private.bytes,
             };
             pending.groups[private.owner].dirty.insert(page, dirty);

@@ -57,7 +57,8 @@ impl Engine {
     /// Makes the newest state of `wanted`, and of the groups tied to them, durable. Stops all writing if it fails.
     pub(super) fn flush(self: &Arc<Self>, wanted: GroupSet) -> Result<()> {
         let mut flusher = self.flusher.lock();
-        self.durability.check(&self.pager.file)?;
+        // Closing takes everything published before it, so whoever finds the handle closed here has nothing to add.
+        self.check_writable()?;
         self.flush_locked(&mut flusher, wanted, false)
             .inspect_err(|failure| self.durability.latch(failure))
     }
@@ -366,13 +367,13 @@ pub(super) fn digest(manifest: &[(u64, Written)]) -> u128 {
 }
 
 /// A manifest as the file holds it, and the pages that it takes itself.
-pub(super) struct StoredManifest {
-    pub entries: Vec<(u64, u32)>,
-    pub pages: PageSet,
+struct StoredManifest {
+    entries: Vec<(u64, u32)>,
+    pages: PageSet,
 }
 
-/// Reads the manifest of a slot; says what is wrong if it is not whole.
-pub(super) fn read_manifest(pager: &Pager, slot: &Slot) -> Result<StoredManifest, String> {
+/// Reads the manifest of a slot.
+fn read_manifest(pager: &Pager, slot: &Slot, past_cache: bool) -> Result<StoredManifest> {
     if slot.manifest_page.is_none() {
         return Ok(StoredManifest {
             entries: slot.manifest.clone(),
@@ -386,20 +387,17 @@ pub(super) fn read_manifest(pager: &Pager, slot: &Slot) -> Result<StoredManifest
     };
     let mut at = slot.manifest_page;
     while !at.is_none() {
-        let bytes = pager.read_raw(at.page).map_err(|error| error.to_string())?;
+        let bytes = read_to_decide(pager, at.page, past_cache)?;
         pager
             .sealer
             .check(&bytes, at)
-            .map_err(|fault| format!("manifest page {}: {fault}", at.page))?;
+            .map_err(|fault| pager.corrupted(at.page, fault))?;
         let count = read_u32(&bytes, HEADER + 16) as usize;
         if PageKind::of(&bytes) != Some(PageKind::Manifest)
             || count > per_page
             || stored.pages.contains(at.page)
         {
-            return Err(format!(
-                "page {} is not the manifest page it should be",
-                at.page
-            ));
+            return Err(pager.corrupted(at.page, "is not the manifest page it should be"));
         }
         let offsets = (0..count).map(|position| MANIFEST_ENTRIES + position * MANIFEST_ENTRY_SIZE);
         stored
@@ -411,29 +409,30 @@ pub(super) fn read_manifest(pager: &Pager, slot: &Slot) -> Result<StoredManifest
     Ok(stored)
 }
 
-/// Checks that every page of a slot's manifest is on disk as the flush wrote it; says what is missing otherwise.
-/// With `past_cache` it reads what the device has, not what the system remembers.
-pub(super) fn verify_manifest(
-    pager: &Pager,
-    slot: &Slot,
-    past_cache: bool,
-) -> Result<PageSet, String> {
-    let stored = read_manifest(pager, slot)?;
+/// Reads a page on which it depends whether a commit is whole; with `past_cache` what the device has, not what the
+/// system remembers.
+fn read_to_decide(pager: &Pager, page: u64, past_cache: bool) -> Result<PageBytes> {
+    if past_cache {
+        pager.forget_cached(page, 1)?;
+    }
+    pager.read_raw(page)
+}
+
+/// Checks that every page of a slot's manifest is on disk as the flush wrote it; gives back the pages that the manifest
+/// takes itself. The commit is not whole if the error is about damage. After any other nobody knows.
+pub(super) fn verify_manifest(pager: &Pager, slot: &Slot, past_cache: bool) -> Result<PageSet> {
+    let stored = read_manifest(pager, slot, past_cache)?;
+    let damaged = |fault: String| pager.corrupted(slot_page(slot.sequence), fault);
     if stored.entries.len() as u64 != slot.manifest_entries {
-        return Err(format!(
+        return Err(damaged(format!(
             "the manifest lists {} pages and the slot {}",
             stored.entries.len(),
             slot.manifest_entries
-        ));
+        )));
     }
     let mut manifest = Vec::with_capacity(stored.entries.len());
     for (page, expected) in stored.entries {
-        if past_cache {
-            pager
-                .forget_cached(page, 1)
-                .map_err(|error| error.to_string())?;
-        }
-        let bytes = pager.read_raw(page).map_err(|error| error.to_string())?;
+        let bytes = read_to_decide(pager, page, past_cache)?;
         match pager.sealer.verify(&bytes) {
             Some(checksum) if checksum == expected => {
                 manifest.push((
@@ -444,15 +443,13 @@ pub(super) fn verify_manifest(
                     },
                 ));
             }
-            _ => {
-                return Err(format!(
-                    "page {page} of the commit is missing, torn or damaged"
-                ));
-            }
+            _ => return Err(pager.corrupted(page, "is missing, torn or damaged")),
         }
     }
     if digest(&manifest) != slot.digest {
-        return Err("the digest of the commit's pages does not match".into());
+        return Err(damaged(
+            "the digest of the commit's pages does not match".into(),
+        ));
     }
     Ok(stored.pages)
 }

@@ -21,7 +21,7 @@ use crate::{
         ACKNOWLEDGEMENT_PAGE, Acknowledgement, FIXED_PAGES, FORMAT, Header, HeaderFault, SECTOR,
         Slot, slot_page, twin_page,
     },
-    page::Sealer,
+    page::{PAGE_SIZES, Sealer},
     pager::{Counters, Pager},
     space::{DurableSpace, PageSet, Space},
     storage::Storage,
@@ -56,16 +56,23 @@ pub(crate) struct OpenOptions {
 
 const DEFAULT_PAGE_SIZE: usize = 4096;
 
-/// Whether a storage holds nothing, or no more than a creation that was interrupted before it wrote the header.
+/// Whether a storage holds nothing, or no more than a creation that was interrupted before it wrote the header: the
+/// first slot with its twin and the acknowledgement. A database that was written to has more, if its header is lost.
 pub(crate) fn is_blank(storage: &dyn Storage) -> std::io::Result<bool> {
-    let mut start = [0; Header::LENGTH];
     let length = storage.len()?;
-    if length > FIRST_PAGES * *crate::page::PAGE_SIZES.end() as u64 {
+    if length > FIRST_PAGES * *PAGE_SIZES.end() as u64 {
         return Ok(false);
     }
-    let known = start.len().min(length as usize);
-    storage.read_at(0, &mut start[..known])?;
-    Ok(start.iter().all(|&byte| byte == 0))
+    let mut bytes = vec![0; length as usize];
+    storage.read_at(0, &mut bytes)?;
+    let written = [slot_page(0), twin_page(0), ACKNOWLEDGEMENT_PAGE];
+    let untouched = |page_size: usize| {
+        bytes.chunks(page_size).zip(0..).all(|(page, number)| {
+            written.contains(&number) || page.iter().all(|&byte| byte == 0)
+        })
+    };
+    let sizes = PAGE_SIZES.filter(|size| size.is_power_of_two());
+    Ok(sizes.into_iter().any(untouched))
 }
 
 impl Engine {
@@ -262,9 +269,13 @@ struct Recovered {
 /// Chooses the newest commit that is whole, and refuses if an acknowledged one is missing.
 fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) -> Result<Recovered> {
     let (mut slots, mut faults) = read_slots(pager, header)?;
-    let closed_in_order = slots
-        .first()
-        .is_some_and(|slot| slot.ceiling == slot.transaction);
+    let mut acknowledgement = read_acknowledgement(pager, header)?;
+    // The acknowledgement is written after the sync of the last slot succeeded; the slot alone may be in the system's
+    // memory only.
+    let closed_in_order = slots.first().is_some_and(|slot| {
+        slot.ceiling == slot.transaction
+            && acknowledgement.is_some_and(|last| last.sequence == slot.sequence)
+    });
     let past_cache = mode == OpenMode::ReadWrite && !closed_in_order;
     if past_cache {
         // What an earlier process wrote and did not sync may be in the system's memory only. It is made durable before
@@ -276,19 +287,47 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
         Counters::add(&pager.counters.syncs, 1);
         pager.forget_cached(0, FIXED_PAGES)?;
         (slots, faults) = read_slots(pager, header)?;
+        acknowledgement = read_acknowledgement(pager, header)?;
     }
-    let acknowledgement = read_acknowledgement(pager, header)?;
     let newest_sequence = slots.first().map_or(0, |slot| slot.sequence);
     let newest_ceiling = slots.iter().map(|slot| slot.ceiling).max().unwrap_or(0);
+    let promised = acknowledgement.unwrap_or_else(|| {
+        tracing::warn!(file = %pager.file, "the acknowledgement page is damaged; it is written again with the next commit");
+        Acknowledgement {
+            sequence: 0,
+            transaction: 0,
+        }
+    });
+    let length = pager
+        .storage
+        .len()
+        .map_err(|error| pager.io_error("find the length", error))?;
 
     let mut chosen = None;
     for slot in slots {
+        let expected = slot.length.saturating_mul(pager.page_size as u64);
+        if length < expected {
+            if promised.sequence >= slot.sequence {
+                return Err(Error::Truncated {
+                    file: pager.file.clone(),
+                    expected,
+                    found: length,
+                });
+            }
+            // The growth of the file is as much a part of a commit as its pages.
+            faults.push(format!("commit {}: the file ends before it", slot.sequence));
+            continue;
+        }
         match verify_manifest(pager, &slot, past_cache) {
             Ok(manifest_pages) => {
                 chosen = Some((slot, manifest_pages));
                 break;
             }
-            Err(fault) => faults.push(format!("commit {}: {fault}", slot.sequence)),
+            Err(error) if error.is_corruption() => {
+                faults.push(format!("commit {}: {error}", slot.sequence));
+            }
+            // Not known to be torn, so an older one must not take its place.
+            Err(error) => return Err(error),
         }
     }
     let Some((slot, manifest_pages)) = chosen else {
@@ -296,16 +335,6 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
             file: pager.file.clone(),
             reason: faults.join("; "),
         });
-    };
-    let promised = match acknowledgement {
-        Some(acknowledgement) => acknowledgement,
-        None => {
-            tracing::warn!(file = %pager.file, "the acknowledgement page is damaged; it is written again with the next commit");
-            Acknowledgement {
-                sequence: 0,
-                transaction: 0,
-            }
-        }
     };
     if promised.sequence > slot.sequence {
         let reason = if faults.is_empty() {
@@ -322,18 +351,6 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
             });
         }
         tracing::warn!(file = %pager.file, acknowledged = promised.transaction, found = slot.transaction, reason, "loss accepted");
-    }
-    let length = pager
-        .storage
-        .len()
-        .map_err(|error| pager.io_error("find the length", error))?;
-    let expected = slot.length.saturating_mul(pager.page_size as u64);
-    if length < expected {
-        return Err(Error::Truncated {
-            file: pager.file.clone(),
-            expected,
-            found: length,
-        });
     }
 
     let mut next_sequence = newest_sequence.max(promised.sequence) + 1;

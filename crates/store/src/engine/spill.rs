@@ -6,18 +6,17 @@
 use super::{Engine, Flusher};
 use crate::{
     error::Result,
-    page::{PageBytes, PageRef},
+    page::{PageBytes, PageRef, identity},
     workspace::{Workspace, Written},
 };
 
 impl Engine {
     /// Writes all private pages of the running transaction; the cache may evict them afterwards.
     pub fn spill(&self, workspace: &mut Workspace) -> Result<()> {
-        let transaction = workspace.transaction;
         let mut owners = Vec::with_capacity(workspace.private.len());
         let mut pages: Vec<(PageRef, PageBytes)> = Vec::with_capacity(workspace.private.len());
         for (&page, private) in &workspace.private {
-            pages.push((PageRef { page, transaction }, private.bytes.clone()));
+            pages.push((identity(&private.bytes), private.bytes.clone()));
             owners.push((page, private.owner));
         }
         pages.sort_unstable_by_key(|(at, _)| *at);
@@ -30,6 +29,7 @@ impl Engine {
             self.pager.cache.insert(at, bytes, false);
         }
         workspace.private.clear();
+        workspace.stamp = self.take_number();
         Ok(())
     }
 

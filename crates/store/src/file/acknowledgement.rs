@@ -4,7 +4,7 @@
 //! survives a killed process; after a power cut it is behind by the last commits at most. Recovery refuses to offer
 //! less than it names.
 
-use super::SECTOR;
+use super::{MAX_NUMBER, SECTOR};
 use crate::bytes::{read_u64, write_u64};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"FolioAck");
@@ -33,14 +33,15 @@ impl Acknowledgement {
         sector
     }
 
-    /// Nothing if the sector is damaged.
+    /// Nothing if the sector is damaged or says what no acknowledgement of ours says.
     pub fn decode(sector: &[u8; SECTOR], identity: &[u8; 16]) -> Option<Self> {
         let whole =
             read_u64(sector, 0) == MAGIC && read_u64(sector, 8) == checksum(sector, identity);
-        whole.then(|| Self {
+        let found = Self {
             sequence: read_u64(sector, 16),
             transaction: read_u64(sector, 24),
-        })
+        };
+        (whole && found.sequence <= MAX_NUMBER && found.transaction <= MAX_NUMBER).then_some(found)
     }
 }
 

@@ -31,6 +31,9 @@ pub(crate) const ACKNOWLEDGEMENT_PAGE: u64 = 5;
 /// Sectors are written whole or not at all.
 pub(crate) const SECTOR: usize = 512;
 
+/// No sequence or transaction number of ours is greater, so that arithmetic on those of a file cannot overflow.
+const MAX_NUMBER: u64 = u64::MAX / 2;
+
 /// The page of the slot of a flush. The twin of the flush before has its place on the following page.
 pub(crate) fn slot_page(sequence: u64) -> u64 {
     if sequence.is_multiple_of(2) { 1 } else { 3 }

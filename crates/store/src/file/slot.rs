@@ -25,7 +25,7 @@ use crate::{
     types::Group,
 };
 
-use super::FIXED_PAGES;
+use super::{FIXED_PAGES, MAX_NUMBER};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"FolioSlt");
 const GROUPS: usize = 136;
@@ -214,12 +214,15 @@ impl Slot {
                     && at.transaction <= self.transaction)
         };
         if self.ceiling < self.transaction
-            || self.ceiling > u64::MAX / 2
-            || self.sequence > u64::MAX / 2
+            || self.ceiling > MAX_NUMBER
+            || self.sequence > MAX_NUMBER
         {
             return Err("impossible transaction numbers");
         }
-        if self.length < FIXED_PAGES || self.length > u64::MAX >> 20 || self.used > self.length {
+        if self.length < FIXED_PAGES
+            || self.length > u64::MAX >> 20
+            || !(FIXED_PAGES..=self.length).contains(&self.used)
+        {
             return Err("impossible length");
         }
         if self.manifest_entries > self.length || !refers_inside(self.manifest_page) {

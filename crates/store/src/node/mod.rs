@@ -351,6 +351,7 @@ pub(crate) fn validate(bytes: &[u8]) -> Result<(), String> {
     if len == 0 {
         return Err("a node without entries".into());
     }
+    let mut cells = 0;
     for index in 0..len {
         let cell = node.cell(index);
         if cell < node.heap_start()
@@ -359,7 +360,14 @@ pub(crate) fn validate(bytes: &[u8]) -> Result<(), String> {
         {
             return Err(format!("the cell of entry {index} lies outside the heap"));
         }
+        cells += node.cell_size(index);
         let body = node.body_range(index).len();
+        let key = node.prefix_len() + node.suffix(index).len();
+        if key > max_key(bytes.len())
+            || SLOT_SIZE + CELL_HEADER + key + body > max_entry(bytes.len())
+        {
+            return Err(format!("entry {index} takes more than a quarter page"));
+        }
         if (!leaf && body != Child::SIZE) || (leaf && node.flag(index) && body != OverflowRef::SIZE)
         {
             return Err(format!("entry {index} has a body of {body} bytes"));
@@ -377,8 +385,9 @@ pub(crate) fn validate(bytes: &[u8]) -> Result<(), String> {
             ));
         }
     }
-    if node.garbage() > bytes.len() - node.heap_start() {
-        return Err("more garbage than heap".into());
+    // No byte of the heap belongs to two entries, so that removing all of them cannot give back more than there is.
+    if cells + node.garbage() != bytes.len() - node.heap_start() {
+        return Err("the cells do not fill the heap".into());
     }
     Ok(())
 }

@@ -208,7 +208,7 @@ pub struct TableMut<'t, T> {
 impl<'t, T: Table> TableMut<'t, T> {
     pub(super) fn new(rows: UntypedTableMut<'t>) -> Self {
         Self {
-            view: TableView::new(rows.as_view().clone()),
+            view: TableView::new(rows.as_view().duplicate()),
             rows,
         }
     }

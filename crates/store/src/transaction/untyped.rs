@@ -15,14 +15,13 @@ use crate::{
 const MAX_VALUE: usize = u32::MAX as usize;
 
 /// A table read as bytes.
-#[derive(Clone)]
 pub struct UntypedTableView<'t> {
     source: Source<'t>,
     root: Root<'t>,
     pub(super) name: Arc<str>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 enum Root<'t> {
     Fixed(TreeRoot),
     /// The table at this place of the running transaction, whose root moves.
@@ -35,6 +34,15 @@ impl<'t> UntypedTableView<'t> {
             source: Source::View(view.engine()),
             root: Root::Fixed(root),
             name,
+        }
+    }
+
+    /// Not for users: with a copy of a writer's view they could walk a table and change it at the same time.
+    pub(super) fn duplicate(&self) -> Self {
+        Self {
+            source: self.source,
+            root: self.root,
+            name: self.name.clone(),
         }
     }
 

@@ -197,6 +197,7 @@ impl WriteTransaction {
             return Err(core.other_group(&to.name, from.group, to.group));
         }
         let target = match core.find_free(to)? {
+            Some(target) if target == source => return Ok(()),
             Some(target) => target,
             None => core.create(to)?,
         };
@@ -384,7 +385,9 @@ impl Core {
             }
         }
         let number = self.next_table;
-        self.next_table += 1;
+        self.next_table = number.checked_add(1).ok_or_else(|| {
+            Error::Configuration("the database has used up its numbers of tables".into())
+        })?;
         let record = TableRecord::new(number, table);
         let deleted = self
             .tables

@@ -172,7 +172,10 @@ impl<S: PageSource> Cursor<S> {
                 return Ok(None);
             }
             match walk.next_leaf(end.path)? {
-                Some(next) => end = next,
+                Some(next) => {
+                    walk.check_order(&end.leaf, &next)?;
+                    end = next;
+                }
                 None => return Ok(None),
             }
         }
@@ -242,6 +245,21 @@ impl<S: PageSource> Walk<'_, S> {
             rows,
             last,
         }
+    }
+
+    /// Keys go on in order from leaf to leaf. A damaged branch that leads to one leaf many times is found out here,
+    /// before a walk through it takes for ever.
+    fn check_order(&self, from: &PageBytes, to: &End) -> Result<()> {
+        let (from, next) = (Node::new(from), Node::new(&to.leaf));
+        let (before, after) = match self.direction {
+            Direction::Forward => (from, next),
+            Direction::Backward => (next, from),
+        };
+        if before.key(before.len() - 1) < after.key(0) {
+            return Ok(());
+        }
+        let fault = "holds keys out of order with the leaf beside it";
+        Err(self.source.pager().corrupted(to.at.page, fault))
     }
 
     fn next_leaf(&self, mut path: Vec<(PageRef, usize)>) -> Result<Option<End>> {

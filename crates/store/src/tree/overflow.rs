@@ -12,6 +12,7 @@ use crate::{
     node::OverflowRef,
     page::{HEADER, PageBytes, PageKind, PageRef, identity, write_header, zeroed},
     pager::PageSource,
+    space::PageSet,
     workspace::{Owner, Workspace},
 };
 
@@ -38,7 +39,7 @@ pub(super) fn write(
         extents.push((first, count));
         left = left.saturating_sub(count * payload - EXTENT_HEADER as u64);
     }
-    let transaction = workspace.transaction;
+    let transaction = workspace.stamp;
     let reference = |extent: Option<&(u64, u64)>| {
         extent.map_or(PageRef::NONE, |&(page, _)| PageRef { page, transaction })
     };
@@ -79,6 +80,7 @@ pub(super) fn write(
 pub(crate) fn read(source: &impl PageSource, value: OverflowRef) -> Result<Vec<u8>> {
     let length = value.length as usize;
     let mut bytes = Vec::new();
+    let mut seen = PageSet::default();
     let mut extent = value.at;
     while bytes.len() < length {
         let (next, count) = read_extent_header(source, extent)?;
@@ -87,6 +89,12 @@ pub(crate) fn read(source: &impl PageSource, value: OverflowRef) -> Result<Vec<u
                 page: extent.page + offset,
                 ..extent
             };
+            if seen.contains(at.page) {
+                return Err(source
+                    .pager()
+                    .corrupted(at.page, "belongs to one long value twice"));
+            }
+            seen.insert(at.page);
             let page = fetch(source, at)?;
             let start = if offset == 0 {
                 HEADER + EXTENT_HEADER

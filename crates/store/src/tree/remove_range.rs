@@ -114,7 +114,7 @@ impl Tree<'_> {
             Included(key) | Excluded(key) => node.child_index(key),
             Unbounded => node.len() - 1,
         };
-        let mut removed = 0;
+        let mut removed: u64 = 0;
         let mut remainders = Vec::with_capacity(last + 1 - first);
         for index in first..=last {
             let child = node.child(index);
@@ -131,11 +131,11 @@ impl Tree<'_> {
             let (child_low, child_high) = (child_low.as_deref(), child_high.as_deref());
             if covers(range, child_low, child_high) {
                 self.free_subtree(child, Some(level))?;
-                removed += child.rows;
+                removed = removed.wrapping_add(child.rows);
                 remainders.push(None);
             } else {
                 let (rest, rows) = self.prune(child, Some(level), range, child_low, child_high)?;
-                removed += rows;
+                removed = removed.wrapping_add(rows);
                 remainders.push(rest);
             }
         }
