@@ -23,7 +23,7 @@ pub enum Error {
     },
 
     /// A page does not hold what the tree above it says it holds.
-    #[error("{file}: page {page}{}: {fault}; run `folio verify` to see the extent of the damage and restore from a replica or a backup", in_table(.table))]
+    #[error("{file}: page {page}{}: {fault}; restore the file from a replica or a backup", in_table(.table))]
     Corrupted {
         /// The file concerned.
         file: Arc<str>,
@@ -237,6 +237,14 @@ impl Error {
                 | Self::Truncated { .. }
                 | Self::Decode { .. }
         )
+    }
+
+    /// What is wrong, in an error that names the file already.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Self::Corrupted { page, fault, .. } => format!("page {page} {fault}"),
+            other => other.to_string(),
+        }
     }
 
     /// Adds the table's name to an error about a page, where it is not known yet.

@@ -63,13 +63,20 @@ pub(crate) fn is_blank(storage: &dyn Storage) -> std::io::Result<bool> {
     if length > FIRST_PAGES * *PAGE_SIZES.end() as u64 {
         return Ok(false);
     }
+    let mut header = [0; Header::LENGTH];
+    let known = header.len().min(length as usize);
+    storage.read_at(0, &mut header[..known])?;
+    if header.iter().any(|&byte| byte != 0) {
+        return Ok(false);
+    }
     let mut bytes = vec![0; length as usize];
     storage.read_at(0, &mut bytes)?;
     let written = [slot_page(0), twin_page(0), ACKNOWLEDGEMENT_PAGE];
     let untouched = |page_size: usize| {
-        bytes.chunks(page_size).zip(0..).all(|(page, number)| {
-            written.contains(&number) || page.iter().all(|&byte| byte == 0)
-        })
+        bytes
+            .chunks(page_size)
+            .zip(0..)
+            .all(|(page, number)| written.contains(&number) || page.iter().all(|&byte| byte == 0))
     };
     let sizes = PAGE_SIZES.filter(|size| size.is_power_of_two());
     Ok(sizes.into_iter().any(untouched))
@@ -268,6 +275,18 @@ struct Recovered {
 
 /// Chooses the newest commit that is whole, and refuses if an acknowledged one is missing.
 fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) -> Result<Recovered> {
+    let length = pager
+        .storage
+        .len()
+        .map_err(|error| pager.io_error("find the length", error))?;
+    let truncated = |expected: u64| Error::Truncated {
+        file: pager.file.clone(),
+        expected,
+        found: length,
+    };
+    if length < FIXED_PAGES * pager.page_size as u64 {
+        return Err(truncated(FIXED_PAGES * pager.page_size as u64));
+    }
     let (mut slots, mut faults) = read_slots(pager, header)?;
     let mut acknowledgement = read_acknowledgement(pager, header)?;
     // The acknowledgement is written after the sync of the last slot succeeded; the slot alone may be in the system's
@@ -298,21 +317,13 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
             transaction: 0,
         }
     });
-    let length = pager
-        .storage
-        .len()
-        .map_err(|error| pager.io_error("find the length", error))?;
 
     let mut chosen = None;
     for slot in slots {
         let expected = slot.length.saturating_mul(pager.page_size as u64);
         if length < expected {
             if promised.sequence >= slot.sequence {
-                return Err(Error::Truncated {
-                    file: pager.file.clone(),
-                    expected,
-                    found: length,
-                });
+                return Err(truncated(expected));
             }
             // The growth of the file is as much a part of a commit as its pages.
             faults.push(format!("commit {}: the file ends before it", slot.sequence));
@@ -324,7 +335,7 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
                 break;
             }
             Err(error) if error.is_corruption() => {
-                faults.push(format!("commit {}: {error}", slot.sequence));
+                faults.push(format!("commit {}: {}", slot.sequence, error.brief()));
             }
             // Not known to be torn, so an older one must not take its place.
             Err(error) => return Err(error),
@@ -383,7 +394,7 @@ fn read_slots(pager: &Pager, header: &Header) -> Result<(Vec<Slot>, Vec<String>)
         let bytes = match pager.read_raw(page) {
             Ok(bytes) => bytes,
             Err(error) if error.is_corruption() => {
-                faults.push(error.to_string());
+                faults.push(error.brief());
                 continue;
             }
             Err(error) => return Err(error),

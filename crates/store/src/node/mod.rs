@@ -264,6 +264,12 @@ impl<'a> Node<'a> {
         self.search_from(0, key)
     }
 
+    /// Whether a key lies between those before and after entry `index`, where a branch is to get it.
+    pub fn admits(self, index: usize, key: &[u8]) -> bool {
+        let after = index < 2 || self.key(index - 1).as_slice() < key;
+        after && (index >= self.len() || key < self.key(index).as_slice())
+    }
+
     /// The child of a branch under which a key belongs.
     pub fn child_index(self, key: &[u8]) -> usize {
         match self.search_from(1, key) {

@@ -80,6 +80,15 @@ impl Tree<'_> {
         {
             *first_of_right = first_of_right.with_key(&separator);
         }
+        let first_key = usize::from(level > 0);
+        let ordered = |index: usize| {
+            index <= first_key
+                || index >= entries.len()
+                || entries[index - 1].key() < entries[index].key()
+        };
+        if !ordered(joint) || !ordered(joint + 1) {
+            return Err(self.misplaced(parent));
+        }
         // An eighth stays free, so that the next insertion does not split what was just joined.
         if size(&entries, level == 0) > page_size - page_size / 8 {
             return Ok(false);

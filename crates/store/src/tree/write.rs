@@ -2,7 +2,7 @@
 
 use super::{StoredBytes, TreeRoot, overflow, read_value};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     node::{self, Child, Entry, Node, NodeMut, build, gather, separator, split_point},
     page::{PageBytes, PageRef, level},
     pager::PageSource,
@@ -196,7 +196,11 @@ impl Tree<'_> {
             if let Some(Split { separator, right }) = split {
                 let left = self.describe(child)?;
                 let right = self.describe(right)?.encode();
-                NodeMut::new(self.workspace.edit(at)).set_child(index, left);
+                let mut node = NodeMut::new(self.workspace.edit(at));
+                node.set_child(index, left);
+                if !node.read().admits(index + 1, &separator) {
+                    return Err(self.misplaced(at));
+                }
                 let entry = Entry::new(&separator, &right, false);
                 split = self.insert_entry(at, index + 1, entry, descent.rightmost)?;
             } else {
@@ -245,6 +249,12 @@ impl Tree<'_> {
         );
         debug_assert!(fits, "two entries of at most a quarter page each");
         Ok(at)
+    }
+
+    /// What a page is whose keys and those of its children contradict each other.
+    pub(super) fn misplaced(&self, at: PageRef) -> Error {
+        let fault = "holds keys out of order with those of the pages below it";
+        self.workspace.pager().corrupted(at.page, fault)
     }
 
     pub(super) fn describe(&self, at: PageRef) -> Result<Child> {
