@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use folio_store::{
-    Database, Durability, Group, GroupSet, ReadTransaction, Table, WriteTransaction,
-    storage::{DiskEvent, MemoryStorage, SimulatedDisk, SplitMix64, Storage, SubsetPlan},
+    Database, Durability, Error, Group, GroupSet, ReadTransaction, Table, WriteTransaction,
+    storage::{Change, DiskEvent, MemoryStorage, SimulatedDisk, SplitMix64, Storage, SubsetPlan},
 };
 
 const LOG_GROUP: Group = Group::new(1);
@@ -220,6 +223,21 @@ impl Load {
         self.tied = false;
     }
 
+    /// Gives most rows of the state a new value: more pages than a slot can list.
+    fn overwrite(&mut self) {
+        let txn = self.db().begin_write().unwrap();
+        let mut table = txn.table::<State>().unwrap();
+        for row in 0..850 {
+            let key = format!("row {row}").into_bytes();
+            let value = vec![self.random.next_u64() as u8; 880];
+            table.insert(key.as_slice(), value.as_slice()).unwrap();
+            Arc::make_mut(&mut self.newest.state).insert(key, value);
+        }
+        drop(table);
+        let after = self.newest.clone();
+        self.durably(after, |_| txn.commit().unwrap());
+    }
+
     fn step(&mut self) {
         match self.random.below(20) {
             0..=7 => self.commit(true, false, true),
@@ -420,6 +438,45 @@ fn pages_written_before_their_flush_survive_no_crash_by_themselves() {
 }
 
 #[test]
+fn a_commit_that_lacks_any_one_of_its_writes_is_not_there() {
+    // With the smaller cache most pages are written before the flush that vouches for them.
+    for cache in [4 << 20, 64 * 4096] {
+        let mut load = Load::new(4, cache, 4096);
+        for _ in 0..6 {
+            load.overwrite();
+        }
+        let attack = Attack {
+            seed: 4,
+            cache: 4 << 20,
+            page_size: 4096,
+            steps: 0,
+            plan: plan(0),
+        };
+        let journal = load.disk.journal().unwrap();
+        let mut replay = journal.replay();
+        let mut allowed = &load.allowed[0];
+        let mut images = 0;
+        while let Some(event) = replay.advance() {
+            if let DiskEvent::Mark(mark) = event {
+                allowed = &load.allowed[*mark as usize];
+            }
+            if journal.events().get(replay.position()) != Some(&DiskEvent::Sync) {
+                continue;
+            }
+            let point = replay.crash_point();
+            let writes: BTreeSet<u64> = point.pending().iter().map(|item| item.event).collect();
+            for lacking in writes {
+                let image = point.image_of(&mut |item| item.event != lacking);
+                let context = format!("cache {cache}, without event {lacking}");
+                attack.check(image, allowed, false, &context);
+                images += 1;
+            }
+        }
+        assert!(images > 20, "only {images} images");
+    }
+}
+
+#[test]
 fn large_pages_tear_like_small_ones() {
     Attack {
         seed: 3,
@@ -460,4 +517,92 @@ fn a_power_cut_during_creation_leaves_nothing_or_a_database() {
         }
     }
     assert!(databases > 0);
+}
+
+/// A commit of one row of `T`.
+fn set<T: Table<Key = u64, Value = &'static [u8]>>(
+    db: &Database,
+    key: u64,
+    length: usize,
+    durability: Durability,
+) {
+    let mut txn = db.begin_write().unwrap();
+    txn.set_durability(durability);
+    let value = vec![key as u8; length];
+    txn.table::<T>()
+        .unwrap()
+        .insert(key, value.as_slice())
+        .unwrap();
+    txn.commit().unwrap();
+}
+
+struct Rows;
+impl Table for Rows {
+    const NAME: &'static str = "rows";
+    type Key = u64;
+    type Value = &'static [u8];
+}
+
+#[test]
+fn a_close_that_could_not_sync_is_not_taken_for_one_in_order() {
+    let disk = Arc::new(SimulatedDisk::from_image(&created(4096)));
+    let db = Database::builder().open_on(disk.clone()).unwrap();
+    set::<Rows>(&db, 1, 10, Durability::Immediate);
+    set::<Log>(&db, 2, 10_000, Durability::Eventual);
+    disk.fail_next_sync();
+    db.close().unwrap_err();
+    let db = Database::builder().open_on(disk.clone()).unwrap();
+    set::<Rows>(&db, 3, 10, Durability::Immediate);
+    db.kill();
+    let db = open(disk.crash(&mut |_| false), 1 << 20).unwrap();
+    let rows = db.begin_read().unwrap().table::<Rows>().unwrap().len();
+    assert_eq!(rows.unwrap(), 2);
+    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+}
+
+#[test]
+fn a_growth_that_did_not_land_takes_back_the_commit_in_flight_and_no_more() {
+    let disk = Arc::new(SimulatedDisk::recording(&created(4096)));
+    let db = Database::builder().open_on(disk.clone()).unwrap();
+    set::<Log>(&db, 1, 10, Durability::Immediate);
+    // The file grows for rows that are not flushed.
+    set::<Rows>(&db, 1, 400_000, Durability::Eventual);
+    let mut txn = db.begin_write().unwrap();
+    txn.set_durability(Durability::Eventual);
+    txn.table::<Rows>().unwrap().remove(1).unwrap();
+    txn.commit().unwrap();
+    set::<Log>(&db, 2, 10, Durability::Immediate);
+    db.kill();
+    let journal = disk.journal().unwrap();
+    let mut replay = journal.replay();
+    let mut grown = 0;
+    while replay.advance().is_some() {
+        let point = replay.crash_point();
+        grown += u32::from(
+            point
+                .pending()
+                .iter()
+                .any(|item| matches!(item.change, Change::Grow { .. })),
+        );
+        let image = point.image_of(&mut |item| !matches!(item.change, Change::Grow { .. }));
+        open(image, 1 << 20).unwrap_or_else(|error| panic!("at {}: {error}", replay.position()));
+    }
+    assert!(grown > 0);
+}
+
+#[test]
+fn a_ticket_writes_nothing_after_the_end_of_its_database() {
+    let disk = Arc::new(SimulatedDisk::from_image(&created(4096)));
+    let db = Database::builder().open_on(disk.clone()).unwrap();
+    set::<Rows>(&db, 1, 10, Durability::Immediate);
+    let txn = db.begin_write().unwrap();
+    txn.table::<Rows>()
+        .unwrap()
+        .insert(2, [1].as_slice())
+        .unwrap();
+    let ticket = txn.commit_with_ticket().unwrap();
+    db.kill();
+    let calls = disk.calls();
+    assert!(matches!(ticket.wait().unwrap_err(), Error::Closed { .. }));
+    assert_eq!(disk.calls(), calls);
 }

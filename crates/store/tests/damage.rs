@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, io::IoSlice, sync::Arc};
 
 use folio_store::{
     Database, Error, Table,
-    storage::{MemoryStorage, SplitMix64, Storage},
+    storage::{DiskEvent, MemoryStorage, SimulatedDisk, SplitMix64, Storage},
 };
 
 const PAGE: u64 = 4096;
@@ -268,4 +268,52 @@ fn files_of_other_kinds_are_refused_by_name() {
         let error = open(MemoryStorage::from_bytes(&bytes)).unwrap_err();
         assert!(matches!(error, Error::NotADatabase { .. }), "{error}");
     }
+}
+
+#[test]
+fn a_database_that_lost_its_header_is_not_created_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("header.folio");
+    let db = Database::create(&path).unwrap();
+    commit(&db, 0);
+    db.close().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[..512].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    let error = Database::builder().open_or_create(&path).unwrap_err();
+    assert!(matches!(error, Error::NotADatabase { .. }), "{error}");
+    assert!(std::fs::read(&path).unwrap() == bytes);
+}
+
+#[test]
+fn a_page_of_a_torn_commit_never_passes_for_one_of_its_successor() {
+    let (image, _) = file(false);
+    let disk = Arc::new(SimulatedDisk::recording(&image));
+    let db = Database::builder().open_on(disk.clone()).unwrap();
+    // The second is the one that is torn: the first also raises the ceiling of the transaction numbers.
+    (7..9).for_each(|start| commit(&db, start));
+    db.kill();
+    let journal = disk.journal().unwrap();
+    let is_sync = |event: &DiskEvent| *event == DiskEvent::Sync;
+    let synced = journal.events().iter().rposition(is_sync).unwrap();
+    let point = journal.crash_point_at(synced);
+    let slot = point.pending().last().unwrap().event;
+    let torn = point.image_of(&mut |item| item.event != slot);
+
+    let later = Arc::new(torn.clone());
+    let db = Database::builder().open_on(later.clone()).unwrap();
+    commit(&db, 11);
+    let right = read(&db).unwrap();
+    db.kill();
+    let mut noticed = 0;
+    for number in FIXED_PAGES..torn.len().unwrap() / PAGE {
+        let mut stale = [0; PAGE as usize];
+        torn.read_at(number * PAGE, &mut stale).unwrap();
+        let damaged = MemoryStorage::clone(&later);
+        // As if the later write of this page had been lost.
+        put(&damaged, number * PAGE, &stale);
+        let outcome = examine(damaged, &right, &format!("page {number}"));
+        noticed += u64::from(outcome.is_some());
+    }
+    assert!(noticed > 0);
 }

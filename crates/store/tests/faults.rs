@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use folio_store::{
     Database, Durability, Error, Table,
     storage::{
-        Fault, FaultPlan, FaultStorage, MemoryStorage, SimulatedDisk, SplitMix64, StorageCall,
+        Fault, FaultPlan, FaultStorage, MemoryStorage, SimulatedDisk, SplitMix64, Storage,
+        StorageCall,
     },
 };
 
@@ -236,4 +237,47 @@ fn a_file_that_cannot_grow_fails_the_transaction_and_goes_on_when_there_is_room(
     fill(100).unwrap();
     assert_eq!(contents(&db).len(), kept.len());
     assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+}
+
+#[test]
+fn a_page_that_cannot_be_read_while_opening_does_not_bring_back_an_older_commit() {
+    let storage = Arc::new(MemoryStorage::new());
+    let db = Database::builder().create_on(storage.clone()).unwrap();
+    for key in 0..5 {
+        let txn = db.begin_write().unwrap();
+        txn.table::<Rows>()
+            .unwrap()
+            .insert(key, [1; 9].as_slice())
+            .unwrap();
+        txn.commit().unwrap();
+    }
+    let right = contents(&db);
+    db.kill();
+    // After a power cut the acknowledgement may be behind.
+    storage
+        .write_at(5 * 4096, &[std::io::IoSlice::new(&[0; 512])])
+        .unwrap();
+    let mut failures = 0;
+    for at in 1..100 {
+        let faulty = Arc::new(FaultStorage::new(Arc::new(MemoryStorage::clone(&storage))));
+        faulty.follow(FaultPlan {
+            calls: &[StorageCall::Read],
+            at,
+            fault: Fault::InputOutput,
+            lasting: false,
+        });
+        match Database::builder().open_on(faulty.clone()) {
+            Ok(db) => {
+                if faulty.failed() == 0 {
+                    break;
+                }
+                assert_eq!(contents(&db), right, "read {at}");
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Io { .. }), "read {at}: {error}");
+                failures += 1;
+            }
+        }
+    }
+    assert!(failures > 5, "{failures}");
 }

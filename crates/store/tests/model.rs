@@ -349,3 +349,18 @@ fn a_table_of_other_types_or_another_group_is_refused_by_name() {
             .contains("group 3")
     );
 }
+
+#[test]
+fn a_table_that_replaces_itself_keeps_its_rows() {
+    let db = Database::in_memory().unwrap();
+    let table = TableDefinition::of::<Rows>();
+    let txn = db.begin_write().unwrap();
+    txn.untyped(&table)
+        .unwrap()
+        .insert(b"key", b"value")
+        .unwrap();
+    txn.replace_table(&table, &table).unwrap();
+    txn.commit().unwrap();
+    let view = db.begin_read().unwrap();
+    assert_eq!(view.untyped(&table).unwrap().len().unwrap(), 1);
+}

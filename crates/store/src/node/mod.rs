@@ -24,6 +24,8 @@
 
 mod edit;
 mod entries;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::{
     edit::NodeMut,
