@@ -2,9 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
-use folio_store::{Database, Group, Table, TableDefinition, storage::SplitMix64};
+use folio_store::{
+    Database, Durability, Group, GroupSet, Table, TableDefinition, storage::SplitMix64,
+};
 
 struct Rows;
 impl Table for Rows {
@@ -363,4 +369,103 @@ fn a_table_that_replaces_itself_keeps_its_rows() {
     txn.commit().unwrap();
     let view = db.begin_read().unwrap();
     assert_eq!(view.untyped(&table).unwrap().len().unwrap(), 1);
+}
+
+struct Accounts;
+impl Table for Accounts {
+    const NAME: &'static str = "accounts";
+    const GROUP: Group = Group::new(2);
+    type Key = u64;
+    type Value = (u64, [u8; 150]);
+}
+
+const ACCOUNTS: u64 = 400;
+const TOTAL: u64 = ACCOUNTS * 100;
+
+/// Moves money between accounts and writes down each time how often that was done.
+fn transfer(db: &Database, random: &mut SplitMix64) {
+    let mut txn = db.begin_write().unwrap();
+    if random.below(10) > 0 {
+        txn.set_durability(Durability::Eventual);
+    }
+    let mut accounts = txn.table::<Accounts>().unwrap();
+    for _ in 0..1 + random.below(20) {
+        let (from, to) = (random.below(ACCOUNTS), random.below(ACCOUNTS));
+        let balance = |row: Option<(u64, [u8; 150])>| row.unwrap().0;
+        let amount = random.below(balance(accounts.get(from).unwrap()) + 1);
+        let less = balance(accounts.get(from).unwrap()) - amount;
+        accounts.insert(from, (less, [1; 150])).unwrap();
+        let more = balance(accounts.get(to).unwrap()) + amount;
+        accounts.insert(to, (more, [2; 150])).unwrap();
+    }
+    drop(accounts);
+    if random.one_in(3) {
+        let mut rows = txn.table::<Rows>().unwrap();
+        let value = value(random);
+        rows.insert(key(random).as_slice(), value.as_slice())
+            .unwrap();
+    }
+    if random.one_in(10) {
+        txn.abort();
+    } else {
+        txn.commit().unwrap();
+    }
+}
+
+fn total(db: &Database) -> u64 {
+    let view = db.begin_read().unwrap();
+    let table = view.table::<Accounts>().unwrap();
+    let sum = |rows: Vec<u64>| -> u64 { rows.into_iter().sum() };
+    let forwards = sum(table.iter().unwrap().map(|row| row.unwrap().1.0).collect());
+    let backwards = sum(table
+        .iter()
+        .unwrap()
+        .rev()
+        .map(|row| row.unwrap().1.0)
+        .collect());
+    assert_eq!(forwards, backwards);
+    forwards
+}
+
+#[test]
+fn views_in_other_threads_see_whole_transactions_while_pages_are_flushed_evicted_and_reused() {
+    // So small a cache that pages are written early and read again all the time.
+    for cache in [24 * 4096, 64 * 4096] {
+        let db = Database::builder().cache_size(cache).in_memory().unwrap();
+        let txn = db.begin_write().unwrap();
+        let mut table = txn.table::<Accounts>().unwrap();
+        (0..ACCOUNTS).for_each(|account| drop(table.insert(account, (100, [0; 150])).unwrap()));
+        drop(table);
+        txn.commit().unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        assert_eq!(total(&db), TOTAL);
+                    }
+                });
+            }
+            scope.spawn(|| {
+                let mut group = 0;
+                while !done.load(Ordering::Relaxed) {
+                    group = 2 - group;
+                    db.checkpoint(GroupSet::from(Group::new(group))).unwrap();
+                }
+            });
+            let writers = [1, 2].map(|seed| {
+                let db = &db;
+                scope.spawn(move || {
+                    let mut random = SplitMix64::new(seed);
+                    (0..400).for_each(|_| transfer(db, &mut random));
+                })
+            });
+            let outcomes = writers.map(thread::ScopedJoinHandle::join);
+            done.store(true, Ordering::Relaxed);
+            outcomes.map(Result::unwrap);
+        });
+        assert_eq!(total(&db), TOTAL);
+        db.checkpoint(GroupSet::ALL).unwrap();
+        assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+    }
 }

@@ -52,6 +52,7 @@ impl Engine {
             published.transaction = transaction;
             published.groups = groups;
             published.next_table = next_table;
+            pending.join_waiting(&published.views);
             pending.take_free(published.oldest_view())
         };
         drop(pending);

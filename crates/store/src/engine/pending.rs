@@ -104,6 +104,23 @@ impl Pending {
         }
     }
 
+    /// Joins what several transactions gave up where no view can tell them apart. Thus a view kept for long costs one
+    /// set of pages, not one for each transaction since.
+    pub fn join_waiting(&mut self, views: &BTreeMap<u64, usize>) {
+        let numbers: Vec<u64> = self.waiting.keys().copied().collect();
+        for pair in numbers.windows(2) {
+            let [older, newer] = [pair[0], pair[1]];
+            if views.range(older..newer).next().is_some() {
+                continue;
+            }
+            if let Some(mut pages) = self.waiting.remove(&older) {
+                let joined = self.waiting.entry(newer).or_default();
+                pages.union(joined);
+                *joined = pages;
+            }
+        }
+    }
+
     /// Takes out the pages that no view can need: those given up by `oldest_view` or before. Also gives the references
     /// under which the cache may hold some of them as dirty.
     pub fn take_free(&mut self, oldest_view: u64) -> (PageSet, Vec<PageRef>) {
@@ -152,6 +169,21 @@ mod tests {
             pending.take_free(u64::MAX).0.iter().collect::<Vec<_>>(),
             [80]
         );
+    }
+
+    #[test]
+    fn transactions_that_no_view_tells_apart_wait_together() {
+        let mut pending = Pending::new();
+        let views = BTreeMap::from([(3, 1), (20, 1)]);
+        for transaction in 4..1_000 {
+            pending.wait_for_views(transaction, &[transaction].into_iter().collect());
+            pending.join_waiting(&views);
+        }
+        // What was given up up to 20 is kept for the first view only, the rest for both.
+        assert_eq!(pending.waiting.keys().collect::<Vec<_>>(), [&20, &999]);
+        assert!(pending.take_free(3).0.is_empty());
+        assert_eq!(pending.take_free(20).0.len(), 17);
+        assert_eq!(pending.take_free(u64::MAX).0.len(), 979);
     }
 
     #[test]
