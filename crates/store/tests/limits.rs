@@ -2,9 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
-use folio_store::{Database, Error, Postcard, Table};
+use folio_store::{
+    Database, Error, Postcard, Table,
+    storage::{CountingStorage, MemoryStorage},
+};
 
 struct Bytes;
 impl Table for Bytes {
@@ -192,4 +198,30 @@ fn a_panic_in_a_transaction_leaves_the_database_as_it_was() {
             .unwrap(),
         Some(vec![2])
     );
+}
+
+#[test]
+fn a_transaction_far_larger_than_the_cache_leaves_little_for_its_flush_to_vouch_for() {
+    let storage = Arc::new(CountingStorage::new(Arc::new(MemoryStorage::new())));
+    let db = Database::builder()
+        .cache_size(32 * 4096)
+        .create_on(storage.clone())
+        .unwrap();
+    let txn = db.begin_write().unwrap();
+    let mut table = txn.table::<Bytes>().unwrap();
+    for key in 0..6_000u32 {
+        table
+            .insert(key.to_be_bytes().as_slice(), [7; 900].as_slice())
+            .unwrap();
+    }
+    drop(table);
+    txn.commit().unwrap();
+    assert!(db.statistics().pages_written > 1_400);
+    db.kill();
+    // Opening reads what the manifest of the last commit names.
+    let before = storage.counts();
+    let db = Database::builder().open_on(storage.clone()).unwrap();
+    let reads = storage.counts().since(&before).reads;
+    assert!(reads < 300, "{reads} reads");
+    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
 }

@@ -462,7 +462,7 @@ fn views_in_other_threads_see_whole_transactions_while_pages_are_flushed_evicted
             });
             let outcomes = writers.map(thread::ScopedJoinHandle::join);
             done.store(true, Ordering::Relaxed);
-            outcomes.map(Result::unwrap);
+            outcomes.into_iter().for_each(Result::unwrap);
         });
         assert_eq!(total(&db), TOTAL);
         db.checkpoint(GroupSet::ALL).unwrap();

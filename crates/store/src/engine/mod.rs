@@ -77,6 +77,8 @@ pub(crate) struct Engine {
     private_limit: usize,
     /// Committed pages that may wait for a flush before they are written early.
     dirty_limit: usize,
+    /// Pages written early that are remembered for a manifest; more are synced.
+    unsynced_limit: usize,
     read_only: bool,
     closed: AtomicBool,
 }

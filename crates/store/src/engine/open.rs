@@ -37,6 +37,10 @@ const CACHE_SHARE: (usize, usize) = (3, 4);
 const PRIVATE_SHARE: usize = 4;
 const DIRTY_SHARE: usize = 2;
 
+/// How many times the pages of the cache may have been written early and not synced. Remembering one takes about a
+/// hundredth of its size.
+const UNSYNCED_SHARE: usize = 4;
+
 /// An operation on a tree may need this many private pages at one time.
 const FEWEST_PRIVATE_PAGES: usize = 32;
 
@@ -208,6 +212,7 @@ impl Engine {
             next_transaction: AtomicU64::new(next_transaction),
             private_limit: (pages / PRIVATE_SHARE).max(FEWEST_PRIVATE_PAGES),
             dirty_limit: (pager.cache.limit() / DIRTY_SHARE).max(1),
+            unsynced_limit: pages.max(FEWEST_PRIVATE_PAGES) * UNSYNCED_SHARE,
             read_only: mode == OpenMode::ReadOnly,
             closed: AtomicBool::new(false),
             pager,

@@ -1,7 +1,8 @@
 //! Writing pages before their flush, because memory is short.
 //!
-//! An early write costs no sync. Nothing on disk refers to the page yet, so a crash forgets it; the manifest of the flush
-//! that first refers to it vouches for it.
+//! Nothing on disk refers to the page yet, so a crash forgets it; the manifest of the flush that first refers to it
+//! vouches for it. So an early write costs no sync, until such pages are so many that remembering them would take much
+//! memory itself: then one sync makes all of them durable, and no manifest needs to name them.
 
 use super::{Engine, Flusher};
 use crate::{
@@ -21,10 +22,22 @@ impl Engine {
         }
         pages.sort_unstable_by_key(|(at, _)| *at);
         owners.sort_unstable();
-        let written = self.write_early(&mut self.flusher.lock(), &pages)?;
+        let mut flusher = self.flusher.lock();
+        let written = self.write_early(&mut flusher, &pages)?;
         for ((page, owner), (_, written)) in owners.into_iter().zip(written) {
             workspace.changes[owner].spilled.insert(page, written);
         }
+        let spilled = workspace
+            .changes
+            .iter()
+            .map(|changes| changes.spilled.len());
+        if spilled.sum::<usize>() >= self.unsynced_limit {
+            self.sync_early(&flusher)?;
+            for changes in &mut workspace.changes {
+                changes.spilled.clear();
+            }
+        }
+        drop(flusher);
         for (at, bytes) in pages {
             self.pager.cache.insert(at, bytes, false);
         }
@@ -71,7 +84,21 @@ impl Engine {
             pending.volatile.remove(&page);
             self.pager.cache.mark_clean(*at);
         }
+        let unsynced = pending.groups.iter().map(|group| group.unsynced.len());
+        if unsynced.sum::<usize>() >= self.unsynced_limit {
+            drop(pending);
+            // Nothing is published meanwhile: the caller is the one writer.
+            self.sync_early(&flusher)?;
+            for group in &mut self.pending.lock().groups {
+                group.unsynced.clear();
+            }
+        }
         Ok(())
+    }
+
+    fn sync_early(&self, _: &Flusher) -> Result<()> {
+        self.sync()
+            .inspect_err(|failure| self.durability.latch(failure))
     }
 
     fn write_early(
