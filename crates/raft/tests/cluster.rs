@@ -477,6 +477,26 @@ async fn a_checkpoint_is_made_when_enough_entries_are_applied_and_at_shutdown() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_finds_its_state_at_the_checkpoint_and_its_writes_in_the_log() {
+    let mut cluster = Cluster::start(1, quick(), Wires::Memory(MemoryNetwork::new())).await;
+    let (_, leader) = cluster.leader().await;
+    for _ in 0..20 {
+        leader.write(add("a", 1)).await.expect("written");
+    }
+    let last = leader.status().applied;
+    assert!(leader.status().checkpointed < last, "nothing to lose");
+    cluster.kill(1).await;
+
+    cluster.bring_up(1).await;
+    let found = cluster.nodes[&1].status().checkpointed;
+    assert!(found < last, "the kill made a checkpoint at {found:?}");
+    let (_, leader) = cluster.leader().await;
+    let read = leader.read_linearizable(counters).await.expect("read");
+    assert_eq!(read, [("a".to_owned(), 20)]);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fails_stops_the_node_and_the_status_says_why() {
     let storage = Arc::new(FaultStorage::new(Arc::new(MemoryStorage::new())));
     let database = Database::builder()

@@ -276,7 +276,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
 }
 
 /// How a node ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Stop {
     Clean,
     Abrupt,
@@ -285,9 +285,14 @@ enum Stop {
 /// Ends the threads of the store and lets go of the database.
 async fn close<S: StateMachine>(store: &RaftLogStore<S>, stop: Stop) -> Result<()> {
     let store = store.clone();
-    let closing = tokio::task::spawn_blocking(move || match store.close() {
-        Some(database) if stop == Stop::Clean => database.close(),
-        _ => Ok(()),
+    let closing = tokio::task::spawn_blocking(move || match (store.close(), stop) {
+        (Some(database), Stop::Clean) => database.close(),
+        (Some(database), Stop::Abrupt) => {
+            // Merely dropped, it would be closed in order.
+            database.kill();
+            Ok(())
+        }
+        (None, _) => Ok(()),
     });
     closing.await.map_err(|e| stopped(&e))??;
     Ok(())
