@@ -10,7 +10,10 @@ use std::{
 
 use folio_store::{
     Database, Durability, Error, Group, GroupSet, ReadTransaction, Table, WriteTransaction,
-    storage::{Change, DiskEvent, MemoryStorage, SimulatedDisk, SplitMix64, Storage, SubsetPlan},
+    storage::{
+        Change, DiskEvent, Fault, FaultPlan, FaultStorage, MemoryStorage, SimulatedDisk,
+        SplitMix64, Storage, StorageCall, SubsetPlan,
+    },
 };
 
 const LOG_GROUP: Group = Group::new(1);
@@ -605,4 +608,20 @@ fn a_ticket_writes_nothing_after_the_end_of_its_database() {
     let calls = disk.calls();
     assert!(matches!(ticket.wait().unwrap_err(), Error::Closed { .. }));
     assert_eq!(disk.calls(), calls);
+}
+
+#[test]
+fn a_creation_that_could_not_sync_its_header_is_not_taken_for_a_database() {
+    let disk = Arc::new(SimulatedDisk::new());
+    let storage = Arc::new(FaultStorage::over_disk(disk.clone()));
+    storage.follow(FaultPlan {
+        calls: &[StorageCall::Sync],
+        at: 2,
+        fault: Fault::InputOutput,
+        lasting: false,
+    });
+    Database::builder().create_on(storage).unwrap_err();
+    // The system still shows the header, and the disk does not have it.
+    let error = Database::builder().open_on(disk).unwrap_err();
+    assert!(matches!(error, Error::NotADatabase { .. }), "{error}");
 }

@@ -295,9 +295,10 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
     let (mut slots, mut faults) = read_slots(pager, header)?;
     let mut acknowledgement = read_acknowledgement(pager, header)?;
     // The acknowledgement is written after the sync of the last slot succeeded; the slot alone may be in the system's
-    // memory only.
+    // memory only. So may all of a new file.
     let closed_in_order = slots.first().is_some_and(|slot| {
-        slot.ceiling == slot.transaction
+        slot.sequence > 0
+            && slot.ceiling == slot.transaction
             && acknowledgement.is_some_and(|last| last.sequence == slot.sequence)
     });
     let past_cache = mode == OpenMode::ReadWrite && !closed_in_order;
@@ -310,6 +311,9 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
             .map_err(|error| pager.io_error("sync before recovery", error))?;
         Counters::add(&pager.counters.syncs, 1);
         pager.forget_cached(0, FIXED_PAGES)?;
+        if read_header(&*pager.storage, None)? != *header {
+            return Err(pager.corrupted(0, "the header on the disk is another one"));
+        }
         (slots, faults) = read_slots(pager, header)?;
         acknowledgement = read_acknowledgement(pager, header)?;
     }
