@@ -102,8 +102,12 @@ impl Durability {
             state.flushing = true;
             let wanted = std::mem::take(&mut state.wanted);
             drop(state);
-            let turn = Turn(self);
+            let mut turn = Turn {
+                durability: self,
+                returned: false,
+            };
             let result = flush(wanted);
+            turn.returned = true;
             drop(turn);
             state = self.state.lock();
             // The last flush of a handle that closes may have come first.
@@ -123,12 +127,52 @@ impl State {
     }
 }
 
-/// The turn of the one who flushes; passed on even if the flush panics.
-struct Turn<'d>(&'d Durability);
+/// The turn of the one who flushes. Passed on even if the flush panics; but then what it took from the commits is gone,
+/// and a later flush would refer to pages that nobody has written.
+struct Turn<'d> {
+    durability: &'d Durability,
+    returned: bool,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().flushing = false;
-        self.0.changed.notify_all();
+        let mut state = self.durability.state.lock();
+        state.flushing = false;
+        if !self.returned && state.latched.is_none() {
+            state.latched = Some("a flush panicked".into());
+        }
+        self.durability.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_flush_that_panics_stops_all_writing() {
+        let durability = Durability::new(0);
+        let file: Arc<str> = "memory".into();
+        let groups = GroupSet::from(Group::DEFAULT);
+        let panics = || durability.wait(groups, 1, &file, |_| panic!("in the storage"));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert!(matches!(
+            durability.check(&file),
+            Err(Error::Latched { .. })
+        ));
+    }
+
+    #[test]
+    fn a_flush_that_fails_is_no_failure_of_those_who_reached_their_commit() {
+        let durability = Durability::new(0);
+        let file: Arc<str> = "memory".into();
+        let groups = GroupSet::from(Group::DEFAULT);
+        let closing = durability.wait(groups, 1, &file, |_| {
+            durability.advance(groups, 1);
+            Err(Error::Closed { file: file.clone() })
+        });
+        assert!(closing.is_ok());
     }
 }
