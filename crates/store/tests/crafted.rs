@@ -156,3 +156,40 @@ fn a_long_value_that_leads_back_to_itself_is_refused() {
     let error = read(&db).unwrap_err();
     assert!(error.to_string().contains("twice"), "{error}");
 }
+
+#[test]
+fn a_branch_that_leads_to_one_leaf_twice_is_refused() {
+    let mut image = sound();
+    let pages = image.len() / 4096;
+    let of_kind = |kind: u8| {
+        let found = (8..pages).filter(|page| image[page * 4096 + 4] == kind);
+        found.collect::<Vec<_>>()
+    };
+    let (branches, leaves) = (of_kind(2), of_kind(1));
+    let leaves: Vec<[u8; 16]> = leaves
+        .into_iter()
+        .map(|page| image[page * 4096 + 8..page * 4096 + 24].try_into().unwrap())
+        .collect();
+    for branch in branches {
+        let start = branch * 4096;
+        let places: Vec<usize> = leaves
+            .iter()
+            .filter_map(|leaf| {
+                let page = &image[start..start + 4096];
+                page.windows(16).rposition(|window| window == leaf)
+            })
+            .collect();
+        if let [first, second, ..] = places[..] {
+            image.copy_within(start + first..start + first + 16, start + second);
+            seal(&mut image, branch);
+        }
+    }
+    let db = open(MemoryStorage::from_bytes(&image)).unwrap();
+    let view = db.begin_read().unwrap();
+    let table = view.table::<Rows>().unwrap();
+    let forwards: folio_store::Result<Contents> = table.iter().unwrap().collect();
+    let backwards: folio_store::Result<Contents> = table.iter().unwrap().rev().collect();
+    for error in [forwards.unwrap_err(), backwards.unwrap_err()] {
+        assert!(error.to_string().contains("out of order"), "{error}");
+    }
+}
