@@ -378,3 +378,66 @@ fn space_deleted_is_used_again() {
     }
     assert_eq!(db.statistics().file_pages, before);
 }
+
+#[test]
+fn a_transaction_that_outlives_the_database_is_refused_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outlived.folio");
+    let db = Database::create(&path).unwrap();
+    set(&db, 1, 1, Durability::Eventual);
+    let late = db.begin_write().unwrap();
+    late.table::<State>().unwrap().insert(2, 2).unwrap();
+    db.clone().close().unwrap();
+    db.close().unwrap();
+    let error = late.commit().unwrap_err();
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
+    let db = Database::open(&path).unwrap();
+    let view = db.begin_read().unwrap();
+    let rows: Vec<_> = view
+        .table::<State>()
+        .unwrap()
+        .iter()
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(rows, [(1, 1)]);
+}
+
+#[test]
+fn what_is_committed_while_another_thread_closes_is_kept_or_refused() {
+    for round in 0..50 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("racing.folio");
+        let db = Database::create(&path).unwrap();
+        let committed = thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                (0..200u64)
+                    .take_while(|&key| {
+                        db.begin_write()
+                            .and_then(|mut txn| {
+                                txn.set_durability(Durability::Eventual);
+                                txn.table::<State>()?.insert(key, key)?;
+                                txn.commit()
+                            })
+                            .is_ok()
+                    })
+                    .count()
+            });
+            while db.published_transaction() < 1 + round / 2 && !writer.is_finished() {
+                thread::yield_now();
+            }
+            db.clone().close().unwrap();
+            writer.join().unwrap()
+        });
+        drop(db);
+        let db = Database::open(&path).unwrap();
+        let kept = db
+            .begin_read()
+            .unwrap()
+            .table::<State>()
+            .unwrap()
+            .len()
+            .unwrap();
+        assert_eq!(kept, committed as u64, "round {round}");
+    }
+}

@@ -13,18 +13,20 @@ use crate::{
 };
 
 impl Engine {
-    /// Makes the changes of a transaction the newest state.
+    /// Makes the changes of a transaction the newest state. After an error nothing has changed.
     pub fn publish(
         &self,
         workspace: &mut Workspace,
         groups: Groups,
         changed: GroupSet,
         next_table: u32,
-    ) {
+    ) -> Result<()> {
+        let mut pending = self.pending.lock();
+        // Under the lock that the last flush takes: what is published before it is in it, and nothing comes after.
+        self.check_writable()?;
         let transaction = workspace.transaction;
         let unused = workspace.take_unused();
         let mut private = std::mem::take(&mut workspace.private);
-        let mut pending = self.pending.lock();
         let mut given_up = PageSet::default();
         for (index, changes) in workspace.changes.iter_mut().enumerate().take(Group::COUNT) {
             for page in changes.freed.iter() {
@@ -64,6 +66,7 @@ impl Engine {
             // The commit stands; but without an account of free pages no other may follow.
             self.durability.latch(&failure);
         }
+        Ok(())
     }
 
     /// Gives the pages of an aborted transaction back.
@@ -72,11 +75,6 @@ impl Engine {
         if let Err(failure) = self.release(&pages, &[]) {
             self.durability.latch(&failure);
         }
-    }
-
-    /// Whether a transaction may still be published.
-    pub fn check_publishable(&self) -> Result<()> {
-        self.check_writable()
     }
 
     /// Makes pages free, and drops those that the cache holds as dirty.
@@ -111,9 +109,10 @@ impl Engine {
     /// Closes the database: flushes everything and marks the file as closed in order.
     pub fn close(self: &Arc<Self>) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) || self.read_only {
-            return Ok(());
+            // Somebody else closes: done when he is.
+            drop(self.flusher.lock());
+            return self.durability.check(&self.pager.file);
         }
-        self.durability.check(&self.pager.file)?;
         self.flush_last()
     }
 

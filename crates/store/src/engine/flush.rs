@@ -66,6 +66,7 @@ impl Engine {
     /// The last flush: everything, and the mark that no later transaction number is in the file.
     pub(super) fn flush_last(self: &Arc<Self>) -> Result<()> {
         let mut flusher = self.flusher.lock();
+        self.durability.check(&self.pager.file)?;
         let untouched = !flusher.begun
             && self
                 .pending

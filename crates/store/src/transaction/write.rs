@@ -429,7 +429,6 @@ impl Core {
     fn finish(&mut self) -> Result<GroupSet> {
         self.check()?;
         let engine = self.workspace.engine.clone();
-        engine.check_publishable()?;
         let mut changed = GroupSet::EMPTY;
         self.busy = true;
         for table in self.tables.iter().filter(|table| table.changed) {
@@ -449,7 +448,7 @@ impl Core {
         }
         self.busy = false;
         if !changed.is_empty() {
-            engine.publish(&mut self.workspace, self.groups, changed, self.next_table);
+            engine.publish(&mut self.workspace, self.groups, changed, self.next_table)?;
         }
         self.finished = true;
         Ok(changed)
