@@ -174,3 +174,28 @@ fn what_is_no_folio_file_is_said_to_be_none() {
         assert_eq!(directory.code, Some(1), "{directory:?}");
     }
 }
+
+#[test]
+fn a_row_that_no_hash_covers_is_checked_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = sound_file(directory.path());
+    // Sessions are the node's memory of what it answered; their pages stay sound when a row is taken out.
+    let database = folio_store::Database::open(&file).expect("sound");
+    let txn = database.begin_write().expect("open");
+    let uses = txn
+        .tables()
+        .expect("sound")
+        .into_iter()
+        .find(|table| table.name == "ledger_session_uses")
+        .expect("the ledger has it");
+    let mut rows = txn.untyped(&uses).expect("sound");
+    let (first, _) = rows.iter().next().expect("a row").expect("sound");
+    rows.remove(&first).expect("sound");
+    drop(rows);
+    txn.commit().expect("room");
+    database.close().expect("room");
+
+    let verified = folio(["verify", text(&file)]);
+    assert_eq!(verified.code, Some(3), "{verified:?}");
+    assert!(verified.stdout.contains("session"), "{verified:?}");
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use folio_ledger::LedgerView;
 use folio_ledger::digest::Digest;
 use folio_ledger::error::LedgerError;
-use folio_ledger::verify::{VerifyError, verify_chain, verify_state};
+use folio_ledger::verify::{VerifyError, verify_chain, verify_shared, verify_state};
 use folio_store::ReadTransaction;
 use serde::Serialize;
 
@@ -109,6 +109,9 @@ pub fn verify(
         Err(error) => record(&mut report, error.into())?,
     }
     if let Err(error) = verify_vaults(&view, &mut report, progress) {
+        record(&mut report, error)?;
+    }
+    if let Err(error) = verify_shared(&view) {
         record(&mut report, error)?;
     }
     Ok(report)
