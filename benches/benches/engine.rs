@@ -1,6 +1,9 @@
 //! The parts of the engine: commits, reads, loads. `cargo bench -p folio-benches`.
 
-#![allow(missing_docs, reason = "criterion's macros make a public function without")]
+#![allow(
+    missing_docs,
+    reason = "criterion's macros make a public function without"
+)]
 
 use std::hint::black_box;
 
