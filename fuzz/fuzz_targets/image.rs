@@ -33,13 +33,17 @@ fn sound() -> &'static MemoryStorage {
     IMAGE.get_or_init(|| {
         let storage = MemoryStorage::new();
         let shared = Arc::new(storage);
-        let db = Database::builder().create_on(shared.clone()).expect("empty");
+        let db = Database::builder()
+            .create_on(shared.clone())
+            .expect("empty");
         for start in 0..4 {
             let txn = db.begin_write().expect("open");
             let mut table = txn.table::<Rows>().expect("sound");
             for key in 0..500u64 {
                 let length = (key * 37 % 90 + if key == 77 { 9_000 } else { 0 }) as usize;
-                table.insert(key * 4 + start, vec![key as u8; length].as_slice()).expect("sound");
+                table
+                    .insert(key * 4 + start, vec![key as u8; length].as_slice())
+                    .expect("sound");
             }
             drop(table);
             txn.commit().expect("memory");
@@ -55,12 +59,21 @@ fuzz_target!(|damages: Vec<Damage>| {
     for damage in damages {
         let offset = u64::from(damage.offset) % length;
         let fitting = damage.bytes.len().min((length - offset) as usize);
-        image.write_at(offset, &[IoSlice::new(&damage.bytes[..fitting])]).expect("memory");
+        image
+            .write_at(offset, &[IoSlice::new(&damage.bytes[..fitting])])
+            .expect("memory");
     }
-    let Ok(db) = Database::builder().accept_loss(true).open_on(Arc::new(image)) else { return };
+    let Ok(db) = Database::builder()
+        .accept_loss(true)
+        .open_on(Arc::new(image))
+    else {
+        return;
+    };
     let view = db.begin_read().expect("open");
     if let Ok(table) = view.table::<Rows>() {
-        let rows = table.iter().map(|rows| rows.take_while(Result::is_ok).count());
+        let rows = table
+            .iter()
+            .map(|rows| rows.take_while(Result::is_ok).count());
         let _ = (rows, table.get(77 * 4), table.first(), table.last());
     }
     let _ = db.verify(|_, _| {});
