@@ -347,10 +347,7 @@ impl Builder {
 fn open_error(path: &Path, operation: &'static str, error: io::Error) -> Error {
     let file: Arc<str> = PathBuf::from(path).display().to_string().into();
     if error.kind() == io::ErrorKind::WouldBlock {
-        return Error::InUse {
-            file,
-            held: "by another handle or process",
-        };
+        return Error::InUse { file };
     }
     Error::Io {
         file,

@@ -71,12 +71,10 @@ pub enum Error {
     },
 
     /// Another handle or process holds the file.
-    #[error("{file}: already open {held}; close it there first, or copy the file")]
+    #[error("{file}: already open by another handle or process; close it there first")]
     InUse {
         /// The file concerned.
         file: Arc<str>,
-        /// How the other side holds it: "for writing" or "for reading or writing".
-        held: &'static str,
     },
 
     /// Neither commit slot describes a whole commit.

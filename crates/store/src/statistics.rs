@@ -12,7 +12,8 @@ pub struct Statistics {
     pub commits: u64,
     /// Commit slots made durable.
     pub flushes: u64,
-    /// Calls of `fdatasync`; more than `flushes` only by the one of an opening after a crash.
+    /// Calls of `fdatasync`: those of the flushes, one of an opening after a crash, and those by which a transaction
+    /// many times the cache is kept from being remembered page by page.
     pub syncs: u64,
     /// Write calls, growth included.
     pub write_calls: u64,

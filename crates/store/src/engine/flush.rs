@@ -44,6 +44,17 @@ pub(crate) struct Flusher {
     pub next_sequence: u64,
 }
 
+/// What a flush has written before its slot.
+struct Content {
+    /// Every page that the slot has to vouch for.
+    manifest: Vec<(u64, Written)>,
+    /// The first page of the manifest, and all of them; none if it is short.
+    manifest_page: PageRef,
+    manifest_pages: PageSet,
+    /// The manifest as the slot carries it; empty if it has pages of its own.
+    inline: Vec<(u64, u32)>,
+}
+
 /// What a flush takes from the commits.
 struct Captured {
     groups: GroupSet,
@@ -136,8 +147,7 @@ impl Engine {
             space.change(&changes.born, &changes.freed);
         }
         space.fold(MAX_SPACE_CHANGES, &mut workspace)?;
-        let (manifest, manifest_pages, manifest_page, inline) =
-            self.write_content(&captured, &mut workspace, space.changes.len())?;
+        let content = self.write_content(&captured, &mut workspace, space.changes.len())?;
 
         let mut groups = flusher.slot.groups;
         for group in captured.groups {
@@ -161,15 +171,15 @@ impl Engine {
             used: space.used,
             space_root: space.tree.at,
             space_rows: space.tree.rows,
-            digest: digest(&manifest),
-            manifest_entries: manifest.len() as u64,
-            manifest_page,
+            digest: digest(&content.manifest),
+            manifest_entries: content.manifest.len() as u64,
+            manifest_page: content.manifest_page,
             next_table: captured.next_table,
             groups,
             space_changes: space.slot_changes(),
-            manifest: inline,
+            manifest: content.inline,
         };
-        self.write_slot(flusher, slot, manifest_pages)?;
+        self.write_slot(flusher, slot, content.manifest_pages)?;
         self.finish(captured, space, workspace)
     }
 
@@ -199,15 +209,13 @@ impl Engine {
         }
     }
 
-    /// Writes all pages of a flush. Gives back its manifest, and where that is: on pages of its own or, if it is short,
-    /// in the slot.
-    #[allow(clippy::type_complexity)]
+    /// Writes all pages of a flush, and its manifest if that is too long for the slot.
     fn write_content(
         self: &Arc<Self>,
         captured: &Captured,
         workspace: &mut Workspace,
         space_changes: usize,
-    ) -> Result<(Vec<(u64, Written)>, PageSet, PageRef, Vec<(u64, u32)>)> {
+    ) -> Result<Content> {
         let dirty = captured
             .changes
             .iter()
@@ -245,10 +253,20 @@ impl Engine {
             .map(|&(page, written)| (page, written.checksum))
             .collect();
         if entries.len() <= inline_manifest_limit(self.pager.page_size, space_changes) {
-            return Ok((manifest, PageSet::default(), PageRef::NONE, entries));
+            return Ok(Content {
+                manifest,
+                manifest_page: PageRef::NONE,
+                manifest_pages: PageSet::default(),
+                inline: entries,
+            });
         }
-        let (pages, first) = self.write_manifest(&entries, workspace)?;
-        Ok((manifest, pages, first, Vec::new()))
+        let (manifest_pages, manifest_page) = self.write_manifest(&entries, workspace)?;
+        Ok(Content {
+            manifest,
+            manifest_page,
+            manifest_pages,
+            inline: Vec::new(),
+        })
     }
 
     /// Writes a manifest on pages of its own, each with a reference to the next.
