@@ -1,0 +1,17 @@
+//! The long forms of the attacks, by one command each, or all of them by `all`.
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Attacks Folio's storage engine and counts what it stood up to.")]
+struct Arguments {
+    #[command(subcommand)]
+    attack: Attack,
+}
+
+#[derive(Subcommand)]
+enum Attack {}
+
+fn main() {
+    match Arguments::parse().attack {}
+}
