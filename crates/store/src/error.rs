@@ -22,6 +22,20 @@ pub enum Error {
         source: Arc<io::Error>,
     },
 
+    /// The device or a quota has no room for the file to grow. Nothing is lost and the handle goes on: transactions that
+    /// only remove rows still find room, which is kept back for them.
+    #[error(
+        "{file}: no room to grow by {needed} bytes: {source}; remove rows, for which room is kept back, or make room on the device"
+    )]
+    Full {
+        /// The file concerned.
+        file: Arc<str>,
+        /// By how much the file had to grow at least, in bytes.
+        needed: u64,
+        /// The system's own error.
+        source: Arc<io::Error>,
+    },
+
     /// A page does not hold what the tree above it says it holds.
     #[error("{file}: page {page}{}: {fault}; restore the file from a replica or a backup", in_table(.table))]
     Corrupted {
@@ -99,6 +113,21 @@ pub enum Error {
         /// The newest transaction the file can still offer.
         found: u64,
         /// Why the newer commit cannot be used.
+        reason: String,
+    },
+
+    /// A newer commit than the newest whole one may have been acknowledged as durable; what would tell is damaged, too.
+    #[error(
+        "{file}: the newest whole commit is transaction {found}; a newer one cannot be used ({reason}), and the acknowledgement that \
+         would tell whether it was durable is damaged; restore from a replica or a backup, or accept the possible loss explicitly with \
+         `Builder::accept_loss`"
+    )]
+    DoubtfulCommit {
+        /// The file concerned.
+        file: Arc<str>,
+        /// The newest transaction the file can still offer.
+        found: u64,
+        /// Why a newer commit cannot be used.
         reason: String,
     },
 
@@ -232,6 +261,7 @@ impl Error {
                 | Self::NotADatabase { .. }
                 | Self::NoCommit { .. }
                 | Self::LostCommit { .. }
+                | Self::DoubtfulCommit { .. }
                 | Self::Truncated { .. }
                 | Self::Decode { .. }
         )

@@ -52,6 +52,19 @@ impl Pager {
         }
     }
 
+    /// The error for a file that could not grow by `needed` bytes.
+    pub fn growth_error(&self, needed: u64, source: io::Error) -> Error {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        if !matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
+            return self.io_error("grow the file", source);
+        }
+        Error::Full {
+            file: self.file.clone(),
+            needed,
+            source: Arc::new(source),
+        }
+    }
+
     pub fn corrupted(&self, page: u64, fault: impl Into<String>) -> Error {
         Error::Corrupted {
             file: self.file.clone(),

@@ -16,7 +16,7 @@ use crate::{
     error::Result,
     page::{PageBytes, PageRef, identity, set_identity, zeroed},
     pager::{PageSource, Pager},
-    space::PageSet,
+    space::{PageSet, Purpose},
     types::Group,
 };
 
@@ -82,8 +82,8 @@ pub(crate) struct Workspace {
     pub changes: [PageChanges; OWNERS],
     /// Made and given up again: free to be taken again at once.
     recycled: Vec<u64>,
-    /// Whether private pages may be written early.
-    spills: bool,
+    /// What pages are taken for at the moment.
+    pub purpose: Purpose,
 }
 
 impl Workspace {
@@ -95,14 +95,14 @@ impl Workspace {
             private: PrivatePages::default(),
             changes: Default::default(),
             recycled: Vec::new(),
-            spills: true,
+            purpose: Purpose::Growth,
         }
     }
 
     /// The workspace of a flush. It never writes early: the flush that it belongs to is the one that writes.
-    pub fn for_system(engine: Arc<Engine>, transaction: u64) -> Self {
+    pub fn for_flush(engine: Arc<Engine>, transaction: u64) -> Self {
         Self {
-            spills: false,
+            purpose: Purpose::Flush,
             ..Self::new(engine, transaction)
         }
     }
@@ -115,18 +115,21 @@ impl Workspace {
     pub fn allocate(&mut self, owner: Owner) -> Result<PageRef> {
         let page = match self.recycled.pop() {
             Some(page) => page,
-            None => self.engine.space.lock().allocate(&self.engine.pager)?,
+            None => {
+                let mut space = self.engine.space.lock();
+                space.allocate(self.purpose, &self.engine.pager)?
+            }
         };
         Ok(self.adopt(page, owner))
     }
 
     /// Up to `wanted` new neighbouring pages of zeros: the first one and their number.
     pub fn allocate_run(&mut self, wanted: u64, owner: Owner) -> Result<(u64, u64)> {
-        let (first, count) = self
-            .engine
-            .space
-            .lock()
-            .allocate_run(wanted, &self.engine.pager)?;
+        let (first, count) =
+            self.engine
+                .space
+                .lock()
+                .allocate_run(wanted, self.purpose, &self.engine.pager)?;
         self.changes[owner].born.extend(first..first + count);
         Ok((first, count))
     }
@@ -212,7 +215,7 @@ impl Workspace {
     /// Writes pages early if they take too much of the cache. Only between operations on a tree: it makes private
     /// pages immutable.
     pub fn relieve(&mut self) -> Result<()> {
-        if self.spills && self.private.len() >= self.engine.spill_threshold() {
+        if self.purpose != Purpose::Flush && self.private.len() >= self.engine.spill_threshold() {
             let engine = self.engine.clone();
             engine.spill(self)?;
         }

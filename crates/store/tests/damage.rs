@@ -175,6 +175,20 @@ fn a_lost_acknowledged_commit_is_reported_and_can_be_accepted() {
 }
 
 #[test]
+fn without_the_acknowledgement_a_damaged_slot_is_not_passed_over_in_silence() {
+    let (image, right) = file(false);
+    put(&image, 5 * PAGE, &[0xAA; 512]);
+    for slot in [1, 3] {
+        let damaged = flipped(&image, (slot * PAGE + 40) * 8);
+        let error = open(damaged.clone()).unwrap_err();
+        assert!(matches!(error, Error::DoubtfulCommit { .. }), "{error}");
+        let accepting = Database::builder().accept_loss(true);
+        let db = accepting.open_on(Arc::new(damaged)).unwrap();
+        assert!(read(&db).unwrap().len() <= right.len());
+    }
+}
+
+#[test]
 fn a_damaged_acknowledgement_alone_costs_nothing() {
     let (image, right) = file(false);
     put(&image, 5 * PAGE, &[0xAA; 512]);

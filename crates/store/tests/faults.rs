@@ -175,10 +175,11 @@ fn attack(fault: Fault, calls: &'static [StorageCall]) {
 fn is_growth(failure: &Error) -> bool {
     matches!(
         failure,
-        Error::Io {
-            operation: "grow the file",
-            ..
-        }
+        Error::Full { .. }
+            | Error::Io {
+                operation: "grow the file",
+                ..
+            }
     )
 }
 

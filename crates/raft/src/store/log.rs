@@ -145,6 +145,8 @@ impl<S: StateMachine> Shared<S> {
         }
         let mut txn = database.begin_write()?;
         txn.set_durability(Durability::Eventual);
+        // A purge is what makes room again on a full disk.
+        txn.use_reserve();
         txn.table::<Log<S>>()?.remove_range(..=log_id.index)?;
         txn.table::<Purged>()?
             .insert(&(), &PurgedRecord { log_id })?;

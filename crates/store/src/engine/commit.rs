@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Engine, Groups, pending::Dirty};
+use super::{
+    Engine, Groups,
+    flush::flush_needs,
+    pending::{Dirty, Volume},
+};
 use crate::{
     error::Result,
     page::{PageRef, identity},
@@ -13,6 +17,24 @@ use crate::{
 };
 
 impl Engine {
+    /// Makes sure that the flush of all that is pending, and of a transaction that is about to join it, will find the pages
+    /// that it needs for itself, so that a full disk is met before anything is published.
+    fn promise_flush(&self, workspace: &Workspace) -> Result<()> {
+        let of_transaction = workspace.changes.iter().map(|changes| Volume {
+            written: changes.spilled.len() as u64,
+            changed: changes.born.len() + changes.freed.len(),
+        });
+        let private = Volume {
+            written: workspace.private.len() as u64,
+            changed: 0,
+        };
+        let pending = self.pending.lock().volume();
+        let volume = of_transaction.chain([private, pending]).sum();
+        let mut space = self.space.lock();
+        let pages = flush_needs(self.pager.page_size, volume, &space);
+        space.promise(pages, &self.pager)
+    }
+
     /// Makes the changes of a transaction the newest state. After an error nothing has changed.
     pub fn publish(
         &self,
@@ -21,6 +43,7 @@ impl Engine {
         changed: GroupSet,
         next_table: u32,
     ) -> Result<()> {
+        self.promise_flush(workspace)?;
         let mut pending = self.pending.lock();
         // Under the lock that the last flush takes: what is published before it is in it, and nothing comes after.
         self.check_writable()?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{
     Engine, Groups,
-    pending::{Dirty, GroupChanges},
+    pending::{Dirty, GroupChanges, Volume},
 };
 use crate::{
     bytes::{read_u32, read_u64, write_u32, write_u64},
@@ -20,7 +20,7 @@ use crate::{
     },
     page::{HEADER, PageBytes, PageKind, PageRef, write_header, zeroed},
     pager::{Counters, Pager},
-    space::{DurableSpace, PageSet},
+    space::{DurableSpace, PageSet, Purpose, Space},
     types::{Group, GroupSet},
     workspace::{SYSTEM, Workspace, Written},
 };
@@ -141,7 +141,7 @@ impl Engine {
         let number = self.take_number();
         self.permit(flusher, number)?;
 
-        let mut workspace = Workspace::for_system(self.clone(), number);
+        let mut workspace = Workspace::for_flush(self.clone(), number);
         let mut space = self.space.lock().durable.clone();
         for (_, changes) in &captured.changes {
             space.change(&changes.born, &changes.freed);
@@ -191,7 +191,7 @@ impl Engine {
         for group in groups {
             pending.ties[usize::from(group.index())] = GroupSet::EMPTY;
         }
-        let changes = groups
+        let changes: Vec<_> = groups
             .iter()
             .map(|group| {
                 (
@@ -200,6 +200,7 @@ impl Engine {
                 )
             })
             .collect();
+        pending.under_way = changes.iter().map(|(_, changes)| changes.volume()).sum();
         Captured {
             groups,
             transaction: published.transaction,
@@ -276,13 +277,13 @@ impl Engine {
         workspace: &mut Workspace,
     ) -> Result<(PageSet, PageRef)> {
         let transaction = workspace.transaction;
-        let per_page = (self.pager.page_size - MANIFEST_ENTRIES) / MANIFEST_ENTRY_SIZE;
+        let per_page = entries_a_page(self.pager.page_size);
         let count = entries.len().div_ceil(per_page);
         let mut numbers: Vec<u64> = Vec::with_capacity(count);
         {
             let mut space = self.space.lock();
             for _ in 0..count {
-                numbers.push(space.allocate(&self.pager)?);
+                numbers.push(space.allocate(Purpose::Flush, &self.pager)?);
             }
         }
         numbers.sort_unstable();
@@ -355,6 +356,7 @@ impl Engine {
             current.release(&replaced, &self.pager)?;
         }
         let mut pending = self.pending.lock();
+        pending.under_way = Volume::default();
         for (_, changes) in &captured.changes {
             for (&page, dirty) in &changes.dirty {
                 self.pager.cache.mark_clean(PageRef {
@@ -372,6 +374,27 @@ impl Engine {
             .advance(captured.groups, captured.transaction);
         Ok(())
     }
+}
+
+/// How many pages of a file one page of a manifest names.
+fn entries_a_page(page_size: usize) -> usize {
+    (page_size - MANIFEST_ENTRIES) / MANIFEST_ENTRY_SIZE
+}
+
+/// The free pages that flushes of this volume may need for themselves.
+pub(super) fn flush_needs(page_size: usize, volume: Volume, space: &Space) -> u64 {
+    let changed = volume.changed + space.durable.changes.len() as u64;
+    let folded = match changed <= MAX_SPACE_CHANGES as u64 {
+        true => 0,
+        false => space.fold_needs(changed),
+    };
+    let listed = volume.written + folded;
+    let manifest = match listed <= inline_manifest_limit(page_size, MAX_SPACE_CHANGES) as u64 {
+        true => 0,
+        false => listed.div_ceil(entries_a_page(page_size) as u64),
+    };
+    // The manifest before is needed until this one is durable.
+    folded + 2 * manifest
 }
 
 /// The digest that a slot carries over the pages of its manifest and their contents.
@@ -399,7 +422,7 @@ fn read_manifest(pager: &Pager, slot: &Slot, past_cache: bool) -> Result<StoredM
             pages: PageSet::default(),
         });
     }
-    let per_page = (pager.page_size - MANIFEST_ENTRIES) / MANIFEST_ENTRY_SIZE;
+    let per_page = entries_a_page(pager.page_size);
     let mut stored = StoredManifest {
         entries: Vec::new(),
         pages: PageSet::default(),

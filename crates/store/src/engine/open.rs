@@ -292,11 +292,11 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
     if length < FIXED_PAGES * pager.page_size as u64 {
         return Err(truncated(FIXED_PAGES * pager.page_size as u64));
     }
-    let (mut slots, mut faults) = read_slots(pager, header)?;
+    let mut slots = read_slots(pager, header)?;
     let mut acknowledgement = read_acknowledgement(pager, header)?;
     // The acknowledgement is written after the sync of the last slot succeeded; the slot alone may be in the system's
     // memory only. So may all of a new file.
-    let closed_in_order = slots.first().is_some_and(|slot| {
+    let closed_in_order = slots.whole.first().is_some_and(|slot| {
         slot.sequence > 0
             && slot.ceiling == slot.transaction
             && acknowledgement.is_some_and(|last| last.sequence == slot.sequence)
@@ -314,9 +314,14 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
         if read_header(&*pager.storage, None)? != *header {
             return Err(pager.corrupted(0, "the header on the disk is another one"));
         }
-        (slots, faults) = read_slots(pager, header)?;
+        slots = read_slots(pager, header)?;
         acknowledgement = read_acknowledgement(pager, header)?;
     }
+    let Slots {
+        whole: slots,
+        mut faults,
+        damaged: mut doubtful,
+    } = slots;
     let newest_sequence = slots.first().map_or(0, |slot| slot.sequence);
     let newest_ceiling = slots.iter().map(|slot| slot.ceiling).max().unwrap_or(0);
     let promised = acknowledgement.unwrap_or_else(|| {
@@ -336,6 +341,7 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
             }
             // The growth of the file is as much a part of a commit as its pages.
             faults.push(format!("commit {}: the file ends before it", slot.sequence));
+            doubtful = true;
             continue;
         }
         match verify_manifest(pager, &slot, past_cache) {
@@ -345,6 +351,7 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
             }
             Err(error) if error.is_corruption() => {
                 faults.push(format!("commit {}: {}", slot.sequence, error.brief()));
+                doubtful = true;
             }
             // Not known to be torn, so an older one must not take its place.
             Err(error) => return Err(error),
@@ -356,6 +363,17 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
             reason: faults.join("; "),
         });
     };
+    // A power cut leaves a torn slot but never a torn acknowledgement, which is one sector.
+    if doubtful && acknowledgement.is_none() {
+        if !accept_loss {
+            return Err(Error::DoubtfulCommit {
+                file: pager.file.clone(),
+                found: slot.transaction,
+                reason: faults.join("; "),
+            });
+        }
+        tracing::warn!(file = %pager.file, found = slot.transaction, "possible loss accepted");
+    }
     if promised.sequence > slot.sequence {
         let reason = if faults.is_empty() {
             "its slot is not in the file".into()
@@ -395,15 +413,27 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
     })
 }
 
-/// The slots that are whole in themselves, newest first, and what is wrong with the others.
-fn read_slots(pager: &Pager, header: &Header) -> Result<(Vec<Slot>, Vec<String>)> {
+/// The commit slots of a file with their twins.
+struct Slots {
+    /// Those that are whole in themselves, newest first.
+    whole: Vec<Slot>,
+    /// What is wrong with the others.
+    faults: Vec<String>,
+    /// Whether a slot itself, not only a twin, is not whole: it may have been newer than all that are.
+    damaged: bool,
+}
+
+fn read_slots(pager: &Pager, header: &Header) -> Result<Slots> {
     let mut slots: Vec<Slot> = Vec::new();
     let mut faults = Vec::new();
+    let mut damaged = false;
+    let is_slot = |page: u64| [slot_page(0), slot_page(1)].contains(&page);
     for page in [slot_page(0), slot_page(1), twin_page(0), twin_page(1)] {
         let bytes = match pager.read_raw(page) {
             Ok(bytes) => bytes,
             Err(error) if error.is_corruption() => {
                 faults.push(error.brief());
+                damaged |= is_slot(page);
                 continue;
             }
             Err(error) => return Err(error),
@@ -415,14 +445,22 @@ fn read_slots(pager: &Pager, header: &Header) -> Result<(Vec<Slot>, Vec<String>)
         match Slot::decode(&bytes, &header.identity) {
             Ok(slot) if ![slot_page(slot.sequence), twin_page(slot.sequence)].contains(&page) => {
                 faults.push(format!("slot on page {page}: belongs to another page"));
+                damaged |= is_slot(page);
             }
             Ok(slot) if slots.contains(&slot) => {}
             Ok(slot) => slots.push(slot),
-            Err(fault) => faults.push(format!("slot on page {page}: {fault}")),
+            Err(fault) => {
+                faults.push(format!("slot on page {page}: {fault}"));
+                damaged |= is_slot(page);
+            }
         }
     }
     slots.sort_by_key(|slot| std::cmp::Reverse(slot.sequence));
-    Ok((slots, faults))
+    Ok(Slots {
+        whole: slots,
+        faults,
+        damaged,
+    })
 }
 
 fn read_acknowledgement(pager: &Pager, header: &Header) -> Result<Option<Acknowledgement>> {

@@ -30,13 +30,40 @@ pub(super) struct GroupChanges {
 }
 
 impl GroupChanges {
+    pub fn volume(&self) -> Volume {
+        Volume {
+            written: (self.dirty.len() + self.unsynced.len()) as u64,
+            changed: self.born.len() + self.freed.len(),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.born.is_empty() && self.freed.is_empty()
     }
 }
 
+/// How much a flush has to do.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Volume {
+    /// Pages that its manifest names.
+    pub written: u64,
+    /// Pages that the durable roots gain or lose.
+    pub changed: u64,
+}
+
+impl std::iter::Sum for Volume {
+    fn sum<I: Iterator<Item = Self>>(volumes: I) -> Self {
+        volumes.fold(Self::default(), |sum, volume| Self {
+            written: sum.written + volume.written,
+            changed: sum.changed + volume.changed,
+        })
+    }
+}
+
 pub(super) struct Pending {
     pub groups: [GroupChanges; Group::COUNT],
+    /// What the flush that is under way has taken out of `groups`.
+    pub under_way: Volume,
     /// By the transaction that gave them up: pages that no durable state uses, free as soon as no older view is open.
     pub waiting: BTreeMap<u64, PageSet>,
     /// Of `waiting`, those that were never written: an older view finds them in the cache only.
@@ -49,10 +76,17 @@ impl Pending {
     pub fn new() -> Self {
         Self {
             groups: Default::default(),
+            under_way: Volume::default(),
             waiting: BTreeMap::new(),
             volatile: BTreeMap::new(),
             ties: [GroupSet::EMPTY; Group::COUNT],
         }
+    }
+
+    /// What the flushes from now on have to do.
+    pub fn volume(&self) -> Volume {
+        let groups = self.groups.iter().map(GroupChanges::volume);
+        groups.chain([self.under_way]).sum()
     }
 
     pub fn dirty_pages(&self) -> usize {

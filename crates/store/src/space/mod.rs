@@ -32,6 +32,21 @@ const GROWTH_BOUNDS: (u64, u64) = (256 * 1024, 64 * 1024 * 1024);
 /// The table number in the pages of the space tree.
 const SPACE_TABLE: u32 = 0;
 
+/// Pages kept back for removals, so that a full disk can be emptied: enough for one that copies the way to two leaves
+/// in each of several trees.
+const REMOVAL_RESERVE: u64 = 32;
+
+/// What a page is taken for, which decides how many others must be left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Rows that are added or changed. Leaves what removals and the next flush may need.
+    Growth,
+    /// Rows that are removed. Leaves what the next flush may need.
+    Removal,
+    /// The flush itself.
+    Flush,
+}
+
 #[derive(Clone)]
 struct Chunk {
     words: [u64; CHUNK_BYTES / 8],
@@ -57,6 +72,8 @@ pub(crate) struct Space {
     chunks: BTreeMap<u64, Chunk>,
     /// Pages that must not be given out, fixed ones included.
     in_use: u64,
+    /// Pages that the next flush may need.
+    promised: u64,
     /// Where the search for a free page goes on.
     cursor: u64,
 }
@@ -70,6 +87,7 @@ impl Space {
             physical,
             chunks: BTreeMap::new(),
             in_use,
+            promised: 0,
             cursor: FIXED_PAGES,
         }
     }
@@ -87,14 +105,14 @@ impl Space {
         self.length.saturating_sub(self.in_use)
     }
 
-    /// Takes a free page, growing the file if there is none.
-    pub fn allocate(&mut self, pager: &Pager) -> Result<u64> {
-        let page = if self.free() > 0 {
-            self.search(pager)?
-        } else {
-            None
+    /// Takes a free page, growing the file if it has too few.
+    pub fn allocate(&mut self, purpose: Purpose, pager: &Pager) -> Result<u64> {
+        self.make_room(1 + self.kept_back(purpose), pager)?;
+        let found = match self.free() {
+            0 => None,
+            _ => self.search(pager)?,
         };
-        let page = match page {
+        let page = match found {
             Some(page) => page,
             None => self.extend(pager)?,
         };
@@ -103,20 +121,61 @@ impl Space {
     }
 
     /// Takes up to `wanted` neighbouring pages: the first one and their number.
-    pub fn allocate_run(&mut self, wanted: u64, pager: &Pager) -> Result<(u64, u64)> {
-        let first = self.allocate(pager)?;
+    pub fn allocate_run(
+        &mut self,
+        wanted: u64,
+        purpose: Purpose,
+        pager: &Pager,
+    ) -> Result<(u64, u64)> {
+        let first = self.allocate(purpose, pager)?;
         let mut count = 1;
         while count < wanted {
             let next = first + count;
             // A shorter run is as good; whatever stopped it will be met by the next call.
-            let extendable = next < self.length || self.extend(pager).is_ok();
-            if !extendable || self.is_used(next, pager).unwrap_or(true) {
+            if self.make_room(1 + self.kept_back(purpose), pager).is_err() {
+                break;
+            }
+            if next == self.length && next < self.physical {
+                self.length += 1;
+            }
+            if next >= self.length || self.is_used(next, pager).unwrap_or(true) {
                 break;
             }
             self.take(next, pager)?;
             count += 1;
         }
         Ok((first, count))
+    }
+
+    /// The pages that recording `changed` pages in the space tree may take: a copy of each leaf concerned and of the
+    /// branches above, then the same for the places of the copies, but no more than the whole tree twice.
+    pub fn fold_needs(&self, changed: u64) -> u64 {
+        let rows = self.length / CHUNK_PAGES + 2;
+        rows.min(4 * changed) * 2 + 8
+    }
+
+    /// Makes sure that the next flush finds `pages` free pages, whatever is allocated until then for other purposes.
+    pub fn promise(&mut self, pages: u64, pager: &Pager) -> Result<()> {
+        self.make_room(pages, pager)?;
+        self.promised = pages;
+        Ok(())
+    }
+
+    fn kept_back(&self, purpose: Purpose) -> u64 {
+        match purpose {
+            Purpose::Growth => self.promised + REMOVAL_RESERVE,
+            Purpose::Removal => self.promised,
+            Purpose::Flush => 0,
+        }
+    }
+
+    /// Grows the file until it has this many free pages.
+    fn make_room(&mut self, pages: u64, pager: &Pager) -> Result<()> {
+        let free = self.physical.saturating_sub(self.in_use);
+        if free < pages {
+            self.grow(pages - free, pager)?;
+        }
+        Ok(())
     }
 
     /// Gives pages back that nobody can need any more.
@@ -169,31 +228,37 @@ impl Space {
         Ok(None)
     }
 
-    /// A page beyond the length, which grows; the file grows ahead of it.
+    /// A page beyond the length, which grows.
     fn extend(&mut self, pager: &Pager) -> Result<u64> {
-        let page = self.length;
-        if page >= self.physical {
-            let page_size = pager.page_size as u64;
-            let growth =
-                (self.physical * page_size / 4).clamp(GROWTH_BOUNDS.0, GROWTH_BOUNDS.1) / page_size;
-            let from = self.physical * page_size;
-            let grow = |pages: u64| {
-                pager
-                    .storage
-                    .grow(from, from + pages * page_size)
-                    .map(|()| pages)
-            };
-            // A disk that has no room for the usual step may have some for a small one.
-            let smallest = (GROWTH_BOUNDS.0 / page_size).min(growth);
-            let grown = grow(growth)
-                .or_else(|_| grow(smallest))
-                .map_err(|error| pager.io_error("grow the file", error))?;
-            Counters::add(&pager.counters.write_calls, 1);
-            Counters::add(&pager.counters.bytes_written, grown * page_size);
-            self.physical += grown;
+        if self.length >= self.physical {
+            self.grow(1, pager)?;
         }
+        let page = self.length;
         self.length += 1;
         Ok(page)
+    }
+
+    /// Grows the file by at least `pages`: ahead of need, since a flush into pages that were written before changes no
+    /// metadata.
+    fn grow(&mut self, pages: u64, pager: &Pager) -> Result<()> {
+        let page_size = pager.page_size as u64;
+        let step =
+            (self.physical * page_size / 4).clamp(GROWTH_BOUNDS.0, GROWTH_BOUNDS.1) / page_size;
+        let from = self.physical * page_size;
+        let grow = |pages: u64| {
+            pager
+                .storage
+                .grow(from, from + pages * page_size)
+                .map(|()| pages)
+        };
+        // A disk that has no room for the usual step may have some for what is needed.
+        let grown = grow(step.max(pages))
+            .or_else(|_| grow(pages))
+            .map_err(|error| pager.growth_error(pages * page_size, error))?;
+        Counters::add(&pager.counters.write_calls, 1);
+        Counters::add(&pager.counters.bytes_written, grown * page_size);
+        self.physical += grown;
+        Ok(())
     }
 
     fn chunk(&mut self, index: u64, pager: &Pager) -> Result<&mut Chunk> {

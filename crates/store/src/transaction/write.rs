@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result},
     page::{PageBytes, PageRef},
     pager::{PageSource, Pager},
+    space::Purpose,
     tree::{KeyRange, StoredBytes, Tree, TreeRoot},
     types::{Group, GroupSet, Table, TableDefinition},
     workspace::Workspace,
@@ -46,6 +47,8 @@ struct Core {
     groups: Groups,
     tables: Vec<OpenTable>,
     next_table: u32,
+    /// Whether its inserts may take room that is kept back for removals.
+    uses_reserve: bool,
     /// Why the transaction can only be aborted.
     poisoned: Option<Arc<str>>,
     /// Set while an operation changes a tree: still set afterwards, if the operation panicked.
@@ -73,6 +76,7 @@ impl WriteTransaction {
             groups,
             tables: Vec::new(),
             next_table,
+            uses_reserve: false,
             poisoned: None,
             busy: false,
             finished: false,
@@ -83,6 +87,12 @@ impl WriteTransaction {
             gate,
             _handle: handle.clone(),
         })
+    }
+
+    /// Lets this transaction use the room that is kept back for removals for its inserts, too. For one that frees more than
+    /// it adds, so that it works on a full disk, such as the purge of a log that also notes how far it went.
+    pub fn use_reserve(&mut self) {
+        self.core.get_mut().uses_reserve = true;
     }
 
     /// The number of this transaction. Numbers grow; not every number is used.
@@ -266,19 +276,19 @@ impl WriteTransaction {
     ) -> Result<Option<StoredBytes>> {
         self.core
             .borrow_mut()
-            .change(index, |tree| tree.insert(key, value))
+            .change(index, Purpose::Growth, |tree| tree.insert(key, value))
     }
 
     pub(super) fn remove(&self, index: usize, key: &[u8]) -> Result<Option<StoredBytes>> {
         self.core
             .borrow_mut()
-            .change(index, |tree| tree.remove(key))
+            .change(index, Purpose::Removal, |tree| tree.remove(key))
     }
 
     pub(super) fn remove_range(&self, index: usize, range: &KeyRange) -> Result<u64> {
         self.core
             .borrow_mut()
-            .change(index, |tree| tree.remove_range(range))
+            .change(index, Purpose::Removal, |tree| tree.remove_range(range))
     }
 
     /// Calls `visit` with a page, as a `PageSource` would; the engine is reached without the borrow.
@@ -301,10 +311,15 @@ impl Core {
     fn change<R>(
         &mut self,
         index: usize,
+        purpose: Purpose,
         change: impl FnOnce(&mut Tree<'_>) -> Result<R>,
     ) -> Result<R> {
         self.check()?;
         self.busy = true;
+        self.workspace.purpose = match self.uses_reserve {
+            true => Purpose::Removal,
+            false => purpose,
+        };
         let table = &mut self.tables[index];
         let result = change(&mut Tree {
             workspace: &mut self.workspace,
@@ -322,8 +337,10 @@ impl Core {
 
     fn clear(&mut self, index: usize) -> Result<()> {
         let everything = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-        self.change(index, |tree| tree.remove_range(&everything))
-            .map(drop)
+        self.change(index, Purpose::Removal, |tree| {
+            tree.remove_range(&everything)
+        })
+        .map(drop)
     }
 
     /// The place of an existing table among those touched.
@@ -431,6 +448,7 @@ impl Core {
         let engine = self.workspace.engine.clone();
         let mut changed = GroupSet::EMPTY;
         self.busy = true;
+        self.workspace.purpose = Purpose::Removal;
         for table in self.tables.iter().filter(|table| table.changed) {
             changed = changed.with(table.group);
             let index = usize::from(table.group.index());
