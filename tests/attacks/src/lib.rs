@@ -2,5 +2,6 @@
 //! program `folio-attacks`. An attack that finds something panics with all that is needed to repeat it.
 
 mod figures;
+pub mod process;
 
 pub use figures::Figures;

@@ -10,8 +10,13 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Attack {}
+enum Attack {
+    #[command(flatten)]
+    Processes(folio_attacks::process::Attack),
+}
 
 fn main() {
-    match Arguments::parse().attack {}
+    match Arguments::parse().attack {
+        Attack::Processes(attack) => attack.run(),
+    }
 }

@@ -1,0 +1,37 @@
+//! The commands of the program.
+
+use clap::Subcommand;
+
+use super::{WriterArguments, kill, run_writer};
+
+/// Attacks on real processes and real filesystems.
+#[derive(Debug, Subcommand)]
+pub enum Attack {
+    /// Kills a writer with SIGKILL in a loop, and checks its file each time.
+    Kill {
+        /// How many times.
+        #[arg(long, default_value_t = 10_000)]
+        cycles: u64,
+        /// Of everything but the moments of death.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// The process that is killed.
+    #[command(hide = true)]
+    Writer(WriterArguments),
+}
+
+impl Attack {
+    /// Runs it, and prints its figures.
+    ///
+    /// # Panics
+    ///
+    /// If it finds something.
+    pub fn run(self) {
+        let program = std::env::current_exe().expect("the program that runs");
+        match self {
+            Self::Kill { cycles, seed } => println!("{}", kill(&program, cycles, seed)),
+            Self::Writer(arguments) => std::process::exit(run_writer(&arguments)),
+        }
+    }
+}
