@@ -134,13 +134,7 @@ impl Engine {
             next_sequence: 1,
             next_transaction: 1,
         };
-        Ok(Self::assemble(
-            pager,
-            header,
-            recovered,
-            OpenMode::ReadWrite,
-            options,
-        ))
+        Self::assemble(pager, header, recovered, OpenMode::ReadWrite, options)
     }
 
     /// Opens an existing database at its newest whole commit.
@@ -155,7 +149,7 @@ impl Engine {
         let pager = pager(storage, &header, options);
         let recovered = recover(&pager, &header, mode, options.accept_loss)?;
         tracing::debug!(transaction = recovered.slot.transaction, "recovered");
-        Ok(Self::assemble(pager, header, recovered, mode, options))
+        Self::assemble(pager, header, recovered, mode, options)
     }
 
     fn assemble(
@@ -164,7 +158,7 @@ impl Engine {
         recovered: Recovered,
         mode: OpenMode,
         options: OpenOptions,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
         let Recovered {
             slot,
             slot_bytes,
@@ -172,7 +166,11 @@ impl Engine {
             next_sequence,
             next_transaction,
         } = recovered;
-        let physical = pager.storage.len().unwrap_or(0) / pager.page_size as u64;
+        let length = pager
+            .storage
+            .len()
+            .map_err(|error| pager.io_error("find the length", error))?;
+        let physical = length / pager.page_size as u64;
         let mut space = Space::new(
             DurableSpace::from_slot(&slot),
             slot.length,
@@ -195,7 +193,7 @@ impl Engine {
             // The free-space map is damaged: reading goes on, writing would not be safe.
             durability.latch(&failure);
         }
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             space: Mutex::new(space),
             identity: header.identity,
             published: Mutex::new(published),
@@ -216,7 +214,7 @@ impl Engine {
             read_only: mode == OpenMode::ReadOnly,
             closed: AtomicBool::new(false),
             pager,
-        })
+        }))
     }
 }
 

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use self::page_set::PageSet;
 use crate::{
-    error::Result,
+    error::{Error, Result},
     file::{FIXED_PAGES, SpaceChange},
     pager::{Counters, Pager},
     tree::{Tree, TreeRoot},
@@ -131,20 +131,30 @@ impl Space {
         let mut count = 1;
         while count < wanted {
             let next = first + count;
-            // A shorter run is as good; whatever stopped it will be met by the next call.
-            if self.make_room(1 + self.kept_back(purpose), pager).is_err() {
-                break;
+            match self.take_next(next, purpose, pager) {
+                Ok(true) => count += 1,
+                // A shorter run is as good; the next call meets a disk that is full.
+                Ok(false) | Err(Error::Full { .. }) => break,
+                Err(failure) => {
+                    self.release(&(first..next).collect(), pager)?;
+                    return Err(failure);
+                }
             }
-            if next == self.length && next < self.physical {
-                self.length += 1;
-            }
-            if next >= self.length || self.is_used(next, pager).unwrap_or(true) {
-                break;
-            }
-            self.take(next, pager)?;
-            count += 1;
         }
         Ok((first, count))
+    }
+
+    /// Takes this page for a run, if it is free.
+    fn take_next(&mut self, page: u64, purpose: Purpose, pager: &Pager) -> Result<bool> {
+        self.make_room(1 + self.kept_back(purpose), pager)?;
+        if page == self.length && page < self.physical {
+            self.length += 1;
+        }
+        if page >= self.length || self.is_used(page, pager)? {
+            return Ok(false);
+        }
+        self.take(page, pager)?;
+        Ok(true)
     }
 
     /// The pages that recording `changed` pages in the space tree may take: a copy of each leaf concerned and of the
@@ -250,11 +260,13 @@ impl Space {
                 .storage
                 .grow(from, from + pages * page_size)
                 .map(|()| pages)
+                .map_err(|error| pager.growth_error(pages * page_size, error))
         };
         // A disk that has no room for the usual step may have some for what is needed.
-        let grown = grow(step.max(pages))
-            .or_else(|_| grow(pages))
-            .map_err(|error| pager.growth_error(pages * page_size, error))?;
+        let grown = match grow(step.max(pages)) {
+            Err(Error::Full { .. }) => grow(pages)?,
+            outcome => outcome?,
+        };
         Counters::add(&pager.counters.write_calls, 1);
         Counters::add(&pager.counters.bytes_written, grown * page_size);
         self.physical += grown;
