@@ -111,11 +111,21 @@ impl Workspace {
         self.engine.pager.page_size
     }
 
+    /// A page may have to be made by growing the file, which is no more a dead handle's than writing to it.
+    fn check_alive(&self) -> Result<()> {
+        match self.purpose {
+            // The last flush is made by a handle that counts as closed already.
+            Purpose::Flush => Ok(()),
+            Purpose::Growth | Purpose::Removal => self.engine.check_open(),
+        }
+    }
+
     /// A new page of zeros.
     pub fn allocate(&mut self, owner: Owner) -> Result<PageRef> {
         let page = match self.recycled.pop() {
             Some(page) => page,
             None => {
+                self.check_alive()?;
                 let mut space = self.engine.space.lock();
                 space.allocate(self.purpose, &self.engine.pager)?
             }
@@ -125,6 +135,7 @@ impl Workspace {
 
     /// Up to `wanted` new neighbouring pages of zeros: the first one and their number.
     pub fn allocate_run(&mut self, wanted: u64, owner: Owner) -> Result<(u64, u64)> {
+        self.check_alive()?;
         let (first, count) =
             self.engine
                 .space

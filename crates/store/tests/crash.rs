@@ -611,6 +611,31 @@ fn a_ticket_writes_nothing_after_the_end_of_its_database() {
 }
 
 #[test]
+fn a_transaction_that_a_dead_process_left_open_does_not_even_grow_the_file() {
+    let disk = Arc::new(SimulatedDisk::from_image(&created(4096)));
+    let db = Database::builder().open_on(disk.clone()).unwrap();
+    let open = |key: u64, length: usize| {
+        let txn = db.begin_write().unwrap();
+        let value = vec![7; length];
+        txn.table::<Rows>()
+            .unwrap()
+            .insert(key, value.as_slice())
+            .unwrap();
+        txn
+    };
+    open(1, 10).commit().unwrap();
+    let txn = open(2, 200_000);
+    db.clone().kill();
+    let calls = disk.calls();
+    let grown = txn
+        .table::<Rows>()
+        .and_then(|mut table| table.insert(3, vec![7; 200_000].as_slice()).map(drop));
+    assert!(matches!(grown, Err(Error::Closed { .. })));
+    txn.commit().unwrap_err();
+    assert_eq!(disk.calls(), calls);
+}
+
+#[test]
 fn a_creation_that_could_not_sync_its_header_is_not_taken_for_a_database() {
     let disk = Arc::new(SimulatedDisk::new());
     let storage = Arc::new(FaultStorage::over_disk(disk.clone()));

@@ -43,6 +43,8 @@ impl Engine {
         changed: GroupSet,
         next_table: u32,
     ) -> Result<()> {
+        // Before the file may grow for it.
+        self.check_open()?;
         self.promise_flush(workspace)?;
         let mut pending = self.pending.lock();
         // Under the lock that the last flush takes: what is published before it is in it, and nothing comes after.
