@@ -29,6 +29,13 @@ impl Figures {
         }
     }
 
+    /// Adds all counts of another one.
+    pub fn join(&mut self, other: &Self) {
+        for (what, count) in &other.counts {
+            self.add(what, *count);
+        }
+    }
+
     /// A count; 0 if it was never added to.
     #[must_use]
     pub fn get(&self, what: &str) -> u64 {

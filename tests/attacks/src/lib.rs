@@ -1,7 +1,13 @@
 //! Attacks on the engine. Each has a short form, which is a test in `tests/`, and a long form, which is a command of the
 //! program `folio-attacks`. An attack that finds something panics with all that is needed to repeat it.
 
+mod apply;
+pub mod choices;
+pub mod crash;
 mod figures;
+pub mod model;
 pub mod process;
+pub mod script;
+pub mod world;
 
 pub use figures::Figures;

@@ -76,6 +76,7 @@ struct FaultState {
     plan: Option<FaultPlan>,
     counted: u64,
     failed: u64,
+    first_failed: Option<StorageCall>,
 }
 
 impl FaultStorage {
@@ -125,6 +126,12 @@ impl FaultStorage {
         self.state.lock().failed
     }
 
+    /// The kind of the first call that failed since the plan was made.
+    #[must_use]
+    pub fn first_failed(&self) -> Option<StorageCall> {
+        self.state.lock().first_failed
+    }
+
     /// Counts a call. `Some` when it is to fail.
     fn fault(&self, call: StorageCall) -> Option<Fault> {
         let mut state = self.state.lock();
@@ -139,6 +146,7 @@ impl FaultStorage {
             return None;
         }
         state.failed += 1;
+        state.first_failed.get_or_insert(call);
         Some(plan.fault)
     }
 
@@ -268,6 +276,7 @@ mod tests {
         }
         assert_eq!(contents(&storage), b"....");
         assert_eq!((storage.counted(), storage.failed()), (4, 3));
+        assert_eq!(storage.first_failed(), Some(StorageCall::Sync));
         storage.heal();
         storage.truncate(0).expect("healed");
         assert_eq!(contents(&storage), b"");

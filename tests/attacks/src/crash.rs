@@ -1,0 +1,336 @@
+//! Power cuts: a script runs once on a recording disk, and the power goes after every event of its journal, with every
+//! kind of subset of what was pending. Each image must open to what was owed at that moment, whole; its structure and its
+//! free space are checked; and now and then life goes on in it, and the power goes again.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use folio_store::{
+    Database,
+    storage::{CrashPoint, DiskEvent, MemoryStorage, SplitMix64, SubsetPlan},
+};
+
+use crate::{
+    figures::Figures,
+    model::{Allowed, State, verify},
+    script::{Change, End, Operation, Shape, Step},
+    world::{Life, World, created},
+};
+
+/// How much to try.
+#[derive(Clone, Debug)]
+pub struct CrashAttack {
+    /// The first seed; each has a script of its own.
+    pub seed: u64,
+    /// Go on until so many images were tried.
+    pub images: u64,
+    /// Seeds tried at a time.
+    pub threads: usize,
+    /// Steps of a script.
+    pub steps: usize,
+    /// The subsets tried at most moments.
+    pub plan: SubsetPlan,
+    /// Once in so many moments the subsets of the default plan are tried.
+    pub thorough_every: u64,
+    /// In one image of so many, life goes on and the power goes again.
+    pub deep_every: u64,
+}
+
+impl CrashAttack {
+    /// What runs with every test run.
+    #[must_use]
+    pub fn short() -> Self {
+        Self {
+            seed: 1,
+            images: 300_000,
+            threads: 2,
+            steps: 60,
+            plan: subsets(6),
+            thorough_every: 24,
+            deep_every: 100,
+        }
+    }
+
+    /// What runs for as long as it is let.
+    #[must_use]
+    pub fn long() -> Self {
+        Self {
+            images: 5_000_000,
+            steps: 150,
+            plan: SubsetPlan::default(),
+            thorough_every: 1,
+            ..Self::short()
+        }
+    }
+
+    /// Runs seed after seed; gives back what was counted.
+    ///
+    /// # Panics
+    ///
+    /// If an image is not as it must be; the message has the seed.
+    #[must_use]
+    pub fn run(&self) -> Figures {
+        let next = AtomicU64::new(self.seed);
+        let tried = AtomicU64::new(0);
+        let mut figures = Figures::of("power cuts");
+        thread::scope(|scope| {
+            let work = || {
+                let mut figures = Figures::of("power cuts");
+                while tried.load(Ordering::Relaxed) < self.images {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let found = self.run_seed(seed);
+                    tried.fetch_add(found.get("images"), Ordering::Relaxed);
+                    figures.join(&found);
+                }
+                figures
+            };
+            let threads: Vec<_> = (0..self.threads.max(1))
+                .map(|_| scope.spawn(work))
+                .collect();
+            for thread in threads {
+                match thread.join() {
+                    Ok(found) => figures.join(&found),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
+        figures
+    }
+
+    /// The script of one seed and all its power cuts.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    #[must_use]
+    pub fn run_seed(&self, seed: u64) -> Figures {
+        let mut random = SplitMix64::new(seed);
+        let shape = Shape::choose(&mut random);
+        let cache = [256, 32, 0, 1024][random.below(4) as usize] * shape.page_size;
+        let context = format!(
+            "power cuts, seed {seed}, {} steps, pages of {}",
+            self.steps, shape.page_size
+        );
+        let (image, state) = if shape.page_size == 4096 && random.one_in(12) {
+            sparse().clone()
+        } else {
+            (created(shape.page_size), State::default())
+        };
+        let mut world = World::new(&image, state, shape, cache, true, context.clone());
+        for _ in 0..self.steps {
+            world.step(&Step::choose(&shape, &mut random));
+        }
+        let (lives, mut figures) = world.finish();
+        for life in &lives {
+            let mut checker = Checker {
+                attack: self,
+                shape,
+                plan: &self.plan,
+                random: &mut random,
+                figures: &mut figures,
+                context: context.clone(),
+                again: false,
+            };
+            checker.life(life);
+        }
+        figures.add("seeds", 1);
+        figures
+    }
+}
+
+/// A plan with at most `amount` subsets of each kind.
+#[must_use]
+pub fn subsets(amount: usize) -> SubsetPlan {
+    SubsetPlan {
+        exhaustive_up_to: 3,
+        singles: amount,
+        random: amount,
+        torn_prefixes: amount,
+        torn_masks: amount / 2,
+    }
+}
+
+/// A file with more pages than one row of the free-space map describes, most of them free, and rows at both ends.
+fn sparse() -> &'static (MemoryStorage, State) {
+    static SPARSE: OnceLock<(MemoryStorage, State)> = OnceLock::new();
+    SPARSE.get_or_init(|| {
+        let shape = Shape {
+            page_size: 4096,
+            cache_pages: None,
+            power_cuts: false,
+            faults: false,
+            fills: true,
+        };
+        let image = created(shape.page_size);
+        let cache = 256 * shape.page_size;
+        let mut world = World::new(
+            &image,
+            State::default(),
+            shape,
+            cache,
+            true,
+            "a sparse file".into(),
+        );
+        let step = |table, change| Step::Transaction {
+            operations: vec![Operation { table, change }],
+            end: End::Durable,
+        };
+        let fill = |rows, length| Change::Fill {
+            rows,
+            seed: 7,
+            length,
+        };
+        world.step(&step(0, fill(40, 100)));
+        world.step(&step(4, fill(300, 60_000)));
+        world.step(&step(6, fill(40, 100)));
+        world.step(&step(4, Change::Clear));
+        let state = world.state().clone();
+        let (lives, _) = world.finish();
+        match lives.last() {
+            Some(life) => {
+                let all = life.journal.crash_point_at(life.journal.events().len());
+                (all.image_of(&mut |_| true), state)
+            }
+            None => panic!("a recording disk has a journal"),
+        }
+    })
+}
+
+struct Checker<'c> {
+    attack: &'c CrashAttack,
+    shape: Shape,
+    plan: &'c SubsetPlan,
+    random: &'c mut SplitMix64,
+    figures: &'c mut Figures,
+    context: String,
+    /// Whether these are the power cuts after a power cut.
+    again: bool,
+}
+
+impl Checker<'_> {
+    /// Cuts the power after each event.
+    fn life(&mut self, life: &Life) {
+        let mut allowed = &life.allowed[0];
+        let mut replay = life.journal.replay();
+        while let Some(event) = replay.advance() {
+            let position = replay.position();
+            if let DiskEvent::Mark(mark) = event {
+                allowed = &life.allowed[*mark as usize];
+            }
+            self.figures.add("moments", 1);
+            self.moment(life, replay.crash_point(), allowed, event, position);
+        }
+    }
+
+    fn moment(
+        &mut self,
+        life: &Life,
+        point: &CrashPoint,
+        allowed: &Allowed,
+        event: &DiskEvent,
+        position: usize,
+    ) {
+        let thorough = !self.again && self.random.one_in(self.attack.thorough_every);
+        let default = SubsetPlan::default();
+        let few = subsets(1);
+        let plan = match event {
+            _ if thorough => &default,
+            // The disk is as it was; what is owed has changed.
+            DiskEvent::Mark(_) => &few,
+            _ => self.plan,
+        };
+        for (number, subset) in plan
+            .subsets(point.pending(), self.random)
+            .iter()
+            .enumerate()
+        {
+            let context = || {
+                format!(
+                    "{}, cache {}, event {position} ({event:?}), subset {number} of {} pending",
+                    self.context,
+                    life.cache,
+                    point.pending().len()
+                )
+            };
+            let image = point.image(subset);
+            let found = check_image(image.clone(), allowed, life.cache, &context);
+            let deep = !self.again && self.random.one_in(self.attack.deep_every);
+            let context = deep.then(context);
+            self.figures.add("images", 1);
+            if let Some(context) = context {
+                self.go_on(&image, found, life.cache, context);
+            }
+        }
+    }
+
+    /// Life goes on in an image, and the power goes again at every event from its opening on.
+    fn go_on(&mut self, image: &MemoryStorage, state: State, cache: usize, context: String) {
+        let context = format!("{context}, and on");
+        let shape = Shape {
+            fills: false,
+            ..self.shape
+        };
+        let mut world = World::new(image, state, shape, cache, true, context.clone());
+        // The first commit of an incarnation is the one that may meet what the one before left behind.
+        world.step(&Step::Transaction {
+            operations: vec![Operation {
+                table: self.random.below(3) as usize,
+                change: Change::Append { seed: 5, length: 9 },
+            }],
+            end: End::Durable,
+        });
+        for _ in 0..self.random.below(4) {
+            world.step(&Step::choose(&shape, self.random));
+        }
+        let (lives, figures) = world.finish();
+        self.figures.join(&figures);
+        let before = self.figures.get("images");
+        let plan = subsets(2);
+        let mut checker = Checker {
+            attack: self.attack,
+            shape,
+            plan: &plan,
+            random: self.random,
+            figures: self.figures,
+            context,
+            again: true,
+        };
+        for life in &lives {
+            checker.life(life);
+        }
+        let again = self.figures.get("images") - before;
+        self.figures.add("of them after a power cut before", again);
+    }
+}
+
+/// Opens an image, which must show one of the allowed states, with sound structure and exact free space. Gives back which.
+fn check_image(
+    image: MemoryStorage,
+    allowed: &Allowed,
+    cache: usize,
+    context: &dyn Fn() -> String,
+) -> State {
+    let opened = Database::builder()
+        .cache_size(cache)
+        .open_on(Arc::new(image));
+    let db = match opened {
+        Ok(db) => db,
+        Err(error) => panic!("{}: cannot be opened: {error}", context()),
+    };
+    let found = match allowed.find(&db, context) {
+        Ok(found) => found,
+        Err(error) => panic!("{}: cannot be read: {error}", context()),
+    };
+    match verify(&db) {
+        Ok(report) if report.problems.is_empty() => {}
+        Ok(report) => panic!("{}: {:?}", context(), report.problems),
+        Err(error) => panic!("{}: cannot be verified: {error}", context()),
+    }
+    db.kill();
+    found
+}
