@@ -20,6 +20,21 @@ const FIXED: usize = 1 + 4 + 16 + 8;
 /// Table names are keys of the catalog.
 pub(crate) const MAX_NAME: usize = 512;
 
+/// The table number in the pages of a group's catalog: where the roots are lost, it tells whose tables these are.
+pub(crate) fn number_of(group: Group) -> u32 {
+    LAST_CATALOG - u32::from(group.index())
+}
+
+/// The group whose catalog has this number.
+pub(crate) fn group_of(number: u32) -> Option<Group> {
+    u8::try_from(LAST_CATALOG - number)
+        .ok()
+        .and_then(Group::from_index)
+}
+
+/// The number of the first group's catalog.
+const LAST_CATALOG: u32 = u32::MAX;
+
 /// Type names are for people; longer ones are cut.
 const MAX_TYPE_NAME: usize = 200;
 
@@ -54,7 +69,7 @@ impl TableRecord {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < FIXED || bytes[0] != FORMAT {
             return None;
         }
@@ -184,6 +199,15 @@ mod tests {
     #[test]
     fn a_record_reads_back_as_written() {
         assert_eq!(TableRecord::decode(&record().encode()), Some(record()));
+    }
+
+    #[test]
+    fn a_catalog_number_tells_its_group() {
+        for group in crate::types::GroupSet::ALL {
+            assert_eq!(group_of(number_of(group)), Some(group));
+        }
+        assert_eq!(group_of(u32::MAX - 16), None);
+        assert_eq!(group_of(0), None);
     }
 
     #[test]

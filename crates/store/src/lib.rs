@@ -117,7 +117,7 @@ mod workspace;
 
 pub use self::{
     database::{Builder, Database},
-    engine::{Problem, VerifyReport},
+    engine::{Problem, VerifyOptions, VerifyReport},
     error::{Error, Result},
     statistics::Statistics,
     transaction::{

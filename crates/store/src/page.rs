@@ -8,7 +8,7 @@
 //! | 6..8 | zero |
 //! | 8..16 | the page's own number |
 //! | 16..24 | the transaction that wrote it |
-//! | 24..28 | the table it belongs to, 0 for the engine's own trees |
+//! | 24..28 | the table it belongs to; 0 for the free-space map and manifests, the greatest numbers for catalogs |
 //! | 28..32 | depends on the kind |
 //!
 //! Integers are little-endian.
@@ -101,6 +101,11 @@ pub(crate) fn set_identity(bytes: &mut [u8], at: PageRef) {
 
 pub(crate) fn identity(bytes: &[u8]) -> PageRef {
     PageRef::read(bytes, 8)
+}
+
+/// The number of the table that a page belongs to.
+pub(crate) fn table_number(bytes: &[u8]) -> u32 {
+    read_u32(bytes, 24)
 }
 
 pub(crate) fn level(bytes: &[u8]) -> u8 {

@@ -28,12 +28,13 @@ use std::sync::{
 
 use parking_lot::Mutex;
 
-pub use self::verify::{Problem, VerifyReport};
+pub use self::verify::{Problem, VerifyOptions, VerifyReport};
 use self::{durability::Durability, gate::Gate, pending::Pending};
 pub(crate) use self::{
     flush::Flusher,
     gate::GateGuard,
     open::{OpenMode, OpenOptions, is_blank},
+    verify::SystemClock,
 };
 use crate::{
     error::{Error, Result},

@@ -9,11 +9,12 @@
 //! The bitmap in memory is loaded a chunk at a time, when something in the chunk is taken or given up; opening loads
 //! nothing. A chunk not loaded is one that nobody touched since, so it is equal in both accounts.
 
+mod page_bits;
 mod page_set;
 
 use std::collections::BTreeMap;
 
-pub(crate) use self::page_set::PageSet;
+pub(crate) use self::{page_bits::PageBits, page_set::PageSet};
 use crate::{
     error::{Error, Result},
     file::{FIXED_PAGES, SpaceChange},
@@ -23,14 +24,14 @@ use crate::{
 };
 
 /// Pages described by one row of the space tree.
-const CHUNK_PAGES: u64 = 4096;
-const CHUNK_BYTES: usize = (CHUNK_PAGES / 8) as usize;
+pub(crate) const CHUNK_PAGES: u64 = 4096;
+pub(crate) const CHUNK_BYTES: usize = (CHUNK_PAGES / 8) as usize;
 
 /// The file grows by a quarter of its length, within these bounds, in bytes.
 const GROWTH_BOUNDS: (u64, u64) = (256 * 1024, 64 * 1024 * 1024);
 
 /// The table number in the pages of the space tree.
-const SPACE_TABLE: u32 = 0;
+pub(crate) const SPACE_TABLE: u32 = 0;
 
 /// Pages kept back for removals, so that a full disk can be emptied: enough for one that copies the way to two leaves
 /// in each of several trees.
@@ -361,39 +362,6 @@ impl DurableSpace {
             (born, freed) = (own.born.clone(), own.freed.clone());
         }
         Ok(())
-    }
-
-    /// Every page in use according to the durable account, fixed ones left out.
-    pub fn used_pages(&self, pager: &Pager) -> Result<PageSet> {
-        let mut pages = PageSet::default();
-        let everything = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-        let mut cursor = crate::tree::Cursor::new(pager, self.tree.at, everything);
-        let mut damaged = false;
-        while let Some(row) = cursor.next()? {
-            let bits = row.body();
-            let (Ok(key), CHUNK_BYTES) = (<[u8; 8]>::try_from(row.key()), bits.len()) else {
-                damaged = true;
-                break;
-            };
-            let base = u64::from_be_bytes(key).saturating_mul(CHUNK_PAGES);
-            let used =
-                (0..CHUNK_PAGES).filter(|bit| bits[(bit / 8) as usize] & (1 << (bit % 8)) != 0);
-            pages.extend(used.map(|bit| base.saturating_add(bit)));
-        }
-        if damaged {
-            return Err(pager.corrupted(
-                self.tree.at.page,
-                "the free-space map has a row of the wrong size",
-            ));
-        }
-        for (&page, &used) in &self.changes {
-            if used {
-                pages.insert(page);
-            } else {
-                pages.remove(page);
-            }
-        }
-        Ok(pages)
     }
 }
 

@@ -15,9 +15,6 @@ use crate::{
     workspace::Workspace,
 };
 
-/// The table number in the pages of catalogs.
-const CATALOG_TABLE: u32 = u32::MAX;
-
 /// When a commit returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -456,7 +453,7 @@ impl Core {
                 workspace: &mut self.workspace,
                 root: &mut self.groups[index],
                 owner: index,
-                table: CATALOG_TABLE,
+                table: catalog::number_of(table.group),
             };
             if table.deleted {
                 catalog.remove(table.name.as_bytes())?;

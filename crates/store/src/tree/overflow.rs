@@ -18,7 +18,7 @@ use crate::{
 
 const NEXT: usize = HEADER;
 const PAGES: usize = HEADER + 16;
-const EXTENT_HEADER: usize = 24;
+pub(crate) const EXTENT_HEADER: usize = 24;
 
 /// Pages filled between two looks at the memory in use.
 const RELIEF_INTERVAL: u64 = 64;
@@ -127,17 +127,18 @@ pub(crate) fn read_extent_header(
     source: &impl PageSource,
     extent: PageRef,
 ) -> Result<(PageRef, u64)> {
-    let page = fetch(source, extent)?;
-    let (next, count) = (
-        PageRef::read(&page, NEXT),
-        u64::from(read_u32(&page, PAGES)),
-    );
+    let (next, count) = extent_header(&fetch(source, extent)?);
     if count == 0 || extent.page.checked_add(count).is_none() {
         return Err(source
             .pager()
             .corrupted(extent.page, format!("starts an extent of {count} pages")));
     }
     Ok((next, count))
+}
+
+/// The same, from the bytes of the first page of an extent.
+pub(crate) fn extent_header(page: &[u8]) -> (PageRef, u64) {
+    (PageRef::read(page, NEXT), u64::from(read_u32(page, PAGES)))
 }
 
 fn fetch(source: &impl PageSource, at: PageRef) -> Result<PageBytes> {

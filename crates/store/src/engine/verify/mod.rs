@@ -1,0 +1,129 @@
+//! Reading everything and checking it, while others commit and flush.
+//!
+//! What is checked is the newest durable state. A pin keeps every page of it from being used again: those that commits
+//! give up, as an open view would, and those of the space tree, which no view needs. All locks are let go before the
+//! first page is read.
+
+mod pace;
+mod walk;
+
+use std::{ops::ControlFlow, sync::Arc};
+
+#[cfg(test)]
+pub(crate) use self::pace::FakeClock;
+pub(crate) use self::pace::{Clock, SystemClock};
+use self::{pace::Pace, walk::Walk};
+use super::Engine;
+use crate::{
+    error::{Error, Result},
+    types::GroupSet,
+};
+
+/// How [`Database::verify_with`](crate::Database::verify_with) goes about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VerifyOptions {
+    rate: u64,
+}
+
+impl VerifyOptions {
+    /// As fast as it goes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The most bytes to read in a second, so that a busy database hardly notices; 0 for as many as possible.
+    #[must_use]
+    pub fn rate(mut self, bytes_per_second: u64) -> Self {
+        self.rate = bytes_per_second;
+        self
+    }
+}
+
+/// What [`Database::verify`](crate::Database::verify) found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// The newest transaction in the state that was checked.
+    pub transaction: u64,
+    /// Pages read.
+    pub pages: u64,
+    /// Tables walked.
+    pub tables: u64,
+    /// Rows counted.
+    pub rows: u64,
+    /// Whether the walk was ended early, so that not everything was checked.
+    pub interrupted: bool,
+    /// What is wrong, in the order in which it was met. Empty for a sound file.
+    pub problems: Vec<Problem>,
+}
+
+/// Something wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The page concerned, if it is about one.
+    pub page: Option<u64>,
+    /// The table concerned, where it is known.
+    pub table: Option<String>,
+    /// What is wrong.
+    pub fault: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(page) = self.page {
+            write!(formatter, "page {page}: ")?;
+        }
+        if let Some(table) = &self.table {
+            write!(formatter, "table `{table}`: ")?;
+        }
+        formatter.write_str(&self.fault)
+    }
+}
+
+/// Keeps the pages of the durable state of one moment from being used again.
+struct Pin<'e>(&'e Engine);
+
+/// The number under which pins are registered among the views. It is below that of every transaction, so nothing that
+/// is given up while there is a pin becomes free.
+const PIN: u64 = 0;
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.0.close_view(PIN);
+    }
+}
+
+impl Engine {
+    /// Whether pages that only the durable state before needed must be kept. To be asked by the flusher, under whose lock
+    /// pins are made.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.published.lock().views.contains_key(&PIN)
+    }
+
+    pub fn verify(
+        self: &Arc<Self>,
+        options: VerifyOptions,
+        clock: &dyn Clock,
+        progress: impl FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<VerifyReport> {
+        self.check_open()?;
+        if !self.read_only {
+            match self.checkpoint(GroupSet::ALL) {
+                // What is on the disk can still be checked, and the more reason there is to.
+                Ok(()) | Err(Error::Latched { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let (_pin, slot) = {
+            let flusher = self.flusher.lock();
+            *self.published.lock().views.entry(PIN).or_default() += 1;
+            (Pin(self), flusher.slot.clone())
+        };
+        let pace = Pace::new(clock, options.rate);
+        Walk::new(&self.pager, &slot, pace, progress).run()
+    }
+}
+
+#[cfg(test)]
+mod tests;
