@@ -9,7 +9,8 @@ use std::{
 
 use crate::{
     engine::{
-        Engine, Handle, OpenMode, OpenOptions, SystemClock, VerifyOptions, VerifyReport, is_blank,
+        Engine, Handle, OpenMode, OpenOptions, Scrub, ScrubOptions, SystemClock, VerifyOptions,
+        VerifyReport, is_blank,
     },
     error::{Error, Result},
     page::PAGE_SIZES,
@@ -140,7 +141,12 @@ impl Database {
     /// What the database did and holds.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        Statistics::collect(self.handle.engine())
+        let (scrub_passes, scrub_problems) = self.handle.scrubs.counted();
+        Statistics {
+            scrub_passes,
+            scrub_problems,
+            ..Statistics::collect(self.handle.engine())
+        }
     }
 
     /// Makes a checkpoint of all groups, then reads every page that the durable state refers to, past the cache, and
@@ -175,6 +181,20 @@ impl Database {
         engine.verify(options, &SystemClock::start(), progress)
     }
 
+    /// Starts a thread that verifies the newest durable state at a limited rate, rests, and begins again, until the
+    /// [`Scrub`] is dropped or the database closes, which it does not keep open. There is none unless it is asked for.
+    ///
+    /// Each page of damage is logged as an error; [`Statistics`] count passes and problems, and
+    /// [`ScrubOptions::on_pass`] is told of every pass. While a pass is under way the pages of the state that it checks
+    /// are not used again, so a slow pass over a file with many changes makes the file grow by up to those changes.
+    ///
+    /// # Errors
+    ///
+    /// If the database was closed, or the system gives no thread.
+    pub fn start_scrub(&self, options: ScrubOptions) -> Result<Scrub> {
+        self.handle.scrubs.start(self.handle.engine(), options)
+    }
+
     /// Makes everything durable and ends all handles. Views go on; transactions that begin, or commit, get
     /// [`Error::Closed`].
     ///
@@ -182,12 +202,14 @@ impl Database {
     ///
     /// If the last flush fails.
     pub fn close(self) -> Result<()> {
+        self.handle.scrubs.end();
         self.handle.engine().close()
     }
 
     /// Ends all handles as the death of the process would: nothing more is written, and what was not durable is lost.
     /// For tests of recovery.
     pub fn kill(self) {
+        self.handle.scrubs.end();
         self.handle.engine().kill();
     }
 

@@ -117,7 +117,7 @@ mod workspace;
 
 pub use self::{
     database::{Builder, Database},
-    engine::{Problem, VerifyOptions, VerifyReport},
+    engine::{Problem, Scrub, ScrubOptions, VerifyOptions, VerifyReport},
     error::{Error, Result},
     statistics::Statistics,
     transaction::{

@@ -43,8 +43,12 @@ pub struct Statistics {
     pub length_pages: u64,
     /// Of those, pages that are free now.
     pub free_pages: u64,
-    /// Open views.
+    /// Open views, those of verifications included.
     pub readers: u64,
+    /// Passes of background scrubs that came to their end.
+    pub scrub_passes: u64,
+    /// Problems that they found.
+    pub scrub_problems: u64,
 }
 
 impl Statistics {
@@ -74,6 +78,8 @@ impl Statistics {
             length_pages,
             free_pages,
             readers: engine.views(),
+            scrub_passes: 0,
+            scrub_problems: 0,
         }
     }
 }

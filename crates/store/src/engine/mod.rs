@@ -17,6 +17,7 @@ mod flush;
 mod gate;
 mod open;
 mod pending;
+mod scrub;
 mod spill;
 mod verify;
 mod writer;
@@ -28,7 +29,10 @@ use std::sync::{
 
 use parking_lot::Mutex;
 
-pub use self::verify::{Problem, VerifyOptions, VerifyReport};
+pub use self::{
+    scrub::{Scrub, ScrubOptions},
+    verify::{Problem, VerifyOptions, VerifyReport},
+};
 use self::{durability::Durability, gate::Gate, pending::Pending};
 pub(crate) use self::{
     flush::Flusher,
@@ -168,21 +172,29 @@ impl Engine {
 }
 
 /// A share in an open database. When the last one goes, the database closes.
-pub(crate) struct Handle(Arc<Engine>);
+pub(crate) struct Handle {
+    engine: Arc<Engine>,
+    pub scrubs: scrub::Scrubs,
+}
 
 impl Handle {
     pub fn new(engine: Arc<Engine>) -> Arc<Self> {
-        Arc::new(Self(engine))
+        Arc::new(Self {
+            engine,
+            scrubs: scrub::Scrubs::default(),
+        })
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
-        &self.0
+        &self.engine
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Err(failure) = self.0.close() {
+        // They hold the engine: whoever opens the file after this must find it free.
+        self.scrubs.end();
+        if let Err(failure) = self.engine.close() {
             tracing::error!(error = %failure, "the database was dropped and could not be closed in order");
         }
     }

@@ -23,6 +23,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VerifyOptions {
     rate: u64,
+    as_it_is: bool,
 }
 
 impl VerifyOptions {
@@ -36,6 +37,12 @@ impl VerifyOptions {
     #[must_use]
     pub fn rate(mut self, bytes_per_second: u64) -> Self {
         self.rate = bytes_per_second;
+        self
+    }
+
+    /// Without a checkpoint before.
+    pub(super) fn as_it_is(mut self) -> Self {
+        self.as_it_is = true;
         self
     }
 }
@@ -108,7 +115,7 @@ impl Engine {
         progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<VerifyReport> {
         self.check_open()?;
-        if !self.read_only {
+        if !self.read_only && !options.as_it_is {
             match self.checkpoint(GroupSet::ALL) {
                 // What is on the disk can still be checked, and the more reason there is to.
                 Ok(()) | Err(Error::Latched { .. }) => {}

@@ -112,7 +112,11 @@ fn a_walk_that_is_overtaken_by_flushes_still_sees_its_own_moment() {
         let mut table = txn.table::<Rows>().expect("same types");
         for key in 0..40u64 {
             let key = (key * 7_919 + round * 104_729) % 6_000;
-            let length = if key.is_multiple_of(50) { 9_000 } else { 60 + key % 60 };
+            let length = if key.is_multiple_of(50) {
+                9_000
+            } else {
+                60 + key % 60
+            };
             table
                 .insert(key, vec![round as u8; length as usize].as_slice())
                 .expect("memory");
