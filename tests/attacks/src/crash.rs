@@ -201,6 +201,29 @@ fn sparse() -> &'static (MemoryStorage, State) {
     })
 }
 
+/// Cuts the power after each event of some lives; gives back the number of images.
+///
+/// # Panics
+///
+/// If an image is not as it must be.
+pub fn check_lives(lives: &[Life], shape: Shape, plan: &SubsetPlan, context: &str) -> u64 {
+    let attack = CrashAttack::short();
+    let mut figures = Figures::of("power cuts");
+    for life in lives {
+        let mut checker = Checker {
+            attack: &attack,
+            shape,
+            plan,
+            random: &mut SplitMix64::new(0),
+            figures: &mut figures,
+            context: context.to_owned(),
+            again: false,
+        };
+        checker.life(life);
+    }
+    figures.get("images")
+}
+
 struct Checker<'c> {
     attack: &'c CrashAttack,
     shape: Shape,

@@ -51,6 +51,11 @@ impl fmt::Display for Figures {
         for (what, count) in &self.counts {
             write!(formatter, ", {count} {what}")?;
         }
+        // What an attack counts most of says how fast it is.
+        if let Some((what, count)) = self.counts.iter().max_by_key(|(_, count)| count) {
+            let a_minute = *count as f64 / seconds.max(0.001) * 60.0;
+            write!(formatter, " ({a_minute:.0} {what} a minute)")?;
+        }
         Ok(())
     }
 }

@@ -4,10 +4,12 @@
 mod apply;
 pub mod choices;
 pub mod crash;
+pub mod faults;
 mod figures;
 pub mod model;
 pub mod process;
 pub mod script;
+pub mod simulation;
 pub mod world;
 
 pub use figures::Figures;

@@ -12,11 +12,14 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Attack {
     #[command(flatten)]
+    Simulation(folio_attacks::simulation::Simulation),
+    #[command(flatten)]
     Processes(folio_attacks::process::Attack),
 }
 
 fn main() {
     match Arguments::parse().attack {
+        Attack::Simulation(attack) => attack.run(),
         Attack::Processes(attack) => attack.run(),
     }
 }
