@@ -267,7 +267,14 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    File::open(folder)?.sync_all()
+    let folder = File::open(folder)?;
+    #[cfg(target_os = "linux")]
+    {
+        // As with the file itself: not a call that is repeated when a signal interrupts it.
+        Ok(rustix::fs::fsync(&folder)?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    folder.sync_all()
 }
 
 #[cfg(test)]
