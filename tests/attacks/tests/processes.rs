@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::{io::Write, path::Path};
 
 use folio_attacks::process;
+
+/// Says that a test did nothing, past the harness, which shows nothing of tests that pass.
+fn skipped(reason: &str) {
+    writeln!(std::io::stderr(), "SKIPPED: {reason}").unwrap();
+}
 
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_folio-attacks"))
@@ -16,4 +21,22 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged() {
     println!("{figures}");
     assert_eq!(figures.get("cycles"), 25);
     assert!(figures.get("acknowledged steps checked") > 100, "{figures}");
+}
+
+#[test]
+fn a_call_that_fails_is_a_typed_error_and_loses_nothing() {
+    let extent = process::Extent {
+        sample: Some(6),
+        rounds: 1,
+        seed: 1,
+    };
+    match process::inject(program(), extent) {
+        Ok(figures) => {
+            println!("{figures}");
+            assert!(figures.get("runs") > 100, "{figures}");
+            assert!(figures.get("typed errors") > 60, "{figures}");
+            assert!(figures.get("lost writes noticed") > 0, "{figures}");
+        }
+        Err(reason) => skipped(&reason),
+    }
 }

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use folio_store::{Database, Error, Result};
 
 use super::{
+    child::STARTING,
     load::{LANES, Load, Model, read_progress},
     report::Known,
 };
@@ -38,6 +39,7 @@ pub fn check_file(
     model: &mut Model,
     figures: &mut Figures,
 ) -> Result<()> {
+    let _no_process_starts = STARTING.read();
     let nothing_yet = known.opened == 0 && model.progress() == [0; LANES];
     if nothing_yet && !file.exists() {
         return Ok(());
@@ -113,6 +115,7 @@ pub fn check(
 /// If it does.
 #[must_use]
 pub fn check_lossy(file: &Path, load: Load, known: &Known, figures: &mut Figures) -> bool {
+    let _no_process_starts = STARTING.read();
     if !file.exists() {
         return known.opened == 0;
     }

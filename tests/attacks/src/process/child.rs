@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::RwLock,
     thread::JoinHandle,
 };
 
@@ -88,6 +89,10 @@ pub fn run_writer(arguments: &WriterArguments) -> i32 {
     }
 }
 
+/// Taken for writing while a process starts, and for reading while a file is open here: between its fork and its exec
+/// the new process shares the locks of all open files, and a file that was closed here would still be in use.
+pub static STARTING: RwLock<()> = RwLock::new(());
+
 /// A running writer.
 pub struct Writer {
     child: Child,
@@ -104,12 +109,14 @@ impl Writer {
     #[must_use]
     pub fn start(mut command: Command, known: Known, errors: PathBuf) -> Self {
         let stderr = File::create(&errors).expect("a file for what the writer prints");
+        let starting = STARTING.write();
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        drop(starting);
         let output = child.stdout.take().expect("its output is piped");
         let listener = std::thread::spawn(move || listen(BufReader::new(output), known));
         Self {

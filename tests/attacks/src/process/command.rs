@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{WriterArguments, kill, run_writer};
+use super::{Extent, WriterArguments, inject, kill, run_writer};
 
 /// Attacks on real processes and real filesystems.
 #[derive(Debug, Subcommand)]
@@ -13,6 +13,18 @@ pub enum Attack {
         #[arg(long, default_value_t = 10_000)]
         cycles: u64,
         /// Of everything but the moments of death.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Lets calls of the operating system fail, one after the other, by strace.
+    Inject {
+        /// About how many calls of each kind; all of them if there is no number.
+        #[arg(long)]
+        sample: Option<u64>,
+        /// The length of the script.
+        #[arg(long, default_value_t = 1)]
+        rounds: u64,
+        /// Of what is written.
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
@@ -31,6 +43,21 @@ impl Attack {
         let program = std::env::current_exe().expect("the program that runs");
         match self {
             Self::Kill { cycles, seed } => println!("{}", kill(&program, cycles, seed)),
+            Self::Inject {
+                sample,
+                rounds,
+                seed,
+            } => {
+                let extent = Extent {
+                    sample,
+                    rounds,
+                    seed,
+                };
+                match inject(&program, extent) {
+                    Ok(figures) => println!("{figures}"),
+                    Err(reason) => println!("SKIPPED: {reason}"),
+                }
+            }
             Self::Writer(arguments) => std::process::exit(run_writer(&arguments)),
         }
     }

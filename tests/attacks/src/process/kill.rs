@@ -62,6 +62,10 @@ impl Subject {
 #[must_use]
 pub fn kill(program: &Path, cycles: u64, seed: u64) -> Figures {
     let mut figures = Figures::of("kill -9");
+    // The order in which they are shown.
+    for what in ["new files", "killed before they were open"] {
+        figures.add(what, 0);
+    }
     let scratch = Scratch::new();
     let mut random = SplitMix64::new(seed);
     let mut subject = Subject::new(scratch.path(), &mut random);
@@ -110,11 +114,11 @@ fn one_cycle(
     let file = &subject.arguments.file;
     check_file(file, way, &ended.known, &mut subject.model, figures)
         .unwrap_or_else(|error| panic!("{way:?}: {error}\n{ended:?}"));
-    figures.add("cycles", 1);
     figures.add("openings", ended.known.opened);
     figures.add("closings", ended.known.closed);
     if ended.known.opened == 0 {
         figures.add("killed before they were open", 1);
     }
     raise(figures, "bytes of the largest file", size_of(file));
+    figures.add("cycles", 1);
 }

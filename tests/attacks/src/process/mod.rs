@@ -4,6 +4,7 @@
 mod check;
 mod child;
 mod command;
+mod inject;
 mod kill;
 mod load;
 mod report;
@@ -14,6 +15,7 @@ use std::{panic, path::Path};
 pub use self::{
     child::{WriterArguments, run_writer},
     command::Attack,
+    inject::{Extent, inject},
     kill::kill,
 };
 use crate::Figures;

@@ -46,6 +46,7 @@ impl Failure {
             Error::Io {
                 operation, source, ..
             } => (source.raw_os_error(), (*operation).to_owned()),
+            Error::Full { source, .. } => (source.raw_os_error(), "grow the file".into()),
             _ => (None, String::new()),
         };
         Self {
