@@ -111,6 +111,7 @@ mod page;
 mod pager;
 mod space;
 mod statistics;
+mod sync;
 mod transaction;
 mod tree;
 mod workspace;

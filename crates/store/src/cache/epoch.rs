@@ -4,14 +4,13 @@
 //! each thread, so that nothing has to be registered. A reader writes the current epoch into a slot, and zero when it
 //! is done. Retiring a frame advances the epoch; the frame may be freed when every occupied slot holds a later one.
 
-use std::{
-    cell::Cell,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence},
-    thread,
+use crate::sync::{
+    atomic::{AtomicU64, Ordering, fence},
+    yield_now,
 };
 
 /// More guards than this at one time wait for each other; guards last for one visit of a page.
-const SLOTS: usize = 64;
+const SLOTS: usize = if cfg!(folio_loom) { 2 } else { 64 };
 
 const IDLE: u64 = 0;
 
@@ -24,12 +23,19 @@ pub(super) struct Epochs {
     slots: Box<[Slot]>,
 }
 
-thread_local! {
-    /// The slot this thread tries first.
-    static PREFERRED: Cell<usize> = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS)
+/// The slot this thread tries first.
+fn preferred() -> usize {
+    use std::{
+        cell::Cell,
+        sync::atomic::{AtomicUsize, Ordering},
     };
+    thread_local! {
+        static PREFERRED: Cell<usize> = {
+            static NEXT: AtomicUsize = AtomicUsize::new(0);
+            Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS)
+        };
+    }
+    PREFERRED.get()
 }
 
 impl Epochs {
@@ -41,7 +47,7 @@ impl Epochs {
     }
 
     pub fn enter(&self) -> EpochGuard<'_> {
-        let preferred = PREFERRED.get();
+        let preferred = preferred();
         loop {
             for offset in 0..SLOTS {
                 let index = (preferred + offset) % SLOTS;
@@ -58,7 +64,7 @@ impl Epochs {
                     return EpochGuard { slot };
                 }
             }
-            thread::yield_now();
+            yield_now();
         }
     }
 
@@ -94,6 +100,8 @@ impl Drop for EpochGuard<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]

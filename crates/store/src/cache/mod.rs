@@ -20,13 +20,14 @@ mod epoch;
 
 use std::{
     ptr,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use parking_lot::Mutex;
-
 use self::epoch::{EpochGuard, Epochs};
-use crate::page::{PageBytes, PageRef};
+use crate::{
+    page::{PageBytes, PageRef},
+    sync::{Mutex, Witness, atomic::AtomicPtr},
+};
 
 /// What the cache keeps for one page beside its bytes, roughly: the frame, its bucket, its place on the clock.
 const FRAME_OVERHEAD: usize = 128;
@@ -44,6 +45,7 @@ struct Frame {
     /// Where the clock has it. Read and written under the shard's lock only.
     position: AtomicUsize,
     next: AtomicPtr<Frame>,
+    witness: Witness,
 }
 
 struct Shard {
@@ -126,6 +128,7 @@ impl PageCache {
             dirty: AtomicBool::new(dirty),
             position: AtomicUsize::new(state.clock.len()),
             next: AtomicPtr::new(shard.buckets[bucket].load(Ordering::Relaxed)),
+            witness: Witness::default(),
         }));
         shard.buckets[bucket].store(frame, Ordering::Release);
         state.clock.push(frame);
@@ -222,7 +225,7 @@ impl PageCache {
             state.retired.pop_front();
             // SAFETY: unlinked in `epoch`, and every guard alive now was created later (rule 3). `retired` held the
             // only pointer, made by `Box::into_raw`.
-            drop(unsafe { Box::from_raw(frame) });
+            Witness::end(unsafe { Box::from_raw(frame) }, |frame| &frame.witness);
         }
     }
 }
@@ -260,6 +263,7 @@ impl Shard {
             // SAFETY: the frame was reachable when it was loaded, and under the lock or the guard that the caller
             // holds it is not freed (rules 1 and 3). The acquiring load makes its fields visible.
             let current = unsafe { &*frame };
+            current.witness.used();
             if current.at == at {
                 return Some(frame);
             }
@@ -289,6 +293,9 @@ impl CacheGuard<'_> {
         Some(&frame.bytes)
     }
 }
+
+#[cfg(all(test, folio_loom))]
+mod interleavings;
 
 #[cfg(test)]
 mod tests {

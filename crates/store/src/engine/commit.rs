@@ -1,6 +1,6 @@
 //! Publishing a transaction in memory. No system call.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{
     Engine, Groups,
@@ -12,6 +12,7 @@ use crate::{
     page::{PageRef, identity},
     pager::Counters,
     space::PageSet,
+    sync::atomic::Ordering,
     types::{Group, GroupSet},
     workspace::Workspace,
 };

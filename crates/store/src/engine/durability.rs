@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::{
     error::{Error, Result},
+    sync::{Condvar, Mutex},
     types::{Group, GroupSet},
 };
 
@@ -37,7 +36,7 @@ impl Durability {
         };
         Self {
             state: Mutex::new(state),
-            changed: Condvar::new(),
+            changed: Condvar::default(),
         }
     }
 
@@ -142,6 +141,82 @@ impl Drop for Turn<'_> {
             state.latched = Some("a flush panicked".into());
         }
         self.durability.changed.notify_all();
+    }
+}
+
+#[cfg(all(test, folio_loom))]
+mod interleavings {
+    use loom::{
+        sync::atomic::{AtomicBool, AtomicU64, Ordering},
+        thread,
+    };
+
+    use super::*;
+    use crate::sync::every_interleaving;
+
+    /// Threads that each publish a transaction and wait for it. `flush` gets the newest one published.
+    fn each_waits_for_its_own(
+        threads: u64,
+        flush: impl Fn(u64) -> Result<()> + Copy + Send + Sync + 'static,
+        check: impl Fn(Result<()>, &Durability, u64) + Copy + Send + Sync + 'static,
+    ) {
+        let durability = Arc::new(Durability::new(0));
+        let published = Arc::new(AtomicU64::new(0));
+        let flushing = Arc::new(AtomicBool::new(false));
+        let one = move |durability: &Durability, published: &AtomicU64, flushing: &AtomicBool| {
+            let group = GroupSet::from(Group::DEFAULT);
+            let own = published.fetch_add(1, Ordering::SeqCst) + 1;
+            let result = durability.wait(group, own, &"loom".into(), |groups| {
+                assert!(
+                    !flushing.swap(true, Ordering::SeqCst),
+                    "two flushes at a time"
+                );
+                let newest = published.load(Ordering::SeqCst);
+                let result = flush(newest);
+                match &result {
+                    Ok(()) => durability.advance(groups, newest),
+                    Err(failure) => durability.latch(failure),
+                }
+                flushing.store(false, Ordering::SeqCst);
+                result
+            });
+            check(result, durability, own);
+        };
+        let others: Vec<_> = (1..threads)
+            .map(|_| {
+                let shared = (durability.clone(), published.clone(), flushing.clone());
+                thread::spawn(move || one(&shared.0, &shared.1, &shared.2))
+            })
+            .collect();
+        one(&durability, &published, &flushing);
+        for other in others {
+            other.join().expect("the thread's own panic is shown");
+        }
+    }
+
+    #[test]
+    fn nobody_returns_before_his_transaction_is_durable_and_nobody_is_forgotten() {
+        every_interleaving(|| {
+            each_waits_for_its_own(
+                3,
+                |_| Ok(()),
+                |result, durability, own| {
+                    assert!(result.is_ok());
+                    assert!(durability.reached(Group::DEFAULT) >= own);
+                },
+            );
+        });
+    }
+
+    #[test]
+    fn after_a_failed_flush_nobody_waits_and_nobody_is_told_yes() {
+        every_interleaving(|| {
+            each_waits_for_its_own(
+                3,
+                |_| Err(Error::Configuration("the disk is broken".into())),
+                |result, _, _| assert!(result.is_err()),
+            );
+        });
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
-
 use super::Engine;
+use crate::sync::{Condvar, Mutex};
 
 #[derive(Default)]
 pub(super) struct Gate {

@@ -22,17 +22,8 @@ mod spill;
 mod verify;
 mod writer;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
-
-pub use self::{
-    scrub::{Scrub, ScrubOptions},
-    verify::{Problem, VerifyOptions, VerifyReport},
-};
 use self::{durability::Durability, gate::Gate, pending::Pending};
 pub(crate) use self::{
     flush::Flusher,
@@ -40,10 +31,18 @@ pub(crate) use self::{
     open::{OpenMode, OpenOptions, is_blank},
     verify::SystemClock,
 };
+pub use self::{
+    scrub::{Scrub, ScrubOptions},
+    verify::{Problem, VerifyOptions, VerifyReport},
+};
 use crate::{
     error::{Error, Result},
     pager::Pager,
     space::Space,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     tree::TreeRoot,
     types::Group,
 };

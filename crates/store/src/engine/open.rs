@@ -1,11 +1,6 @@
 //! Creating a file, and recovery: choosing the commit to open at. Nothing here depends on the size of the file.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64},
-};
-
-use parking_lot::Mutex;
+use std::sync::Arc;
 
 use super::{
     Engine, Groups, Published,
@@ -25,6 +20,10 @@ use crate::{
     pager::{Counters, Pager},
     space::{DurableSpace, PageSet, Space},
     storage::Storage,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
     tree::TreeRoot,
 };
 
