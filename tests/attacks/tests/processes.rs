@@ -8,7 +8,8 @@ use folio_attacks::process;
 
 /// Says that a test did nothing, past the harness, which shows nothing of tests that pass.
 fn skipped(reason: &str) {
-    writeln!(std::io::stderr(), "SKIPPED: {reason}").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "SKIPPED: {reason}").unwrap();
 }
 
 fn program() -> &'static Path {
@@ -36,6 +37,25 @@ fn a_call_that_fails_is_a_typed_error_and_loses_nothing() {
             assert!(figures.get("runs") > 100, "{figures}");
             assert!(figures.get("typed errors") > 60, "{figures}");
             assert!(figures.get("lost writes noticed") > 0, "{figures}");
+        }
+        Err(reason) => skipped(&reason),
+    }
+}
+
+#[test]
+fn a_storage_filled_to_the_last_byte_recovers_once_there_is_room() {
+    let figures = process::full_storage(1, 3);
+    println!("{figures}");
+    assert!(figures.get("recovered") > 50, "{figures}");
+    assert!(figures.get("creations refused") > 10, "{figures}");
+}
+
+#[test]
+fn a_filesystem_filled_to_the_last_byte_recovers_once_there_is_room() {
+    match process::full_disk(1, 16) {
+        Ok((figures, kind)) => {
+            println!("{kind}: {figures}");
+            assert!(figures.get("recovered") > 5, "{figures}");
         }
         Err(reason) => skipped(&reason),
     }

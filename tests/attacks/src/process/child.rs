@@ -145,15 +145,15 @@ impl Writer {
     #[must_use]
     pub fn wait(mut self) -> Ended {
         let status = self.child.wait().expect("the end of a child");
-        let known = self
+        let mut known = self
             .listener
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ended {
-            status,
-            known,
-            printed: fs::read_to_string(&self.errors).unwrap_or_default(),
+        let printed = fs::read_to_string(&self.errors).unwrap_or_default();
+        if printed.contains("panicked") {
+            known.wrong.push(printed);
         }
+        Ended { status, known }
     }
 }
 
@@ -174,6 +174,4 @@ pub struct Ended {
     pub status: ExitStatus,
     /// What it had said.
     pub known: Known,
-    /// What it had printed besides.
-    pub printed: String,
 }

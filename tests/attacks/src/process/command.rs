@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Extent, WriterArguments, inject, kill, run_writer};
+use super::{Extent, WriterArguments, full_disk, full_storage, inject, kill, run_writer};
 
 /// Attacks on real processes and real filesystems.
 #[derive(Debug, Subcommand)]
@@ -24,6 +24,15 @@ pub enum Attack {
         /// The length of the script.
         #[arg(long, default_value_t = 1)]
         rounds: u64,
+        /// Of what is written.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Fills a storage in memory and a filesystem of 8 MiB, again and again, and recovers once there is room.
+    FullDisk {
+        /// How often the filesystem is filled.
+        #[arg(long, default_value_t = 500)]
+        runs: u64,
         /// Of what is written.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -55,6 +64,13 @@ impl Attack {
                 };
                 match inject(&program, extent) {
                     Ok(figures) => println!("{figures}"),
+                    Err(reason) => println!("SKIPPED: {reason}"),
+                }
+            }
+            Self::FullDisk { runs, seed } => {
+                println!("{}", full_storage(seed, 1));
+                match full_disk(seed, runs) {
+                    Ok((figures, kind)) => println!("{kind}: {figures}"),
                     Err(reason) => println!("SKIPPED: {reason}"),
                 }
             }

@@ -119,6 +119,6 @@ fn one_cycle(
     if ended.known.opened == 0 {
         figures.add("killed before they were open", 1);
     }
-    raise(figures, "bytes of the largest file", size_of(file));
+    raise(figures, "KiB of the largest file", size_of(file) >> 10);
     figures.add("cycles", 1);
 }

@@ -393,6 +393,20 @@ impl Model {
         self.progress = to;
     }
 
+    /// The rows are gone, by no step.
+    pub fn clear(&mut self) {
+        self.tables = Default::default();
+    }
+
+    /// Where the database is, if it is not further than this model.
+    ///
+    /// # Panics
+    ///
+    /// If it is.
+    pub fn assert_at(&self, progress: Progress) {
+        assert_eq!(self.progress, progress, "nothing was published since");
+    }
+
     /// Goes on to another step of one lane.
     ///
     /// # Panics

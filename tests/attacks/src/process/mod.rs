@@ -4,8 +4,10 @@
 mod check;
 mod child;
 mod command;
+mod full_disk;
 mod inject;
 mod kill;
+mod limited;
 mod load;
 mod report;
 mod writer;
@@ -15,6 +17,7 @@ use std::{panic, path::Path};
 pub use self::{
     child::{WriterArguments, run_writer},
     command::Attack,
+    full_disk::{FullDisk, full_disk, full_storage},
     inject::{Extent, inject},
     kill::kill,
 };
@@ -32,14 +35,18 @@ impl Scratch {
         self.0.path()
     }
 
-    /// Runs a part of an attack; a panic in it says what it was about.
     fn about<R>(&self, what: &str, run: impl FnOnce() -> R) -> R {
-        match panic::catch_unwind(panic::AssertUnwindSafe(run)) {
-            Ok(result) => result,
-            Err(panic) => {
-                eprintln!("found by: {what}");
-                panic::resume_unwind(panic)
-            }
+        about(what, run)
+    }
+}
+
+/// Runs a part of an attack; a panic in it says what it was about.
+fn about<R>(what: &str, run: impl FnOnce() -> R) -> R {
+    match panic::catch_unwind(panic::AssertUnwindSafe(run)) {
+        Ok(result) => result,
+        Err(panic) => {
+            eprintln!("found by: {what}");
+            panic::resume_unwind(panic)
         }
     }
 }
