@@ -317,8 +317,10 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
     let Slots {
         whole: slots,
         mut faults,
-        damaged: mut doubtful,
+        damaged,
     } = slots;
+    let mut passed_over = damaged;
+    let mut doubtful = !passed_over.is_empty();
     let newest_sequence = slots.first().map_or(0, |slot| slot.sequence);
     let newest_ceiling = slots.iter().map(|slot| slot.ceiling).max().unwrap_or(0);
     let promised = acknowledgement.unwrap_or_else(|| {
@@ -338,6 +340,7 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
             }
             // The growth of the file is as much a part of a commit as its pages.
             faults.push(format!("commit {}: the file ends before it", slot.sequence));
+            passed_over.push(slot_page(slot.sequence));
             doubtful = true;
             continue;
         }
@@ -348,6 +351,7 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
             }
             Err(error) if error.is_corruption() => {
                 faults.push(format!("commit {}: {}", slot.sequence, error.brief()));
+                passed_over.push(slot_page(slot.sequence));
                 doubtful = true;
             }
             // Not known to be torn, so an older one must not take its place.
@@ -401,6 +405,9 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
     };
     let next_transaction = newest_transaction + 1;
     let slot_bytes = slot.encode(pager.page_size, &header.identity);
+    if mode == OpenMode::ReadWrite && !passed_over.is_empty() {
+        strike_out(pager, &passed_over)?;
+    }
     Ok(Recovered {
         slot,
         slot_bytes,
@@ -410,45 +417,78 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
     })
 }
 
+/// The first sector of a slot that recovery has passed over.
+const STRUCK_OUT: [u8; SECTOR] = {
+    let mut sector = [0; SECTOR];
+    let magic = *b"FolioOut";
+    let mut at = 0;
+    while at < magic.len() {
+        sector[at] = magic[at];
+        at += 1;
+    }
+    sector
+};
+
+/// Makes sure, before anything is shown, that a commit which was passed over stays away. What it lacks may still come: its
+/// next slot is written over it, and of that a power cut may leave just the sectors that equal the missing ones; or the
+/// file grows to the length that it had. One sector is written whole or not at all, and it must be there before others.
+fn strike_out(pager: &Pager, slots: &[u64]) -> Result<()> {
+    for &page in slots {
+        pager
+            .storage
+            .write_at(
+                page * pager.page_size as u64,
+                &[std::io::IoSlice::new(&STRUCK_OUT)],
+            )
+            .map_err(|error| pager.io_error("strike out a torn commit", error))?;
+    }
+    Counters::add(&pager.counters.write_calls, slots.len() as u64);
+    Counters::add(&pager.counters.syncs, 1);
+    pager
+        .storage
+        .sync()
+        .map_err(|error| pager.io_error("sync after striking out a torn commit", error))
+}
+
 /// The commit slots of a file with their twins.
 struct Slots {
     /// Those that are whole in themselves, newest first.
     whole: Vec<Slot>,
     /// What is wrong with the others.
     faults: Vec<String>,
-    /// Whether a slot itself, not only a twin, is not whole: it may have been newer than all that are.
-    damaged: bool,
+    /// The pages of slots themselves, not only twins, that are not whole: each may have been newer than all that are.
+    damaged: Vec<u64>,
 }
 
 fn read_slots(pager: &Pager, header: &Header) -> Result<Slots> {
     let mut slots: Vec<Slot> = Vec::new();
     let mut faults = Vec::new();
-    let mut damaged = false;
+    let mut damaged = Vec::new();
     let is_slot = |page: u64| [slot_page(0), slot_page(1)].contains(&page);
     for page in [slot_page(0), slot_page(1), twin_page(0), twin_page(1)] {
         let bytes = match pager.read_raw(page) {
             Ok(bytes) => bytes,
             Err(error) if error.is_corruption() => {
                 faults.push(error.brief());
-                damaged |= is_slot(page);
+                damaged.extend(is_slot(page).then_some(page));
                 continue;
             }
             Err(error) => return Err(error),
         };
         // The second twin of a new file was never written.
-        if bytes.iter().all(|&byte| byte == 0) {
+        if bytes.iter().all(|&byte| byte == 0) || bytes.starts_with(&STRUCK_OUT) {
             continue;
         }
         match Slot::decode(&bytes, &header.identity) {
             Ok(slot) if ![slot_page(slot.sequence), twin_page(slot.sequence)].contains(&page) => {
                 faults.push(format!("slot on page {page}: belongs to another page"));
-                damaged |= is_slot(page);
+                damaged.extend(is_slot(page).then_some(page));
             }
             Ok(slot) if slots.contains(&slot) => {}
             Ok(slot) => slots.push(slot),
             Err(fault) => {
                 faults.push(format!("slot on page {page}: {fault}"));
-                damaged |= is_slot(page);
+                damaged.extend(is_slot(page).then_some(page));
             }
         }
     }
