@@ -390,7 +390,7 @@ impl Builder {
     }
 }
 
-fn open_error(path: &Path, operation: &'static str, error: io::Error) -> Error {
+pub(crate) fn open_error(path: &Path, operation: &'static str, error: io::Error) -> Error {
     let file: Arc<str> = PathBuf::from(path).display().to_string().into();
     if error.kind() == io::ErrorKind::WouldBlock {
         return Error::InUse { file };

@@ -109,6 +109,7 @@ mod file;
 mod node;
 mod page;
 mod pager;
+mod salvage;
 mod space;
 mod statistics;
 mod sync;
@@ -120,6 +121,7 @@ pub use self::{
     database::{Builder, Database},
     engine::{Problem, Scrub, ScrubOptions, VerifyOptions, VerifyReport},
     error::{Error, Result},
+    salvage::{LostRange, SalvageReport, SalvagedTable, salvage, salvage_storage},
     statistics::Statistics,
     transaction::{
         Durability, Range, ReadTransaction, Stored, TableMut, TableView, Ticket, UntypedRange,

@@ -469,7 +469,7 @@ fn read_to_decide(pager: &Pager, page: u64, past_cache: bool) -> Result<PageByte
 
 /// Checks that every page of a slot's manifest is on disk as the flush wrote it; gives back the pages that the manifest
 /// takes itself. The commit is not whole if the error is about damage. After any other nobody knows.
-pub(super) fn verify_manifest(pager: &Pager, slot: &Slot, past_cache: bool) -> Result<PageSet> {
+pub(crate) fn verify_manifest(pager: &Pager, slot: &Slot, past_cache: bool) -> Result<PageSet> {
     let stored = read_manifest(pager, slot, past_cache)?;
     let damaged = |fault: String| pager.corrupted(slot_page(slot.sequence), fault);
     if stored.entries.len() as u64 != slot.manifest_entries {

@@ -26,9 +26,9 @@ use std::sync::Arc;
 
 use self::{durability::Durability, gate::Gate, pending::Pending};
 pub(crate) use self::{
-    flush::Flusher,
+    flush::{Flusher, verify_manifest},
     gate::GateGuard,
-    open::{OpenMode, OpenOptions, is_blank},
+    open::{OpenMode, OpenOptions, is_blank, pager},
     verify::SystemClock,
 };
 pub use self::{

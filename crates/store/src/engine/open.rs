@@ -217,7 +217,7 @@ impl Engine {
     }
 }
 
-fn pager(storage: Arc<dyn Storage>, header: &Header, options: OpenOptions) -> Pager {
+pub(crate) fn pager(storage: Arc<dyn Storage>, header: &Header, options: OpenOptions) -> Pager {
     let cache_bytes = options.cache_size / CACHE_SHARE.1 * CACHE_SHARE.0;
     Pager {
         file: storage.name().into(),

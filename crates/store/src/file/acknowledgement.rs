@@ -35,8 +35,13 @@ impl Acknowledgement {
 
     /// Nothing if the sector is damaged or says what no acknowledgement of ours says.
     pub fn decode(sector: &[u8; SECTOR], identity: &[u8; 16]) -> Option<Self> {
-        let whole =
-            read_u64(sector, 0) == MAGIC && read_u64(sector, 8) == checksum(sector, identity);
+        let whole = read_u64(sector, 8) == checksum(sector, identity);
+        Self::decode_unverified(sector).filter(|_| whole)
+    }
+
+    /// The same where the identity that is part of the checksum is lost.
+    pub fn decode_unverified(sector: &[u8; SECTOR]) -> Option<Self> {
+        let whole = read_u64(sector, 0) == MAGIC;
         let found = Self {
             sequence: read_u64(sector, 16),
             transaction: read_u64(sector, 24),

@@ -28,7 +28,6 @@ impl PageBits {
         }
     }
 
-    #[cfg(test)]
     pub fn contains(&self, page: u64) -> bool {
         self.chunks.get(&(page / CHUNK_PAGES)).is_some_and(|chunk| {
             chunk[(page % CHUNK_PAGES / 64) as usize] & (1 << (page % 64)) != 0

@@ -262,7 +262,7 @@ fn refuse_other_than_files(path: &Path) -> io::Result<()> {
 }
 
 /// A new file is found again after a power cut only once the folder that names it is durable.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -21,6 +21,7 @@ use std::io::{self, IoSlice};
 pub use counting::{CountingStorage, StorageCounts};
 pub use fault::{Fault, FaultPlan, FaultStorage, StorageCall};
 pub use file::FileStorage;
+pub(crate) use file::sync_folder_of;
 pub use memory::MemoryStorage;
 pub use random::SplitMix64;
 pub use simulated::{

@@ -263,7 +263,7 @@ impl<'t> UntypedTableMut<'t> {
         self.transaction.remove(self.index, key)
     }
 
-    pub(super) fn remove_range_owned(&mut self, range: &KeyRange) -> Result<u64> {
+    pub(crate) fn remove_range_owned(&mut self, range: &KeyRange) -> Result<u64> {
         self.transaction.remove_range(self.index, range)
     }
 
