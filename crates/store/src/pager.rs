@@ -104,6 +104,17 @@ impl Pager {
             .map_err(|error| self.io_error("read past the system's cache", error))
     }
 
+    /// Says that pages will be read soon.
+    pub fn will_read(&self, first: u64, pages: u64) -> Result<()> {
+        let page_size = self.page_size as u64;
+        self.storage
+            .will_read(
+                first.saturating_mul(page_size),
+                pages.saturating_mul(page_size),
+            )
+            .map_err(|error| self.io_error("read ahead", error))
+    }
+
     /// Reads a page, verifies it and puts it into the cache.
     fn load(&self, at: PageRef) -> Result<PageBytes> {
         self.cache.counters.misses.fetch_add(1, Ordering::Relaxed);

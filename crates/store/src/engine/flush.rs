@@ -28,6 +28,9 @@ use crate::{
 /// How far transaction numbers may go on before a flush has to raise the ceiling.
 pub(super) const CEILING_STEP: u64 = 1 << 20;
 
+/// Pages of a manifest that are read ahead.
+const READ_AHEAD: usize = 4096;
+
 const MANIFEST_ENTRIES: usize = HEADER + 24;
 
 /// What the flusher knows of the file.
@@ -467,6 +470,21 @@ fn read_to_decide(pager: &Pager, page: u64, past_cache: bool) -> Result<PageByte
     pager.read_raw(page)
 }
 
+/// Prepares for reading these pages, which are in the order of their numbers. They lie all over the file, and one read
+/// after the other would take the time of all of them.
+fn announce(pager: &Pager, entries: &[(u64, u32)], length: u64, past_cache: bool) -> Result<()> {
+    // The numbers come from the file and may be any.
+    let runs = || {
+        let neighbours =
+            entries.chunk_by(|(left, _), (right, _)| left.checked_add(1) == Some(*right));
+        neighbours.filter(|run| run.iter().all(|&(page, _)| page < length))
+    };
+    if past_cache {
+        runs().try_for_each(|run| pager.forget_cached(run[0].0, run.len() as u64))?;
+    }
+    runs().try_for_each(|run| pager.will_read(run[0].0, run.len() as u64))
+}
+
 /// Checks that every page of a slot's manifest is on disk as the flush wrote it; gives back the pages that the manifest
 /// takes itself. The commit is not whole if the error is about damage. After any other nobody knows.
 pub(crate) fn verify_manifest(pager: &Pager, slot: &Slot, past_cache: bool) -> Result<PageSet> {
@@ -480,8 +498,12 @@ pub(crate) fn verify_manifest(pager: &Pager, slot: &Slot, past_cache: bool) -> R
         )));
     }
     let mut manifest = Vec::with_capacity(stored.entries.len());
-    for (page, expected) in stored.entries {
-        let bytes = read_to_decide(pager, page, past_cache)?;
+    for (index, &(page, expected)) in stored.entries.iter().enumerate() {
+        if index.is_multiple_of(READ_AHEAD) {
+            let soon = &stored.entries[index..stored.entries.len().min(index + READ_AHEAD)];
+            announce(pager, soon, slot.length, past_cache)?;
+        }
+        let bytes = pager.read_raw(page)?;
         match pager.sealer.verify(&bytes) {
             Some(checksum) if checksum == expected => {
                 manifest.push((

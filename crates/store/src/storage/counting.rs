@@ -137,6 +137,10 @@ impl Storage for CountingStorage {
         self.inner.forget_cached(offset, len)
     }
 
+    fn will_read(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.inner.will_read(offset, len)
+    }
+
     fn name(&self) -> String {
         self.inner.name()
     }

@@ -166,17 +166,23 @@ impl Storage for FileStorage {
 
     #[cfg(target_os = "linux")]
     fn forget_cached(&self, offset: u64, len: u64) -> io::Result<()> {
-        Ok(rustix::fs::fadvise(
-            &self.file,
-            offset,
-            NonZeroU64::new(len.min(i64::MAX as u64)),
-            rustix::fs::Advice::DontNeed,
-        )?)
+        advise(&self.file, offset, len, rustix::fs::Advice::DontNeed)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn will_read(&self, offset: u64, len: u64) -> io::Result<()> {
+        advise(&self.file, offset, len, rustix::fs::Advice::WillNeed)
     }
 
     fn name(&self) -> String {
         self.path.display().to_string()
     }
+}
+
+#[cfg(target_os = "linux")]
+fn advise(file: &File, offset: u64, len: u64, advice: rustix::fs::Advice) -> io::Result<()> {
+    let len = NonZeroU64::new(len.min(i64::MAX as u64));
+    Ok(rustix::fs::fadvise(file, offset, len, advice)?)
 }
 
 /// Writes all of at most [`MOST_BUFFERS`] buffers.

@@ -79,6 +79,11 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
         Ok(())
     }
 
+    /// Says that these bytes will be read soon, so that a device that serves many reads at a time begins with them.
+    fn will_read(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// What to call this storage in an error message: the path of a file, `"memory"`.
     fn name(&self) -> String;
 }
