@@ -2,7 +2,10 @@
 
 use clap::Subcommand;
 
-use super::{Extent, WriterArguments, full_disk, full_storage, inject, kill, run_writer};
+use super::{
+    Extent, MeasureArguments, WriterArguments, footprint, full_disk, full_storage, inject, kill,
+    measure, run_writer,
+};
 
 /// Attacks on real processes and real filesystems.
 #[derive(Debug, Subcommand)]
@@ -37,6 +40,21 @@ pub enum Attack {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Measures openings, memory and file sizes with a file of several gigabytes.
+    Footprint {
+        /// The size of the file.
+        #[arg(long, default_value_t = 4.0)]
+        gigabytes: f64,
+        /// The length of the steady load, in thousands of updates.
+        #[arg(long, default_value_t = 5_000)]
+        updates: u64,
+        /// The memory for pages, in MiB.
+        #[arg(long, default_value_t = 64)]
+        cache: usize,
+    },
+    /// A process that is measured.
+    #[command(hide = true)]
+    Measure(MeasureArguments),
     /// The process that is killed.
     #[command(hide = true)]
     Writer(WriterArguments),
@@ -74,6 +92,12 @@ impl Attack {
                     Err(reason) => println!("SKIPPED: {reason}"),
                 }
             }
+            Self::Footprint {
+                gigabytes,
+                updates,
+                cache,
+            } => footprint(&program, gigabytes, updates, cache),
+            Self::Measure(arguments) => measure(&arguments).expect("a measurement"),
             Self::Writer(arguments) => std::process::exit(run_writer(&arguments)),
         }
     }

@@ -4,6 +4,7 @@
 mod check;
 mod child;
 mod command;
+mod footprint;
 mod full_disk;
 mod inject;
 mod kill;
@@ -17,6 +18,7 @@ use std::{panic, path::Path};
 pub use self::{
     child::{WriterArguments, run_writer},
     command::Attack,
+    footprint::{MeasureArguments, Phase, footprint, measure},
     full_disk::{FullDisk, full_disk, full_storage},
     inject::{Extent, inject},
     kill::kill,
