@@ -122,8 +122,14 @@ impl CrashAttack {
             (created(shape.page_size), State::default())
         };
         let mut world = World::new(&image, state, shape, cache, true, context.clone());
-        for _ in 0..self.steps {
+        let much = random.below(2 * self.steps as u64) as usize;
+        for number in 0..self.steps {
             world.step(&Step::choose(&shape, &mut random));
+            if number == much && shape.page_size == 4096 {
+                Step::much(&mut random)
+                    .iter()
+                    .for_each(|step| world.step(step));
+            }
         }
         let (lives, mut figures) = world.finish();
         for life in &lives {

@@ -3,7 +3,9 @@
 
 mod apply;
 pub mod choices;
+pub mod craft;
 pub mod crash;
+pub mod damage;
 pub mod faults;
 mod figures;
 pub mod model;

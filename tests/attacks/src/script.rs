@@ -308,7 +308,34 @@ impl Step {
         Self::Transaction { operations, end }
     }
 
-    /// More pages than a small cache holds and more than a slot can list; or the end of them.
+    /// A commit whose manifest takes pages of its own, then one that needs more pages than are free, and the end of
+    /// both: what the manifest lies on must not be used while recovery may need it.
+    #[must_use]
+    pub fn much(choices: &mut impl Choices) -> Vec<Self> {
+        let step = |table, change| Self::Transaction {
+            operations: vec![Operation { table, change }],
+            end: End::Durable,
+        };
+        let tables = TABLES as u64;
+        let first = choices.below(tables) as usize;
+        let second = (first + 1 + choices.below(tables - 1) as usize) % TABLES;
+        let seed = choices.below(1 << 32) as u32;
+        let fill = |rows| Change::Fill {
+            rows,
+            seed,
+            length: 1_200,
+        };
+        let mut steps = vec![step(first, fill(560 + choices.below(200) as u16))];
+        if choices.one_in(2) {
+            steps.push(Self::Kill { cache_pages: 256 });
+        }
+        steps.push(step(second, fill(60 + choices.below(60) as u16)));
+        steps.push(step(first, Change::Clear));
+        steps.push(step(second, Change::Clear));
+        steps
+    }
+
+    /// More pages than a small cache holds; or the end of them.
     fn fill(shape: &Shape, choices: &mut impl Choices) -> Self {
         let table = choices.below(TABLES as u64) as usize;
         let change = if choices.one_in(2) {

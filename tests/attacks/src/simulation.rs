@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::{crash::CrashAttack, faults::FaultAttack};
+use crate::{crash::CrashAttack, damage::FlipAttack, faults::FaultAttack};
 
 /// An attack on a simulated disk, and how much of it.
 #[derive(Subcommand, Debug)]
@@ -43,6 +43,21 @@ pub enum Simulation {
         #[arg(long, default_value_t = 2)]
         threads: usize,
     },
+    /// Bits of files are flipped, one at a time.
+    Flips {
+        /// Bits to flip outside the fixed pages.
+        #[arg(long, default_value_t = FlipAttack::long().sampled)]
+        sampled: u64,
+        /// Of the bits in the fixed pages, one in so many is flipped.
+        #[arg(long, default_value_t = 1)]
+        every: u64,
+        /// What is flipped, and what the files hold.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Threads that do it.
+        #[arg(long, default_value_t = 2)]
+        threads: u64,
+    },
 }
 
 impl Simulation {
@@ -81,6 +96,18 @@ impl Simulation {
                 scripts,
                 steps,
                 every: every.max(1),
+                threads,
+            }
+            .run(),
+            Self::Flips {
+                sampled,
+                every,
+                seed,
+                threads,
+            } => FlipAttack {
+                seed,
+                every: every.max(1),
+                sampled,
                 threads,
             }
             .run(),

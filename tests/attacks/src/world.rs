@@ -150,6 +150,25 @@ impl World {
         &self.newest
     }
 
+    /// What the disk shows.
+    #[must_use]
+    pub fn image(&self) -> MemoryStorage {
+        self.disk.crash(&mut |_| true)
+    }
+
+    /// Ends the process, in order or not; gives back what the disk shows and what it owes.
+    #[must_use]
+    pub fn stop(mut self, in_order: bool) -> (MemoryStorage, State) {
+        if in_order && let Some(db) = self.db.take() {
+            let newest = self.newest.clone();
+            if let Err(error) = self.durably(newest, |_| db.close()) {
+                self.fail(&format!("cannot be closed: {error}"));
+            }
+        }
+        self.leave();
+        (self.image(), self.durable)
+    }
+
     /// The storage calls so far that a plan for a call that never comes would count.
     #[must_use]
     pub fn storage(&self) -> &FaultStorage {
