@@ -206,6 +206,10 @@ impl Database {
         self.handle.engine().close()
     }
 
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
     /// Ends all handles as the death of the process would: nothing more is written, and what was not durable is lost.
     /// For tests of recovery.
     pub fn kill(self) {

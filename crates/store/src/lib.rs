@@ -102,6 +102,7 @@ pub mod types;
 mod bytes;
 mod cache;
 mod catalog;
+mod compaction;
 mod database;
 mod engine;
 mod error;
@@ -118,6 +119,7 @@ mod tree;
 mod workspace;
 
 pub use self::{
+    compaction::{CompactOptions, Compaction},
     database::{Builder, Database},
     engine::{Problem, Scrub, ScrubOptions, VerifyOptions, VerifyReport},
     error::{Error, Result},

@@ -103,6 +103,15 @@ impl Engine {
         }
     }
 
+    /// Frees the pages that waited for views which are gone.
+    pub(super) fn release_waiting(&self) -> Result<()> {
+        let mut pending = self.pending.lock();
+        let oldest_view = self.published.lock().oldest_view();
+        let (free, cached) = pending.take_free(oldest_view);
+        drop(pending);
+        self.release(&free, &cached)
+    }
+
     /// Makes pages free, and drops those that the cache holds as dirty.
     pub(super) fn release(&self, pages: &PageSet, cached: &[PageRef]) -> Result<()> {
         for &at in cached {

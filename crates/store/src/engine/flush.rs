@@ -47,6 +47,18 @@ pub(crate) struct Flusher {
     pub next_sequence: u64,
 }
 
+/// What a flush is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FlushKind {
+    Ordinary,
+    /// The last one: marks that no later transaction number is in the file.
+    Last,
+    /// Before the file is cut: moves the space tree below a page, and all changes into it.
+    Settling {
+        bound: u64,
+    },
+}
+
 /// What a flush has written before its slot.
 struct Content {
     /// Every page that the slot has to vouch for.
@@ -73,7 +85,7 @@ impl Engine {
         let mut flusher = self.flusher.lock();
         // Closing takes everything published before it, so whoever finds the handle closed here has nothing to add.
         self.check_writable()?;
-        self.flush_locked(&mut flusher, wanted, false)
+        self.flush_locked(&mut flusher, wanted, FlushKind::Ordinary)
             .inspect_err(|failure| self.durability.latch(failure))
     }
 
@@ -91,7 +103,7 @@ impl Engine {
         if untouched {
             return Ok(());
         }
-        self.flush_locked(&mut flusher, GroupSet::ALL, true)
+        self.flush_locked(&mut flusher, GroupSet::ALL, FlushKind::Last)
             .and_then(|()| {
                 let page = crate::file::twin_page(flusher.slot.sequence);
                 self.write(page, &flusher.slot_bytes, "write the twin of the last slot")
@@ -121,11 +133,11 @@ impl Engine {
         Ok(())
     }
 
-    fn flush_locked(
+    pub(super) fn flush_locked(
         self: &Arc<Self>,
         flusher: &mut Flusher,
         wanted: GroupSet,
-        last: bool,
+        kind: FlushKind,
     ) -> Result<()> {
         let span = tracing::debug_span!("flush", groups = ?wanted);
         let _span = span.enter();
@@ -134,7 +146,7 @@ impl Engine {
             .changes
             .iter()
             .all(|(_, changes)| changes.is_empty())
-            && !last
+            && kind == FlushKind::Ordinary
         {
             self.durability
                 .advance(captured.groups, captured.transaction);
@@ -149,7 +161,15 @@ impl Engine {
         for (_, changes) in &captured.changes {
             space.change(&changes.born, &changes.freed);
         }
-        space.fold(MAX_SPACE_CHANGES, &mut workspace)?;
+        match kind {
+            FlushKind::Settling { bound } => {
+                let length = self.space.lock().length();
+                space.settle(bound, length, &mut workspace)?;
+            }
+            FlushKind::Ordinary | FlushKind::Last => {
+                space.fold(MAX_SPACE_CHANGES, &mut workspace)?;
+            }
+        }
         let content = self.write_content(&captured, &mut workspace, space.changes.len())?;
 
         let mut groups = flusher.slot.groups;
@@ -165,7 +185,7 @@ impl Engine {
         let slot = Slot {
             sequence: flusher.next_sequence,
             transaction: number.max(flusher.slot.transaction),
-            ceiling: if last {
+            ceiling: if kind == FlushKind::Last {
                 number.max(flusher.slot.transaction)
             } else {
                 flusher.slot.ceiling
@@ -320,7 +340,12 @@ impl Engine {
     }
 
     /// Writes a slot, syncs, and acknowledges it.
-    fn write_slot(&self, flusher: &mut Flusher, slot: Slot, manifest_pages: PageSet) -> Result<()> {
+    pub(super) fn write_slot(
+        &self,
+        flusher: &mut Flusher,
+        slot: Slot,
+        manifest_pages: PageSet,
+    ) -> Result<()> {
         let mut bytes = slot.encode(self.pager.page_size, &self.identity);
         let own = bytes.len();
         bytes.extend_from_slice(&flusher.slot_bytes);
@@ -376,10 +401,8 @@ impl Engine {
         if pinned {
             pending.wait_for_views(captured.transaction, &replaced);
         }
-        let oldest_view = self.published.lock().oldest_view();
-        let (free, cached) = pending.take_free(oldest_view);
         drop(pending);
-        self.release(&free, &cached)?;
+        self.release_waiting()?;
         self.durability
             .advance(captured.groups, captured.transaction);
         Ok(())

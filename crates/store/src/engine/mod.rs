@@ -18,6 +18,7 @@ mod gate;
 mod open;
 mod pending;
 mod scrub;
+mod shrink;
 mod spill;
 mod verify;
 mod writer;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use self::{durability::Durability, gate::Gate, pending::Pending};
 pub(crate) use self::{
-    flush::{Flusher, verify_manifest},
+    flush::{FlushKind, Flusher, verify_manifest},
     gate::GateGuard,
     open::{OpenMode, OpenOptions, is_blank, pager},
     verify::SystemClock,

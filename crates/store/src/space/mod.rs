@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     file::{FIXED_PAGES, SpaceChange},
     pager::{Counters, Pager},
-    tree::{Tree, TreeRoot},
+    tree::{Relocation, Tree, TreeRoot},
     workspace::{SYSTEM, Workspace},
 };
 
@@ -75,6 +75,8 @@ pub(crate) struct Space {
     in_use: u64,
     /// Pages that the next flush may need.
     promised: u64,
+    /// Pages that the flush before a cut may need on top of that.
+    settling: u64,
     /// Where the search for a free page goes on.
     cursor: u64,
 }
@@ -89,6 +91,7 @@ impl Space {
             chunks: BTreeMap::new(),
             in_use,
             promised: 0,
+            settling: 0,
             cursor: FIXED_PAGES,
         }
     }
@@ -172,10 +175,72 @@ impl Space {
         Ok(())
     }
 
-    fn kept_back(&self, purpose: Purpose) -> u64 {
+    /// Makes sure that the flush before a cut finds room for a copy of the space tree, until `end_settling`.
+    pub fn begin_settling(&mut self, pager: &Pager) -> Result<()> {
+        let needed = self.fold_needs(u64::MAX / 8);
+        self.make_room(self.promised + needed, pager)?;
+        self.settling = needed;
+        self.search_from_start();
+        Ok(())
+    }
+
+    pub fn end_settling(&mut self) {
+        self.settling = 0;
+    }
+
+    /// Makes the next pages be taken from the start of the file.
+    pub fn search_from_start(&mut self) {
+        self.cursor = FIXED_PAGES;
+    }
+
+    /// Lowers the length to the end of the last page that must not be given out; gives it back.
+    pub fn lower_length(&mut self, pager: &Pager) -> Result<u64> {
+        while self.length > FIXED_PAGES {
+            let index = (self.length - 1) / CHUNK_PAGES;
+            let limit = self.length - index * CHUNK_PAGES;
+            if let Some(bit) = self.chunk(index, pager)?.last_used(limit) {
+                self.length = index * CHUNK_PAGES + bit + 1;
+                break;
+            }
+            self.chunks.remove(&index);
+            self.length = index * CHUNK_PAGES;
+        }
+        Ok(self.length)
+    }
+
+    /// Cuts the file behind its length, save for what is kept back. `durable` is the length that the slots describe.
+    pub fn cut(&mut self, durable: u64, pager: &Pager) -> Result<()> {
+        let end = (self.length.max(durable)).saturating_add(self.kept_back(Purpose::Growth));
+        if end >= self.physical {
+            return Ok(());
+        }
+        pager
+            .storage
+            .truncate(end * pager.page_size as u64)
+            .map_err(|error| pager.io_error("cut the file", error))?;
+        self.physical = end;
+        Ok(())
+    }
+
+    /// How many pages from `bound` on must not be given out.
+    pub fn used_from(&mut self, bound: u64, pager: &Pager) -> Result<u64> {
+        let mut used = 0;
+        for index in bound / CHUNK_PAGES..self.length.div_ceil(CHUNK_PAGES) {
+            let first = bound.saturating_sub(index * CHUNK_PAGES);
+            used += self.chunk(index, pager)?.used_from(first);
+        }
+        Ok(used)
+    }
+
+    /// Pages that must not be given out.
+    pub fn in_use(&self) -> u64 {
+        self.in_use
+    }
+
+    pub fn kept_back(&self, purpose: Purpose) -> u64 {
         match purpose {
-            Purpose::Growth => self.promised + REMOVAL_RESERVE,
-            Purpose::Removal => self.promised,
+            Purpose::Growth => self.promised + self.settling + REMOVAL_RESERVE,
+            Purpose::Removal => self.promised + self.settling,
             Purpose::Flush => 0,
         }
     }
@@ -333,10 +398,35 @@ impl DurableSpace {
         self.changes.extend(born.iter().map(|page| (page, true)));
     }
 
+    /// Moves the tree below `bound` as far as there is room, drops its rows behind `length`, and moves all changes into it.
+    pub fn settle(&mut self, bound: u64, length: u64, workspace: &mut Workspace) -> Result<()> {
+        let mut tree = Tree {
+            workspace,
+            root: &mut self.tree,
+            owner: SYSTEM,
+            table: SPACE_TABLE,
+        };
+        tree.relocate(&mut Relocation {
+            bound,
+            from: Vec::new(),
+            budget: u64::MAX,
+            moved: 0,
+            resume: None,
+        })?;
+        let behind = length.div_ceil(CHUNK_PAGES).to_be_bytes().to_vec();
+        tree.remove_range(&(
+            std::ops::Bound::Included(behind),
+            std::ops::Bound::Unbounded,
+        ))?;
+        self.fold(0, workspace)
+    }
+
     /// Moves changes into the space tree until at most `limit` are left. Changing the tree takes and frees pages, which
     /// are changes again; they settle, since a page of the tree is copied once at most.
     pub fn fold(&mut self, limit: usize, workspace: &mut Workspace) -> Result<()> {
-        let (mut born, mut freed) = (PageSet::default(), PageSet::default());
+        let own = &workspace.changes[SYSTEM];
+        self.change(&own.born, &own.freed);
+        let (mut born, mut freed) = (own.born.clone(), own.freed.clone());
         while self.changes.len() > limit {
             let changes = std::mem::take(&mut self.changes);
             let chunks: std::collections::BTreeSet<u64> =
@@ -399,6 +489,14 @@ impl Chunk {
         *word = if used { *word | mask } else { *word & !mask };
         self.used = self.used + u64::from(used) - u64::from(before);
         before
+    }
+
+    fn last_used(&self, limit: u64) -> Option<u64> {
+        (0..limit).rev().find(|&bit| self.get(bit))
+    }
+
+    fn used_from(&self, first: u64) -> u64 {
+        (first..CHUNK_PAGES).filter(|&bit| self.get(bit)).count() as u64
     }
 
     fn first_free(&self, from: u64, limit: u64) -> Option<u64> {

@@ -1,5 +1,6 @@
 //! What a user holds: transactions, and tables in them.
 
+mod compact;
 mod read;
 mod stored;
 mod table;
@@ -7,6 +8,7 @@ mod ticket;
 mod untyped;
 mod write;
 
+pub(crate) use self::compact::CompactionStep;
 pub use self::{
     read::ReadTransaction,
     stored::Stored,

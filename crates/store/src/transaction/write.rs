@@ -10,7 +10,7 @@ use crate::{
     page::{PageBytes, PageRef},
     pager::{PageSource, Pager},
     space::Purpose,
-    tree::{KeyRange, StoredBytes, Tree, TreeRoot},
+    tree::{KeyRange, Relocation, StoredBytes, Tree, TreeRoot},
     types::{Group, GroupSet, Table, TableDefinition},
     workspace::Workspace,
 };
@@ -39,9 +39,9 @@ pub struct WriteTransaction {
     _handle: Arc<Handle>,
 }
 
-struct Core {
-    workspace: Workspace,
-    groups: Groups,
+pub(super) struct Core {
+    pub workspace: Workspace,
+    pub groups: Groups,
     tables: Vec<OpenTable>,
     next_table: u32,
     /// Whether its inserts may take room that is kept back for removals.
@@ -49,7 +49,9 @@ struct Core {
     /// Why the transaction can only be aborted.
     poisoned: Option<Arc<str>>,
     /// Set while an operation changes a tree: still set afterwards, if the operation panicked.
-    busy: bool,
+    pub busy: bool,
+    /// Groups whose catalogs lie elsewhere now, with the same rows.
+    pub moved_catalogs: GroupSet,
     finished: bool,
 }
 
@@ -76,6 +78,7 @@ impl WriteTransaction {
             uses_reserve: false,
             poisoned: None,
             busy: false,
+            moved_catalogs: GroupSet::EMPTY,
             finished: false,
         };
         Ok(Self {
@@ -253,6 +256,10 @@ impl WriteTransaction {
     /// Forgets everything the transaction did; so does dropping it.
     pub fn abort(self) {}
 
+    pub(super) fn core_mut(&mut self) -> &mut Core {
+        self.core.get_mut()
+    }
+
     pub(super) fn root(&self, index: usize) -> TreeRoot {
         self.core.borrow().tables[index].record.root
     }
@@ -332,6 +339,23 @@ impl Core {
         })
     }
 
+    /// Moves pages of a table; its record stays as it is if none moved.
+    pub fn relocate(&mut self, index: usize, relocation: &mut Relocation) -> Result<()> {
+        let changed = self.tables[index].changed;
+        self.change(index, Purpose::Removal, |tree| tree.relocate(relocation))?;
+        self.tables[index].changed = changed || relocation.moved > 0;
+        Ok(())
+    }
+
+    /// The tables of a group as of the beginning of the transaction, by name.
+    pub fn tables_of(&self, group: Group) -> Result<Vec<TableDefinition>> {
+        let catalog = self.groups[usize::from(group.index())];
+        let tables = catalog::list(&self.workspace, catalog)?.into_iter();
+        Ok(tables
+            .map(|(name, record)| record.definition(name, group))
+            .collect())
+    }
+
     fn clear(&mut self, index: usize) -> Result<()> {
         let everything = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
         self.change(index, Purpose::Removal, |tree| {
@@ -341,7 +365,7 @@ impl Core {
     }
 
     /// The place of an existing table among those touched.
-    fn find(&mut self, table: &TableDefinition) -> Result<Option<usize>> {
+    pub fn find(&mut self, table: &TableDefinition) -> Result<Option<usize>> {
         self.check()?;
         let file = self.workspace.pager().file.clone();
         let known = self
@@ -443,7 +467,7 @@ impl Core {
     fn finish(&mut self) -> Result<GroupSet> {
         self.check()?;
         let engine = self.workspace.engine.clone();
-        let mut changed = GroupSet::EMPTY;
+        let mut changed = self.moved_catalogs;
         self.busy = true;
         self.workspace.purpose = Purpose::Removal;
         for table in self.tables.iter().filter(|table| table.changed) {

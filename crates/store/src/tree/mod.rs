@@ -6,11 +6,13 @@
 mod cursor;
 pub(crate) mod overflow;
 mod rebalance;
+mod relocate;
 mod remove_range;
 mod write;
 
 pub(crate) use self::{
     cursor::{Cursor, KeyRange, Row},
+    relocate::Relocation,
     write::Tree,
 };
 use crate::{

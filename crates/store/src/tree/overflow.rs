@@ -30,9 +30,39 @@ pub(super) fn write(
     owner: Owner,
     table: u32,
 ) -> Result<OverflowRef> {
+    let mut rest = value;
+    write_from(workspace, value.len() as u32, owner, table, |_, bytes| {
+        let (here, later) = rest.split_at(bytes.len());
+        bytes.copy_from_slice(here);
+        rest = later;
+        Ok(())
+    })
+}
+
+/// Stores a value in other pages than those it has. A page of it is in memory at a time.
+pub(super) fn copy(
+    workspace: &mut Workspace,
+    value: OverflowRef,
+    owner: Owner,
+    table: u32,
+) -> Result<OverflowRef> {
+    let mut source = Chain::new(value.at);
+    write_from(workspace, value.length, owner, table, |workspace, bytes| {
+        source.read(workspace, bytes)
+    })
+}
+
+/// Stores a value whose bytes `fill` provides, one part after the other.
+fn write_from(
+    workspace: &mut Workspace,
+    length: u32,
+    owner: Owner,
+    table: u32,
+    mut fill: impl FnMut(&Workspace, &mut [u8]) -> Result<()>,
+) -> Result<OverflowRef> {
     let payload = (workspace.page_size() - HEADER) as u64;
     let mut extents = Vec::new();
-    let mut left = value.len() as u64;
+    let mut left = u64::from(length);
     while left > 0 {
         let wanted = (left + EXTENT_HEADER as u64).div_ceil(payload);
         let (first, count) = workspace.allocate_run(wanted, owner)?;
@@ -43,7 +73,7 @@ pub(super) fn write(
     let reference = |extent: Option<&(u64, u64)>| {
         extent.map_or(PageRef::NONE, |&(page, _)| PageRef { page, transaction })
     };
-    let mut rest = value;
+    let mut left = length as usize;
     for (index, &(first, count)) in extents.iter().enumerate() {
         for page in first..first + count {
             let mut bytes = zeroed(workspace.page_size());
@@ -61,9 +91,9 @@ pub(super) fn write(
                 write_u32(buffer, PAGES, count as u32);
                 start += EXTENT_HEADER;
             }
-            let (here, later) = rest.split_at(rest.len().min(buffer.len() - start));
-            buffer[start..start + here.len()].copy_from_slice(here);
-            rest = later;
+            let end = buffer.len().min(start + left);
+            fill(workspace, &mut buffer[start..end])?;
+            left -= end - start;
             workspace.fill(page, bytes, owner);
             if page % RELIEF_INTERVAL == 0 {
                 workspace.relieve()?;
@@ -72,8 +102,92 @@ pub(super) fn write(
     }
     Ok(OverflowRef {
         at: reference(extents.first()),
-        length: value.len() as u32,
+        length,
     })
+}
+
+/// Reads the bytes of a chain of extents, page by page.
+struct Chain {
+    /// The extent that follows the present one.
+    next: PageRef,
+    /// The pages of the present extent that are still to be read.
+    rest: std::ops::Range<u64>,
+    transaction: u64,
+    page: PageBytes,
+    /// Where in the page the bytes go on.
+    offset: usize,
+}
+
+impl Chain {
+    fn new(first: PageRef) -> Self {
+        Self {
+            next: first,
+            rest: 0..0,
+            transaction: 0,
+            page: PageBytes::from([]),
+            offset: 0,
+        }
+    }
+
+    fn read(&mut self, source: &impl PageSource, mut bytes: &mut [u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            if self.offset == self.page.len() {
+                self.advance(source)?;
+            }
+            let count = bytes.len().min(self.page.len() - self.offset);
+            let (here, later) = bytes.split_at_mut(count);
+            here.copy_from_slice(&self.page[self.offset..self.offset + count]);
+            self.offset += count;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, source: &impl PageSource) -> Result<()> {
+        self.offset = HEADER;
+        if self.rest.is_empty() {
+            let extent = self.next;
+            let (next, count) = read_extent_header(source, extent)?;
+            (self.next, self.transaction) = (next, extent.transaction);
+            self.rest = extent.page..extent.page + count;
+            self.offset += EXTENT_HEADER;
+        }
+        let at = PageRef {
+            page: self.rest.start,
+            transaction: self.transaction,
+        };
+        self.rest.start += 1;
+        self.page = fetch(source, at)?;
+        Ok(())
+    }
+}
+
+/// The places of a value.
+pub(super) struct Places {
+    /// The number of its pages.
+    pub count: u64,
+    /// The page behind the last one in the file.
+    pub end: u64,
+}
+
+/// Where a value lies. Reads one page for each extent.
+pub(super) fn pages(source: &impl PageSource, value: OverflowRef) -> Result<Places> {
+    let mut places = Places { count: 0, end: 0 };
+    let mut seen = PageSet::default();
+    let mut extent = value.at;
+    while !extent.is_none() {
+        let (next, count) = read_extent_header(source, extent)?;
+        if seen.contains(extent.page) {
+            return Err(source
+                .pager()
+                .corrupted(extent.page, "belongs to one long value twice"));
+        }
+        seen.insert(extent.page);
+        places.count += count;
+        places.end = places.end.max(extent.page + count);
+        extent = next;
+    }
+    Ok(places)
 }
 
 /// Reads a value. What is allocated grows with the verified pages, not with the length that the leaf claims.

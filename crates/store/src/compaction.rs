@@ -1,0 +1,131 @@
+//! Giving free space back to the filesystem while the database is in use.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use crate::{
+    database::Database,
+    engine::{Engine, Handle},
+    error::Result,
+    transaction::{CompactionStep, WriteTransaction},
+    types::GroupSet,
+};
+
+/// How to compact.
+#[derive(Clone, Copy, Debug)]
+pub struct CompactOptions {
+    pages_a_step: u64,
+}
+
+impl Default for CompactOptions {
+    /// Steps of 256 pages: 1 MiB of pages of the default size.
+    fn default() -> Self {
+        Self { pages_a_step: 256 }
+    }
+}
+
+impl CompactOptions {
+    /// How many pages are moved in one transaction. The writer waits for one such transaction at most. A value longer than
+    /// that is moved in one step all the same.
+    #[must_use]
+    pub fn pages_a_step(mut self, pages: u64) -> Self {
+        self.pages_a_step = pages.max(1);
+        self
+    }
+}
+
+/// What a compaction did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Compaction {
+    /// The length of the file before, in bytes.
+    pub bytes_before: u64,
+    /// The length of the file now, in bytes.
+    pub bytes_after: u64,
+    /// Pages that were moved.
+    pub pages_moved: u64,
+    /// Whether everything was looked at; if not, another call goes on.
+    pub complete: bool,
+}
+
+impl Database {
+    /// Moves pages from the end of the file to free places before them and cuts the file. Readers and the writer go on:
+    /// it is a series of short transactions, each durable, that move a bounded number of pages. `progress` is told after
+    /// each how many pages were moved, of about how many, and may end it there; what was done until then counts.
+    ///
+    /// Pages that an open view needs stay where they are, and the file with them. So do pages that are written
+    /// meanwhile; another call takes them.
+    ///
+    /// Costs a read for every branch page and every leaf that holds long values, a write of what moves with the branches
+    /// above it, and one sync a step.
+    ///
+    /// # Errors
+    ///
+    /// If the handle cannot write, or a page cannot be read. Nothing is lost then.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use folio_store::{CompactOptions, Database};
+    ///
+    /// # fn main() -> folio_store::Result<()> {
+    /// let db = Database::in_memory()?;
+    /// let done = db.compact(CompactOptions::default(), |_, _| ControlFlow::Continue(()))?;
+    /// assert!(done.complete && done.bytes_after <= done.bytes_before);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compact(
+        &self,
+        options: CompactOptions,
+        mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<Compaction> {
+        let engine = self.handle().engine();
+        let span = tracing::info_span!("compact");
+        let _span = span.enter();
+        engine.checkpoint(GroupSet::ALL)?;
+        let bytes_before = engine.file_bytes();
+        let (bound, total) = engine.compaction_goal(options.pages_a_step)?;
+        let mut pages_moved = 0;
+        let mut complete = true;
+        if total > 0 {
+            let mut step = Some(CompactionStep::first(bound, options.pages_a_step));
+            while let Some(next) = step.take() {
+                let (moved, following) = run_step(self.handle(), engine, next)?;
+                pages_moved += moved;
+                step = following;
+                if progress(pages_moved, total.max(pages_moved)).is_break() && step.is_some() {
+                    complete = false;
+                    break;
+                }
+            }
+        }
+        engine.shrink(bound)?;
+        let bytes_after = engine.file_bytes();
+        tracing::info!(
+            bytes_before,
+            bytes_after,
+            pages_moved,
+            complete,
+            "compacted"
+        );
+        Ok(Compaction {
+            bytes_before,
+            bytes_after,
+            pages_moved,
+            complete,
+        })
+    }
+}
+
+fn run_step(
+    handle: &Arc<Handle>,
+    engine: &Engine,
+    step: CompactionStep,
+) -> Result<(u64, Option<CompactionStep>)> {
+    let mut transaction = WriteTransaction::begin(handle)?;
+    engine.search_from_start();
+    let (moved, following) = transaction.compact(step)?;
+    if moved > 0 {
+        transaction.commit()?;
+    }
+    Ok((moved, following))
+}
