@@ -1,15 +1,12 @@
-//! Power cuts at every storage call of a scripted load. Of what was not synced, any subset of sectors may have reached
-//! the disk; every such image must open to the last acknowledged state or to the one in flight, row for row.
+//! Power cuts that a story can be told about. Those at every call of a rich load, in every kind of subset, are in
+//! `tests/attacks`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use folio_store::{
-    Database, Durability, Error, Group, GroupSet, ReadTransaction, Table, WriteTransaction,
+    Database, Durability, Error, Group, Table,
     storage::{
         Change, DiskEvent, Fault, FaultPlan, FaultStorage, MemoryStorage, SimulatedDisk,
         SplitMix64, Storage, StorageCall, SubsetPlan,
@@ -33,243 +30,6 @@ impl Table for State {
     type Value = &'static [u8];
 }
 
-/// The rows of both tables.
-#[derive(Clone, Default, PartialEq, Eq)]
-struct Contents {
-    log: Arc<BTreeMap<u64, Vec<u8>>>,
-    state: Arc<BTreeMap<Vec<u8>, Vec<u8>>>,
-}
-
-impl Contents {
-    fn read(view: &ReadTransaction) -> folio_store::Result<Self> {
-        let log = view
-            .table::<Log>()?
-            .iter()?
-            .collect::<folio_store::Result<_>>()?;
-        let state = view
-            .table::<State>()?
-            .iter()?
-            .collect::<folio_store::Result<_>>()?;
-        Ok(Self {
-            log: Arc::new(log),
-            state: Arc::new(state),
-        })
-    }
-}
-
-/// What an image may open to from some moment on.
-#[derive(Clone)]
-struct Allowed {
-    durable: Contents,
-    in_flight: Option<Contents>,
-}
-
-impl Allowed {
-    fn permits(&self, found: &Contents) -> bool {
-        *found == self.durable || self.in_flight.as_ref() == Some(found)
-    }
-}
-
-/// A database under load, and what it owes.
-struct Load {
-    disk: Arc<SimulatedDisk>,
-    cache: usize,
-    db: Option<Database>,
-    random: SplitMix64,
-    newest: Contents,
-    durable: Contents,
-    /// Whether a transaction changed both tables since they were flushed last: then they are flushed together.
-    tied: bool,
-    /// By the number of the mark in the journal.
-    allowed: Vec<Allowed>,
-}
-
-impl Load {
-    fn new(seed: u64, cache: usize, page_size: usize) -> Self {
-        let image = created(page_size);
-        let disk = Arc::new(SimulatedDisk::recording(&image));
-        let mut load = Self {
-            disk,
-            cache,
-            db: None,
-            random: SplitMix64::new(seed),
-            newest: Contents::default(),
-            durable: Contents::default(),
-            tied: false,
-            allowed: Vec::new(),
-        };
-        load.note(None);
-        load.open();
-        load
-    }
-
-    fn open(&mut self) {
-        self.db = Some(
-            Database::builder()
-                .cache_size(self.cache)
-                .open_on(self.disk.clone())
-                .unwrap(),
-        );
-    }
-
-    fn db(&self) -> &Database {
-        self.db.as_ref().unwrap()
-    }
-
-    fn note(&mut self, in_flight: Option<Contents>) {
-        self.disk.mark(self.allowed.len() as u64).unwrap();
-        self.allowed.push(Allowed {
-            durable: self.durable.clone(),
-            in_flight,
-        });
-    }
-
-    /// Runs something that makes `after` durable.
-    fn durably<R>(&mut self, after: Contents, act: impl FnOnce(&mut Self) -> R) -> R {
-        self.note(Some(after.clone()));
-        let result = act(self);
-        self.durable = after;
-        self.note(None);
-        result
-    }
-
-    fn value(&mut self) -> Vec<u8> {
-        let length = match self.random.below(12) {
-            0 => self.random.below(12_000),
-            1 => self.random.below(1_500),
-            _ => self.random.below(80),
-        };
-        (0..length).map(|_| self.random.next_u64() as u8).collect()
-    }
-
-    fn append(&mut self, txn: &WriteTransaction) {
-        let mut table = txn.table::<Log>().unwrap();
-        for _ in 0..1 + self.random.below(4) {
-            let index = self
-                .newest
-                .log
-                .last_key_value()
-                .map_or(1, |(index, _)| index + 1);
-            let value = self.value();
-            table.insert(index, value.as_slice()).unwrap();
-            Arc::make_mut(&mut self.newest.log).insert(index, value);
-        }
-        if self.random.one_in(8) {
-            let end = self.random.below(self.newest.log.len() as u64 + 1);
-            table.remove_range(..end).unwrap();
-            Arc::make_mut(&mut self.newest.log).retain(|index, _| *index >= end);
-        }
-    }
-
-    fn change(&mut self, txn: &WriteTransaction) {
-        let mut table = txn.table::<State>().unwrap();
-        // Now and then more than a small cache holds, and more pages than a slot can list.
-        let rows = if self.random.one_in(12) { 150 } else { 8 };
-        for _ in 0..1 + self.random.below(rows) {
-            let key = format!("row {}", self.random.below(150)).into_bytes();
-            if self.random.below(10) < 7 {
-                let value = self.value();
-                table.insert(key.as_slice(), value.as_slice()).unwrap();
-                Arc::make_mut(&mut self.newest.state).insert(key, value);
-            } else {
-                table.remove(key.as_slice()).unwrap();
-                Arc::make_mut(&mut self.newest.state).remove(&key);
-            }
-        }
-    }
-
-    /// What a flush of these groups leaves durable.
-    fn flushed(&self, log: bool, state: bool, tied: bool) -> Contents {
-        let mut after = self.durable.clone();
-        if log || tied {
-            after.log = self.newest.log.clone();
-        }
-        if state || tied {
-            after.state = self.newest.state.clone();
-        }
-        after
-    }
-
-    fn commit(&mut self, log: bool, state: bool, durable: bool) {
-        let before = self.newest.clone();
-        let mut txn = self.db().begin_write().unwrap();
-        if log {
-            self.append(&txn);
-        }
-        if state {
-            self.change(&txn);
-        }
-        if self.random.one_in(12) {
-            self.newest = before;
-            return txn.abort();
-        }
-        self.tied |= log && state;
-        if durable {
-            let tied = self.tied;
-            let after = self.flushed(log, state, tied);
-            self.durably(after, |_| txn.commit().unwrap());
-            self.tied = false;
-        } else {
-            txn.set_durability(Durability::Eventual);
-            txn.commit().unwrap();
-        }
-    }
-
-    fn checkpoint(&mut self) {
-        let tied = self.tied;
-        let after = self.flushed(false, true, tied);
-        self.durably(after, |load| {
-            load.db()
-                .checkpoint(GroupSet::from(Group::DEFAULT))
-                .unwrap()
-        });
-        self.tied = false;
-    }
-
-    /// Gives most rows of the state a new value: more pages than a slot can list.
-    fn overwrite(&mut self) {
-        let txn = self.db().begin_write().unwrap();
-        let mut table = txn.table::<State>().unwrap();
-        for row in 0..850 {
-            let key = format!("row {row}").into_bytes();
-            let value = vec![self.random.next_u64() as u8; 880];
-            table.insert(key.as_slice(), value.as_slice()).unwrap();
-            Arc::make_mut(&mut self.newest.state).insert(key, value);
-        }
-        drop(table);
-        let after = self.newest.clone();
-        self.durably(after, |_| txn.commit().unwrap());
-    }
-
-    fn step(&mut self) {
-        match self.random.below(20) {
-            0..=7 => self.commit(true, false, true),
-            8..=11 => self.commit(false, true, false),
-            12 | 13 => self.commit(false, true, true),
-            14 => self.commit(true, true, false),
-            15 | 16 => self.commit(true, true, true),
-            17 => self.checkpoint(),
-            18 => {
-                self.db.take().unwrap().kill();
-                self.newest = self.durable.clone();
-                self.tied = false;
-                self.open();
-            }
-            _ => {
-                let after = self.newest.clone();
-                self.durably(after, |load| load.db.take().unwrap().close().unwrap());
-                self.tied = false;
-                self.open();
-            }
-        }
-        let view = self.db().begin_read().unwrap();
-        assert!(
-            Contents::read(&view).unwrap() == self.newest,
-            "before any crash"
-        );
-    }
-}
-
 fn created(page_size: usize) -> MemoryStorage {
     let disk = Arc::new(SimulatedDisk::new());
     Database::builder()
@@ -286,182 +46,45 @@ fn open(image: MemoryStorage, cache: usize) -> folio_store::Result<Database> {
         .open_on(Arc::new(image))
 }
 
-struct Attack {
-    seed: u64,
-    cache: usize,
-    page_size: usize,
-    steps: usize,
-    plan: SubsetPlan,
-}
-
-impl Attack {
-    /// Gives back the number of images tried.
-    fn run(&self) -> u64 {
-        let mut load = Load::new(self.seed, self.cache, self.page_size);
-        for _ in 0..self.steps {
-            load.step();
-        }
-        let journal = load.disk.journal().unwrap();
-        let mut random = SplitMix64::new(self.seed ^ 0xC0FFEE);
-        let mut replay = journal.replay();
-        let mut allowed = &load.allowed[0];
-        let mut images = 0;
-        while let Some(event) = replay.advance() {
-            if let DiskEvent::Mark(mark) = event {
-                allowed = &load.allowed[*mark as usize];
-            }
-            let point = replay.crash_point();
-            for (number, subset) in self
-                .plan
-                .subsets(point.pending(), &mut random)
-                .iter()
-                .enumerate()
-            {
-                let context = format!(
-                    "seed {}, cache {}, event {} ({event:?}), subset {number}",
-                    self.seed,
-                    self.cache,
-                    replay.position()
-                );
-                let image = point.image(subset);
-                let deep = random.one_in(100);
-                self.check(image, allowed, deep, &context);
-                images += 1;
-            }
-        }
-        images
-    }
-
-    fn check(&self, image: MemoryStorage, allowed: &Allowed, deep: bool, context: &str) {
-        let db = match open(image.clone(), self.cache) {
-            Ok(db) => db,
-            Err(error) => panic!("{context}: {error}"),
-        };
-        let found = Contents::read(&db.begin_read().unwrap())
-            .unwrap_or_else(|error| panic!("{context}: {error}"));
-        assert!(
-            allowed.permits(&found),
-            "{context}: opened to neither the durable state nor the one in flight"
-        );
-        if deep {
-            assert_eq!(db.verify(|_, _| {}).unwrap().problems, [], "{context}");
-            db.kill();
-            self.crash_again(&image, &found, context);
-        }
-    }
-
-    /// Opens an image on a disk that may lose power again, at every call from the opening on.
-    fn crash_again(&self, image: &MemoryStorage, found: &Contents, context: &str) {
-        let disk = Arc::new(SimulatedDisk::recording(image));
-        let db = Database::builder()
-            .cache_size(self.cache)
-            .open_on(disk.clone())
-            .unwrap();
-        let txn = db.begin_write().unwrap();
-        txn.table::<State>()
-            .unwrap()
-            .insert(b"after".as_slice(), b"the crash".as_slice())
-            .unwrap();
-        txn.commit().unwrap();
-        disk.mark(0).unwrap();
-        let mut after = found.clone();
-        Arc::make_mut(&mut after.state).insert(b"after".to_vec(), b"the crash".to_vec());
-        assert_eq!(
-            db.verify(|_, _| {}).unwrap().problems,
-            [],
-            "{context}, afterwards"
-        );
-        let journal = disk.journal().unwrap();
-        let mut replay = journal.replay();
-        let mut allowed = Allowed {
-            durable: found.clone(),
-            in_flight: Some(after.clone()),
-        };
-        let plan = SubsetPlan {
-            exhaustive_up_to: 3,
-            singles: 4,
-            random: 8,
-            torn_prefixes: 4,
-            torn_masks: 2,
-        };
-        let mut random = SplitMix64::new(self.seed);
-        while let Some(event) = replay.advance() {
-            if matches!(event, DiskEvent::Mark(_)) {
-                allowed = Allowed {
-                    durable: after.clone(),
-                    in_flight: None,
-                };
-            }
-            let point = replay.crash_point();
-            for subset in plan.subsets(point.pending(), &mut random) {
-                let context = format!(
-                    "{context}, then again at event {} ({event:?})",
-                    replay.position()
-                );
-                self.check(point.image(&subset), &allowed, false, &context);
-            }
-        }
-    }
-}
-
-fn plan(amount: usize) -> SubsetPlan {
-    SubsetPlan {
-        exhaustive_up_to: 4,
-        singles: amount,
-        random: amount,
-        torn_prefixes: amount,
-        torn_masks: amount / 2,
-    }
+/// The number with which all rows were written last; they must all have the same.
+fn generation(db: &Database) -> Option<u8> {
+    let view = db.begin_read().unwrap();
+    let table = view.table::<State>().unwrap();
+    let mut values = table.iter().unwrap().map(|row| row.unwrap().1);
+    let first = values.next()?;
+    assert!(values.all(|value| value == first), "a mixture");
+    Some(first[0])
 }
 
 #[test]
-fn every_image_of_a_power_cut_opens_to_the_acknowledged_state_or_the_one_in_flight() {
-    let attack = Attack {
-        seed: 1,
-        cache: 1 << 20,
-        page_size: 4096,
-        steps: 250,
-        plan: plan(3),
-    };
-    let images = attack.run();
-    assert!(images > 5_000, "only {images} images");
-}
-
-#[test]
-fn pages_written_before_their_flush_survive_no_crash_by_themselves() {
-    // A cache of 32 pages: transactions are written in parts and committed pages wait on disk.
-    Attack {
-        seed: 2,
-        cache: 32 * 4096,
-        page_size: 4096,
-        steps: 120,
-        plan: plan(2),
-    }
-    .run();
-}
-
-#[test]
-fn a_commit_that_lacks_any_one_of_its_writes_is_not_there() {
+fn a_commit_that_lacks_one_of_its_writes_is_whole_without_it_or_not_there() {
     // With the smaller cache most pages are written before the flush that vouches for them.
     for cache in [4 << 20, 64 * 4096] {
-        let mut load = Load::new(4, cache, 4096);
-        for _ in 0..6 {
-            load.overwrite();
+        let disk = Arc::new(SimulatedDisk::recording(&created(4096)));
+        let db = Database::builder()
+            .cache_size(cache)
+            .open_on(disk.clone())
+            .unwrap();
+        for generation in 1..=6u8 {
+            // More pages than a slot can list.
+            let txn = db.begin_write().unwrap();
+            let mut table = txn.table::<State>().unwrap();
+            for row in 0..850 {
+                let key = format!("row {row}").into_bytes();
+                table
+                    .insert(key.as_slice(), [generation; 880].as_slice())
+                    .unwrap();
+            }
+            drop(table);
+            txn.commit().unwrap();
+            disk.mark(generation.into()).unwrap();
         }
-        let attack = Attack {
-            seed: 4,
-            cache: 4 << 20,
-            page_size: 4096,
-            steps: 0,
-            plan: plan(0),
-        };
-        let journal = load.disk.journal().unwrap();
+        let journal = disk.journal().unwrap();
         let mut replay = journal.replay();
-        let mut allowed = &load.allowed[0];
-        let mut images = 0;
+        let (mut acknowledged, mut images, mut missed) = (None, 0, 0);
         while let Some(event) = replay.advance() {
             if let DiskEvent::Mark(mark) = event {
-                allowed = &load.allowed[*mark as usize];
+                acknowledged = Some(*mark as u8);
             }
             if journal.events().get(replay.position()) != Some(&DiskEvent::Sync) {
                 continue;
@@ -470,25 +93,20 @@ fn a_commit_that_lacks_any_one_of_its_writes_is_not_there() {
             let writes: BTreeSet<u64> = point.pending().iter().map(|item| item.event).collect();
             for lacking in writes {
                 let image = point.image_of(&mut |item| item.event != lacking);
-                let context = format!("cache {cache}, without event {lacking}");
-                attack.check(image, allowed, false, &context);
+                let db = open(image, 4 << 20).unwrap();
+                let found = generation(&db);
+                // Not every write is needed: a growth, a page given up again, the acknowledgement before.
+                let in_flight = Some(acknowledged.map_or(1, |generation| generation + 1));
+                assert!(
+                    found == acknowledged || found == in_flight,
+                    "cache {cache}, without {lacking}: {found:?}"
+                );
                 images += 1;
+                missed += u32::from(found == acknowledged);
             }
         }
-        assert!(images > 20, "only {images} images");
+        assert!(images > 20 && missed > images / 2, "{missed} of {images}");
     }
-}
-
-#[test]
-fn large_pages_tear_like_small_ones() {
-    Attack {
-        seed: 3,
-        cache: 1 << 20,
-        page_size: 16384,
-        steps: 60,
-        plan: plan(3),
-    }
-    .run();
 }
 
 #[test]
@@ -501,7 +119,14 @@ fn a_power_cut_during_creation_leaves_nothing_or_a_database() {
     let mut databases = 0;
     while let Some(event) = replay.advance() {
         let point = replay.crash_point();
-        for subset in plan(40).subsets(point.pending(), &mut random) {
+        let plan = SubsetPlan {
+            exhaustive_up_to: 4,
+            singles: 40,
+            random: 40,
+            torn_prefixes: 40,
+            torn_masks: 20,
+        };
+        for subset in plan.subsets(point.pending(), &mut random) {
             let image = point.image(&subset);
             let blank = image.len().unwrap() < 4096 || {
                 let mut header = [0; 128];
@@ -510,9 +135,8 @@ fn a_power_cut_during_creation_leaves_nothing_or_a_database() {
             };
             match open(image, 1 << 20) {
                 Ok(db) => {
-                    assert!(
-                        Contents::read(&db.begin_read().unwrap()).unwrap() == Contents::default()
-                    );
+                    let view = db.begin_read().unwrap();
+                    assert!(view.tables().unwrap().is_empty());
                     databases += 1;
                 }
                 Err(error) => assert!(blank, "{event:?}: {error}"),
