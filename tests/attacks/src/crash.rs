@@ -16,6 +16,7 @@ use folio_store::{
 };
 
 use crate::{
+    choices::Choices,
     figures::Figures,
     model::{Allowed, State, verify},
     script::{Change, End, Operation, Shape, Step},
@@ -228,6 +229,32 @@ pub fn check_lives(lives: &[Life], shape: Shape, plan: &SubsetPlan, context: &st
         checker.life(life);
     }
     figures.get("images")
+}
+
+/// Cuts the power at a few chosen moments of some lives.
+///
+/// # Panics
+///
+/// If an image is not as it must be.
+pub fn check_chosen(lives: &[Life], choices: &mut impl Choices, context: &str) {
+    while !choices.is_over() && !lives.is_empty() {
+        let life = &lives[choices.below(lives.len() as u64) as usize];
+        let events = choices.below(life.journal.events().len() as u64 + 1) as usize;
+        let owed = life.journal.events()[..events].iter().rev();
+        let mark = owed.into_iter().find_map(|event| match event {
+            DiskEvent::Mark(mark) => Some(*mark as usize),
+            _ => None,
+        });
+        let point = life.journal.crash_point_at(events);
+        // Most of them landed, few of them, or half.
+        let one_in = [2, 8, 32][choices.below(3) as usize];
+        let landed = choices.one_in(2);
+        let mut random = SplitMix64::new(choices.below(1 << 16));
+        let image = point.image_of(&mut |_| random.one_in(one_in) == landed);
+        let context = || format!("{context}, cut after {events} events");
+        let allowed = &life.allowed[mark.unwrap_or(0)];
+        check_image(image, allowed, life.cache, &context);
+    }
 }
 
 struct Checker<'c> {
