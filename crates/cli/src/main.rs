@@ -2,8 +2,11 @@
 //!
 //! Exit codes: 0 success, 1 error, 2 wrong usage, 3 corruption found, 4 unavailable.
 
+mod client;
 mod demo;
 mod output;
+mod rate;
+mod recover;
 mod run;
 mod serve;
 mod stat;
@@ -30,8 +33,10 @@ enum Command {
     Demo(demo::Arguments),
     /// Run one node of a cluster
     Serve(serve::Arguments),
-    /// Check every page, every row and every block of a file
+    /// Check every page, every row and every block of a file, or the file of a running node
     Verify(verify::Arguments),
+    /// Copy every readable row of a damaged file into a new one
+    Recover(recover::Arguments),
     /// Show what is in a file
     Stat(stat::Arguments),
 }
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Recover(arguments) => recover::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
     };
     match done {

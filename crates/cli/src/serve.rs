@@ -10,10 +10,12 @@ use std::time::Duration;
 use clap::Args;
 use folio_node::{AddressError, Node, NodeOptions, api, resolve};
 use folio_raft::{Config, NodeId};
+use folio_store::ScrubOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::output;
+use crate::rate::Rate;
 use crate::run::{self, Failure};
 
 /// How long open requests may take to end once the node has been told to stop.
@@ -67,6 +69,12 @@ pub struct Arguments {
     /// The members' --listen addresses, so that this node can redirect clients to the leader
     #[arg(long, value_name = "ID=ADDRESS,...", value_delimiter = ',')]
     apis: Vec<Member>,
+    /// Verify the file in the background, reading at most this many bytes a second, for example 4M; damage is logged
+    #[arg(long, value_name = "BYTES/S")]
+    scrub: Option<Rate>,
+    /// With --scrub: the hours between the end of one verification and the beginning of the next
+    #[arg(long, value_name = "HOURS", default_value_t = 24, requires = "scrub")]
+    scrub_every: u32,
     /// Allow addresses that other machines can reach, although there is neither encryption nor authentication
     #[arg(long)]
     insecure_network: bool,
@@ -140,6 +148,15 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
         raft: Config::default(),
     };
     let node = Node::start(options).await.map_err(Failure::from)?;
+    let _scrub = match arguments.scrub {
+        Some(Rate(rate)) => {
+            let rest = Duration::from_secs(u64::from(arguments.scrub_every) * 60 * 60);
+            let options = ScrubOptions::new().rate(rate).interval(rest);
+            let scrub = node.ledger().start_scrub(options);
+            Some(scrub.map_err(Failure::error)?)
+        }
+        None => None,
+    };
     if arguments.init {
         members
             .entry(arguments.id)

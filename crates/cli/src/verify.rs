@@ -1,34 +1,62 @@
-//! `folio verify`: checks a file that no node has open.
+//! `folio verify`: checks a file that no node has open, or has a running node check its own.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use folio_node::offline::{self, VerifyReport};
+use folio_node::offline::{self, OpenError, VerifyReport};
+use folio_node::verification::{Verification, VerificationState};
+use folio_store::VerifyOptions;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::client::Client;
 use crate::output::{self, Format, Table, grouped, size};
+use crate::rate::Rate;
 use crate::run::Failure;
+
+/// How often a node is asked how far it is.
+const POLL: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
 #[command(after_help = "\
-Reads every page that the file's last durable commit refers to, every block of every vault, and computes every state
-root anew. The file is not changed. A running node's file cannot be verified: stop the node, or copy the file.
+Of a FILE: reads every page that its last durable commit refers to, every block of every vault, and computes every
+state root anew. The file is not changed, and no process may have it open.
+
+With --node: has a running node read every page that its last durable commit refers to, while it goes on serving.
+Blocks and state roots are not computed anew. Ending this command does not end the verification; this does:
+  curl -X DELETE http://HOST:PORT/v1/verification
 
 Examples:
   folio verify node-1.folio
   folio verify node-1.folio --format json | jq .problems
+  folio verify --node http://127.0.0.1:7001 --rate 50M
 
-Exit codes: 0 sound, 1 error, 3 damaged, 4 the file is in use.")]
+Exit codes: 0 sound, 1 error, 3 damaged, 4 the file is in use or the node does not answer.")]
 pub struct Arguments {
     /// The file of a node
-    file: PathBuf,
+    #[arg(required_unless_present = "node", conflicts_with = "node")]
+    file: Option<PathBuf>,
+    /// The API of a running node, whose file is to be checked
+    #[arg(long, value_name = "URL")]
+    node: Option<String>,
+    /// The most bytes to read in a second, for example 50M
+    #[arg(long, value_name = "BYTES/S")]
+    rate: Option<Rate>,
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    // Hidden by itself when standard error is not a terminal.
+    match (&arguments.file, &arguments.node) {
+        (_, Some(node)) => verify_node(node, arguments),
+        (Some(file), None) => verify_file(file, arguments),
+        (None, None) => Err(Failure::Usage("name a file, or a node with --node".into())),
+    }
+}
+
+/// Hidden by itself when standard error is not a terminal.
+pub fn progress_bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{msg:9} [{bar:40}] {pos}/{len}");
     bar.set_style(
@@ -36,15 +64,31 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             .expect("the template is a good one")
             .progress_chars("=> "),
     );
-    let report = offline::verify(&arguments.file, &mut |what, done, total| {
-        if bar.message() != what {
-            bar.set_message(what.to_owned());
-        }
-        bar.set_length(total);
-        bar.set_position(done);
+    bar
+}
+
+/// Shows how much of what is done.
+pub fn show_progress(bar: &ProgressBar, what: &str, done: u64, total: u64) {
+    if bar.message() != what {
+        bar.set_message(what.to_owned());
+    }
+    bar.set_length(total);
+    bar.set_position(done);
+}
+
+fn verify_file(file: &std::path::Path, arguments: &Arguments) -> Result<(), Failure> {
+    let bar = progress_bar();
+    let options = VerifyOptions::new().rate(arguments.rate.map_or(0, |rate| rate.0));
+    let report = offline::verify(file, options, &mut |what, done, total| {
+        show_progress(&bar, what, done, total);
     });
     bar.finish_and_clear();
-    let report = report?;
+    let report = report.map_err(|error| match error {
+        OpenError::InUse(_) => Failure::Unavailable(format!(
+            "{error}; or, if it is the file of a running node, verify it there: folio verify --node http://HOST:PORT"
+        )),
+        error => error.into(),
+    })?;
     match arguments.format {
         Format::Table => output::print(&describe(&report))?,
         Format::Json => output::print_json(&report)?,
@@ -54,6 +98,75 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     } else {
         Err(Failure::Corruption(None))
     }
+}
+
+fn verify_node(url: &str, arguments: &Arguments) -> Result<(), Failure> {
+    let client = Client::new(url)?;
+    let rate = arguments.rate.map_or(0, |rate| rate.0);
+    let mut last = ask(&client, "POST", &format!("/v1/verification?rate={rate}"))?;
+    let bar = progress_bar();
+    while last.state == VerificationState::Running {
+        show_progress(&bar, "pages", last.pages, last.total);
+        std::thread::sleep(POLL);
+        last = ask(&client, "GET", "/v1/verification")?;
+    }
+    bar.finish_and_clear();
+    match arguments.format {
+        Format::Table => output::print(&describe_node(url, &last))?,
+        Format::Json => output::print_json(&last)?,
+    }
+    match last.state {
+        VerificationState::Sound => Ok(()),
+        VerificationState::Damaged => Err(Failure::Corruption(None)),
+        VerificationState::Failed => Err(Failure::Error(format!(
+            "the node could not verify its file: {}",
+            last.error.unwrap_or_default()
+        ))),
+        _ => Err(Failure::Unavailable(
+            "somebody stopped the verification".into(),
+        )),
+    }
+}
+
+fn ask(client: &Client, method: &str, path: &str) -> Result<Verification, Failure> {
+    let (status, answer) = client.send(method, path)?;
+    if !(200..300).contains(&status) {
+        let detail = answer["detail"].as_str().unwrap_or("it gave no reason");
+        let refused = format!("the node answered with status {status}: {detail}");
+        return Err(match status {
+            409 | 500.. => Failure::Unavailable(refused),
+            _ => Failure::Error(refused),
+        });
+    }
+    serde_json::from_value(answer).map_err(Failure::error)
+}
+
+fn describe_node(url: &str, verification: &Verification) -> String {
+    let mut table = Table::list();
+    table
+        .row(["node".to_owned(), url.to_owned()])
+        .row(["pages checked".to_owned(), grouped(verification.pages)])
+        .row(["tables".to_owned(), grouped(verification.tables)])
+        .row(["rows".to_owned(), grouped(verification.rows)]);
+    let mut text = format!("{table}\n");
+    match verification.state {
+        VerificationState::Sound => text.push_str("The file is sound.\n"),
+        VerificationState::Damaged => {
+            text.push_str(&format!(
+                "The file is damaged, in {} places:\n",
+                grouped(verification.problem_count as u64)
+            ));
+            for problem in &verification.problems {
+                text.push_str(&format!("  {problem}\n"));
+            }
+            if verification.problem_count > verification.problems.len() {
+                text.push_str("  and more\n");
+            }
+            text.push_str("Replace the node while the others run: see docs/damage.md.\n");
+        }
+        _ => text.push_str("The verification did not come to its end.\n"),
+    }
+    text
 }
 
 fn describe(report: &VerifyReport) -> String {
@@ -107,6 +220,6 @@ fn describe(report: &VerifyReport) -> String {
     if report.problem_count > report.problems.len() {
         text.push_str("  and more\n");
     }
-    text.push_str("Do not start a node on it: restore the file from a backup, or add the node anew with an empty file.\n");
+    text.push_str("Do not start a node on it: restore the file from a backup, or add the node anew with an empty file. What can be read\nof it, `folio recover` copies into a new file. See docs/damage.md.\n");
     text
 }

@@ -199,3 +199,81 @@ fn a_row_that_no_hash_covers_is_checked_too() {
     assert_eq!(verified.code, Some(3), "{verified:?}");
     assert!(verified.stdout.contains("session"), "{verified:?}");
 }
+
+#[test]
+fn a_damaged_file_is_recovered_into_a_new_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = sound_file(directory.path());
+    let bytes = std::fs::read(&file).expect("readable");
+    let out = directory.path().join("out.folio");
+    let stat = |file: &Path| folio(["stat", text(file), "--format", "json"]).json();
+    let before = stat(&file);
+
+    // Without its header the file cannot be opened; all that was in it is in its pages.
+    let mut headless = bytes.clone();
+    headless[..4096].fill(0x55);
+    std::fs::write(&file, &headless).expect("writable");
+    assert_eq!(folio(["verify", text(&file)]).code, Some(3));
+    let run = folio(["recover", text(&file), text(&out)]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.stdout.contains("Nothing was lost."), "{run:?}");
+    assert_eq!(folio(["verify", text(&out)]).code, Some(0));
+    let after = stat(&out);
+    assert_eq!(after["vaults"], before["vaults"]);
+    assert_eq!(after["tables"], before["tables"]);
+    assert!(
+        headless == std::fs::read(&file).expect("readable"),
+        "the damaged file was changed"
+    );
+
+    // An existing file is not written over.
+    let again = folio(["recover", text(&file), text(&out)]);
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.stderr.contains("out.folio"), "{again:?}");
+
+    // With a leaf lost its rows are named, and all others are there.
+    let leaves = bytes.chunks(4096).enumerate().rev().filter(|(_, page)| {
+        let of_a_table = page[24..28] != [0; 4] && page[27] != 0xFF;
+        page[4] == 1 && of_a_table
+    });
+    let harmed = leaves.map(|(leaf, _)| leaf).find(|leaf| {
+        let mut damaged = bytes.clone();
+        damaged[leaf * 4096 + 99] ^= 1;
+        std::fs::write(&file, &damaged).expect("writable");
+        folio(["verify", text(&file)]).code == Some(3)
+    });
+    assert!(harmed.is_some(), "no leaf is in use");
+    std::fs::remove_file(&out).expect("it is there");
+    let run = folio(["recover", text(&file), text(&out), "--format", "json"]);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    let report = run.json();
+    assert_eq!(report["complete"], false, "{report}");
+    assert!(report["problem_count"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["page_size"], 4096, "{report}");
+    let tables = report["tables"].as_array().expect("a list");
+    assert_eq!(
+        tables.len(),
+        before["tables"].as_array().expect("a list").len()
+    );
+}
+
+#[test]
+fn what_cannot_be_recovered_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = sound_file(directory.path());
+    let out = directory.path().join("out.folio");
+    let held = folio_store::Database::open(&file).expect("nobody else has it");
+    let refused = folio(["recover", text(&file), text(&out)]);
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    drop(held);
+    std::fs::write(&file, "Dear reader, ".repeat(1000)).expect("writable");
+    let refused = folio(["recover", text(&file), text(&out)]);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(
+        refused.stderr.contains("not a Folio database"),
+        "{refused:?}"
+    );
+    let missing = folio(["recover", "no/such/file", text(&out)]);
+    assert_eq!(missing.code, Some(1), "{missing:?}");
+    assert!(!out.exists());
+}

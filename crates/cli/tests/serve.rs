@@ -176,3 +176,106 @@ fn a_file_of_another_node_is_refused() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("belongs to node 1"), "{refused:?}");
 }
+
+#[test]
+fn a_running_node_verifies_its_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.folio");
+    let mut served = serve(&file);
+    served.create_vault();
+    let url = format!("http://{}", served.address);
+    let in_use = folio(["verify", text(&file)]);
+    assert_eq!(in_use.code, Some(4), "{in_use:?}");
+    assert!(in_use.stderr.contains("--node"), "{in_use:?}");
+    let verified = folio(["verify", "--node", &url]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    assert!(
+        verified.stdout.contains("The file is sound."),
+        "{verified:?}"
+    );
+    let report = folio([
+        "verify", "--node", &url, "--rate", "500M", "--format", "json",
+    ]);
+    assert_eq!(report.json()["state"], "sound");
+
+    // One that takes for ever is in the way of a second one until it is stopped.
+    let started = served.post("/v1/verification?rate=1", "");
+    assert!(started.starts_with("HTTP/1.1 202"), "{started}");
+    let second = folio(["verify", "--node", &url]);
+    assert_eq!(second.code, Some(4), "{second:?}");
+    let stopped =
+        served.send("DELETE /v1/verification HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert!(stopped.contains("\"state\":\"stopped\""), "{stopped}");
+
+    // Damage under the running node.
+    let bytes = std::fs::read(&file).expect("readable");
+    let live = bytes
+        .chunks(4096)
+        .enumerate()
+        .filter(|(_, page)| page[4] == 1 && page[24..28] != [0; 4]);
+    for (page, _) in live {
+        use std::os::unix::fs::FileExt;
+        let raw = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&file)
+            .expect("writable");
+        raw.write_all_at(&[0xA5], page as u64 * 4096 + 50)
+            .expect("writable");
+    }
+    let damaged = folio(["verify", "--node", &url]);
+    assert_eq!(damaged.code, Some(3), "{damaged:?}");
+    assert!(damaged.stdout.contains("checksum"), "{damaged:?}");
+
+    // A verification does not keep a node from ending.
+    served.post("/v1/verification?rate=1", "");
+    let told = Command::new("kill")
+        .args(["-TERM", &served.process.id().to_string()])
+        .status();
+    assert!(told.expect("there is a kill command").success());
+    served.process.wait().expect("it ran");
+    let gone = folio(["verify", "--node", &url]);
+    assert_eq!(gone.code, Some(4), "{gone:?}");
+}
+
+#[test]
+fn a_node_scrubs_its_file_when_it_is_asked_to() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.folio");
+    drop(serve(&file));
+    let arguments = [
+        "serve",
+        "--id",
+        "1",
+        "--init",
+        "--listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
+    ];
+    let mut process = Command::new(env!("CARGO_BIN_EXE_folio"))
+        .args(arguments)
+        .args(["--file", text(&file), "--scrub", "900M"])
+        .env("FOLIO_LOG", "folio_store=info")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary was built");
+    let errors = BufReader::new(process.stderr.take().expect("it is piped"));
+    let scrubbed = errors
+        .lines()
+        .map_while(Result::ok)
+        .any(|line| line.contains("scrubbed"));
+    process.kill().expect("it runs");
+    process.wait().expect("it ran");
+    assert!(scrubbed, "the log does not tell of a pass");
+    let alone = folio([
+        "serve",
+        "--id",
+        "1",
+        "--file",
+        text(&file),
+        "--scrub-every",
+        "3",
+    ]);
+    assert_eq!(alone.code, Some(2), "{alone:?}");
+}

@@ -7,6 +7,7 @@ pub mod api;
 mod network;
 mod node;
 pub mod offline;
+pub mod verification;
 
 pub use network::{AddressError, resolve};
 pub use node::{Node, NodeError, NodeOptions};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use folio_ledger::Ledger;
@@ -11,6 +12,7 @@ use folio_raft::{Config, NodeId, ReplicatedDatabase};
 use folio_store::Database;
 
 use crate::offline::RaftSummary;
+use crate::verification::{Verification, Verifications};
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -54,6 +56,7 @@ pub struct Node {
     /// Whether the node was in a cluster when it was started.
     has_history: bool,
     ledger: ReplicatedDatabase<Ledger>,
+    verifications: Arc<Verifications>,
 }
 
 impl Node {
@@ -79,6 +82,7 @@ impl Node {
             peer_address,
             has_history,
             ledger,
+            verifications: Arc::default(),
         })
     }
 
@@ -109,6 +113,22 @@ impl Node {
     /// The replicated ledger.
     pub fn ledger(&self) -> &ReplicatedDatabase<Ledger> {
         &self.ledger
+    }
+
+    /// Begins to verify the node's file, reading at most `rate` bytes a second, or as many as possible if that is 0. False
+    /// if that is under way already. Stopping the node ends it.
+    pub fn start_verification(&self, rate: u64) -> Result<bool, folio_raft::Error> {
+        self.verifications.start(&self.ledger, rate)
+    }
+
+    /// The verification that was begun last.
+    pub fn verification(&self) -> Verification {
+        self.verifications.last()
+    }
+
+    /// Stops the verification that is under way, if there is one.
+    pub fn stop_verification(&self) {
+        self.verifications.stop();
     }
 
     /// Waits until the node stops by itself, and says why.

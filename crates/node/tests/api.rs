@@ -417,3 +417,54 @@ async fn a_node_started_again_stays_in_its_cluster() {
         .expect("the vault is there");
     assert_eq!(vault.name, "first");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_verifies_its_file_while_it_serves() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let servers = start_cluster(directory.path(), 1, true).await;
+    let (node, address) = (servers[0].node.clone(), servers[0].address);
+    let path = "/v1/verification";
+    assert_eq!(get(address, path).await.body["state"], "none");
+    assert_eq!(
+        post(address, &format!("{path}?rate=1"), &json!({}))
+            .await
+            .status,
+        202
+    );
+    let second = post(address, path, &json!({})).await;
+    assert_eq!(
+        (second.status, second.code()),
+        (409, "verification_running")
+    );
+    assert_eq!(get(address, path).await.body["state"], "running");
+    // It is in nobody's way.
+    let created = post(address, "/v1/vaults", &json!({ "name": "first" })).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let stop = format!("DELETE {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert_eq!(send(address, &stop).await.body["state"], "stopped");
+
+    assert_eq!(post(address, path, &json!({})).await.status, 202);
+    let report = loop {
+        let report = get(address, path).await.body;
+        if report["state"] != "running" {
+            break report;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(report["state"], "sound", "{report}");
+    assert!(report["rows"].as_u64() > Some(0), "{report}");
+    let wrong = post(address, &format!("{path}?speed=1"), &json!({})).await;
+    assert_eq!((wrong.status, wrong.code()), (400, "malformed_request"));
+
+    // Nor does one keep the node from stopping, or its file locked afterwards.
+    assert_eq!(
+        post(address, &format!("{path}?rate=1"), &json!({}))
+            .await
+            .status,
+        202
+    );
+    node.ledger().shutdown().await.expect("it stops");
+    let file = directory.path().join("node-1.folio");
+    let database = folio_store::Database::open(file).expect("nobody has it");
+    assert_eq!(database.verify(|_, _| {}).expect("readable").problems, []);
+}

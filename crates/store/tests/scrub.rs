@@ -35,7 +35,7 @@ fn fill(db: &Database, start: u64) {
 fn telling(options: ScrubOptions) -> (ScrubOptions, mpsc::Receiver<VerifyReport>) {
     let (tell, told) = mpsc::channel();
     // Nobody may be listening any more.
-    let options = options.on_pass(move |report| drop(tell.send(report.clone())));
+    let options = options.on_pass(move |report| drop(tell.send(report.unwrap().clone())));
     (options, told)
 }
 

@@ -13,6 +13,9 @@
 //! | `GET /v1/vaults/{vault}/blocks/{height}` | a block and its transactions |
 //! | `GET /v1/status` | what this node knows of itself and the cluster |
 //! | `GET /v1/health` | whether this node can serve |
+//! | `POST /v1/verification` | begin to verify this node's file; `?rate=` bytes a second at most |
+//! | `GET /v1/verification` | how far that is, and what it found |
+//! | `DELETE /v1/verification` | stop it |
 //!
 //! Reads are linearizable, and so are answered by the leader; `?read=local` asks for what this node has, which may be
 //! older. Lists are pages: pass `next` of one as `after` to get the following one. Errors are problem documents
@@ -24,6 +27,7 @@ pub mod problem;
 mod read;
 mod routes;
 mod status;
+mod verification;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -82,6 +86,12 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
         .route("/v1/vaults/{vault}/blocks/{height}", get(routes::get_block))
         .route("/v1/status", get(status::status))
         .route("/v1/health", get(status::health))
+        .route(
+            "/v1/verification",
+            post(verification::start)
+                .get(verification::show)
+                .delete(verification::stop),
+        )
         .fallback(async || Problem::no_such_route())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

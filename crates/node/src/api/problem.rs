@@ -11,6 +11,7 @@
 //! | 405 | `method_not_allowed` | |
 //! | 409 | `condition_failed` | a condition did not hold, and nothing was done |
 //! | 409 | `stale_sequence` | the session has gone on to later commands |
+//! | 409 | `verification_running` | one at a time |
 //! | 410 | `session_expired` | the session is over |
 //! | 413 | `too_large` | |
 //! | 415 | `unsupported_media_type` | the body must be `application/json` |
@@ -107,6 +108,16 @@ impl Problem {
             StatusCode::GATEWAY_TIMEOUT,
             "timeout",
             "It took too long",
+            detail,
+        )
+    }
+
+    pub(super) fn verification_running() -> Self {
+        let detail = "a verification of this node's file is under way";
+        Problem::new(
+            StatusCode::CONFLICT,
+            "verification_running",
+            "A verification is running",
             detail,
         )
     }

@@ -1,12 +1,13 @@
 //! Checking a file: every page by the engine, then every block and the whole state of every vault by the ledger.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use folio_ledger::LedgerView;
 use folio_ledger::digest::Digest;
 use folio_ledger::error::LedgerError;
 use folio_ledger::verify::{VerifyError, verify_chain, verify_shared, verify_state};
-use folio_store::ReadTransaction;
+use folio_store::{ReadTransaction, VerifyOptions};
 use serde::Serialize;
 
 use super::{OpenError, RaftSummary, open};
@@ -82,13 +83,17 @@ impl VerifyReport {
 }
 
 /// Checks a file. Damage is in the report, unless it is such that the file cannot be opened. `progress` is told what is
-/// being checked, how much of it is done, and of how much.
+/// being checked, how much of it is done, and of how much. The rate of `options` is that of the reading of pages.
 pub fn verify(
     file: &Path,
+    options: VerifyOptions,
     progress: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<VerifyReport, OpenError> {
     let (database, file_bytes) = open(file)?;
-    let pages = database.verify(|done, total| progress("pages", done, total))?;
+    let pages = database.verify_with(options, |done, total| {
+        progress("pages", done, total);
+        ControlFlow::Continue(())
+    })?;
     let mut report = VerifyReport {
         file: file.display().to_string(),
         file_bytes,

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use folio_store::{Database, Statistics};
+use folio_store::{Database, Scrub, ScrubOptions, Statistics};
 use openraft::Raft;
 use openraft::storage::Adaptor;
 use parking_lot::Mutex;
@@ -213,6 +213,14 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let shared = self.inner.store.shared();
         let statistics = shared.with_database(|database| Ok(database.statistics()));
         statistics.map_err(|_| Error::ShuttingDown)
+    }
+
+    /// Starts a thread that verifies this node's file, or does so once, while the node goes on. It ends when the
+    /// [`Scrub`] is dropped, or the node stops.
+    pub fn start_scrub(&self, options: ScrubOptions) -> Result<Scrub> {
+        let shared = self.inner.store.shared();
+        let started = shared.with_database(|database| Ok(database.start_scrub(options)?));
+        started.map_err(|error| stopped(&error))
     }
 
     /// Has this node compact its log now.

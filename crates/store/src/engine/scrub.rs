@@ -23,22 +23,25 @@ const DEFAULT_RATE: u64 = 4 << 20;
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-type Callback = Arc<dyn Fn(&VerifyReport) + Send + Sync>;
+type OnPass = Arc<dyn Fn(std::result::Result<&VerifyReport, &Error>) + Send + Sync>;
+type OnProgress = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
 /// How [`Database::start_scrub`](crate::Database::start_scrub) goes about it.
 #[derive(Clone)]
 pub struct ScrubOptions {
     rate: u64,
-    interval: Duration,
-    on_pass: Option<Callback>,
+    interval: Option<Duration>,
+    on_pass: Option<OnPass>,
+    on_progress: Option<OnProgress>,
 }
 
 impl Default for ScrubOptions {
     fn default() -> Self {
         Self {
             rate: DEFAULT_RATE,
-            interval: DEFAULT_INTERVAL,
+            interval: Some(DEFAULT_INTERVAL),
             on_pass: None,
+            on_progress: None,
         }
     }
 }
@@ -60,14 +63,32 @@ impl ScrubOptions {
     /// How long to rest between two passes.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+        self.interval = Some(interval);
         self
     }
 
-    /// What to call after each pass that came to its end, on the thread of the scrub.
+    /// One pass, and no more.
     #[must_use]
-    pub fn on_pass(mut self, call: impl Fn(&VerifyReport) + Send + Sync + 'static) -> Self {
+    pub fn once(mut self) -> Self {
+        self.interval = None;
+        self
+    }
+
+    /// What to call after each pass that came to its end, or to an error, on the thread of the scrub. Not for a pass that
+    /// was stopped.
+    #[must_use]
+    pub fn on_pass(
+        mut self,
+        call: impl Fn(std::result::Result<&VerifyReport, &Error>) + Send + Sync + 'static,
+    ) -> Self {
         self.on_pass = Some(Arc::new(call));
+        self
+    }
+
+    /// What to call with the number of pages read in this pass, and of about how many, on the thread of the scrub.
+    #[must_use]
+    pub fn on_progress(mut self, call: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(call));
         self
     }
 }
@@ -231,11 +252,17 @@ fn run(
     let file = &engine.pager.file;
     let verify = VerifyOptions::new().rate(options.rate).as_it_is();
     loop {
-        let ask = |_, _| match thread.is_stopping() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let ask = |done, total| {
+            if let Some(call) = &options.on_progress {
+                call(done, total);
+            }
+            match thread.is_stopping() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
         };
-        match engine.verify(verify, &clock, ask) {
+        let result = engine.verify(verify, &clock, ask);
+        match &result {
             Ok(report) if report.interrupted => return,
             Ok(report) => {
                 for problem in &report.problems {
@@ -246,14 +273,17 @@ fn run(
                     .fetch_add(report.problems.len() as u64, Ordering::Relaxed);
                 counters.passes.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(%file, pages = report.pages, problems = report.problems.len(), "scrubbed");
-                if let Some(call) = &options.on_pass {
-                    call(&report);
-                }
             }
             Err(Error::Closed { .. }) => return,
             Err(error) => tracing::error!(%file, %error, "the scrub could not go on"),
         }
-        if !thread.rest(options.interval) {
+        if let Some(call) = &options.on_pass {
+            call(result.as_ref());
+        }
+        if !options
+            .interval
+            .is_some_and(|interval| thread.rest(interval))
+        {
             return;
         }
     }

@@ -1,0 +1,41 @@
+//! Verifying this node's file while it runs. Each node answers for its own.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Json, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::Api;
+use super::problem::Problem;
+use crate::verification::Verification;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Start {
+    /// The most bytes to read in a second; 0 for as many as possible.
+    #[serde(default)]
+    rate: u64,
+}
+
+pub(super) async fn start(
+    State(api): State<Api>,
+    params: Result<Query<Start>, QueryRejection>,
+) -> Result<(StatusCode, Json<Verification>), Problem> {
+    if !api.node.start_verification(params?.rate)? {
+        return Err(Problem::verification_running());
+    }
+    Ok((StatusCode::ACCEPTED, Json(api.node.verification())))
+}
+
+pub(super) async fn show(State(api): State<Api>) -> Json<Verification> {
+    Json(api.node.verification())
+}
+
+pub(super) async fn stop(State(api): State<Api>) -> Result<Json<Verification>, Problem> {
+    let node = api.node.clone();
+    // Waits for a thread, if not for long.
+    tokio::task::spawn_blocking(move || node.stop_verification())
+        .await
+        .map_err(Problem::internal)?;
+    Ok(Json(api.node.verification()))
+}
