@@ -692,3 +692,25 @@ fn only_an_empty_database_is_salvaged_into() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn a_row_that_was_deleted_within_a_leaf_does_not_come_back() {
+    let storage = Arc::new(MemoryStorage::new());
+    let db = Database::builder().create_on(storage.clone()).unwrap();
+    let table = definition("rows", 0);
+    let change = |change: &dyn Fn(&mut folio_store::UntypedTableMut<'_>)| {
+        let txn = db.begin_write().unwrap();
+        change(&mut txn.untyped(&table).unwrap());
+        txn.commit().unwrap();
+    };
+    change(&|rows| (0..90u8).for_each(|row| assert!(!rows.insert(&[row], b"right").unwrap())));
+    change(&|rows| (20..70u8).for_each(|row| assert!(rows.remove(&[row]).unwrap())));
+    db.close().unwrap();
+    let mut image = storage.to_bytes();
+    (1..=5).for_each(|page| spoil(&mut image, page, &mut SplitMix64::new(8)));
+    let (found, report) = recover(&image).unwrap();
+    let keys: Vec<u8> = found["rows"].1.keys().map(|key| key[0]).collect();
+    let right: Vec<u8> = (0..20).chain(70..90).collect();
+    assert_eq!(keys, right, "{report:?}");
+    assert_eq!(report.tables[0].rows_stale, 40);
+}

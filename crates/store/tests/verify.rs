@@ -251,3 +251,74 @@ fn a_closed_database_is_not_verified() {
     db.clone().close().unwrap();
     assert!(matches!(db.verify(|_, _| {}), Err(Error::Closed { .. })));
 }
+
+/// Gives a page its right checksum.
+fn seal(image: &mut [u8], page: usize) {
+    let mut hasher = crc32fast::Hasher::new_with_initial(crc32fast::hash(&image[48..64]));
+    let bytes = &mut image[page * PAGE..(page + 1) * PAGE];
+    hasher.update(&bytes[4..]);
+    let checksum = hasher.finalize();
+    bytes[..4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// What a verification says of an image in which some bytes were replaced, under right checksums.
+fn faults(image: &[u8], page: usize, at: usize, bytes: &[u8]) -> Vec<String> {
+    let mut image = image.to_vec();
+    image[page * PAGE + at..][..bytes.len()].copy_from_slice(bytes);
+    seal(&mut image, page);
+    let storage = Arc::new(MemoryStorage::from_bytes(&image));
+    let db = Database::builder().open_on(storage).unwrap();
+    let problems = db.verify(|_, _| {}).unwrap().problems;
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_contradicts_itself_is_named_although_every_checksum_is_right() {
+    let storage = Arc::new(MemoryStorage::new());
+    let db = Database::builder().create_on(storage.clone()).unwrap();
+    fill(&db, 3_000);
+    // Enough changes that the free-space map is in pages of its own.
+    fill(&db, 3_000);
+    db.close().unwrap();
+    let image = storage.to_bytes();
+    assert_eq!(
+        faults(&image, 8, 0, &image[8 * PAGE..8 * PAGE + 4]),
+        [""; 0]
+    );
+    let of_page = |page: usize| &image[page * PAGE..(page + 1) * PAGE];
+    let said = |page: usize, at: usize, bytes: &[u8], words: &str| {
+        let faults = faults(&image, page, at, bytes);
+        faults.iter().any(|fault| fault.contains(words))
+    };
+
+    // A long value that says it is longer, or shorter, than its pages have room for.
+    let length = 20_000u32.to_le_bytes();
+    for other in [15_000u32, 25_000, 1, u32::MAX] {
+        let named = pages_of(&image, 1, 0, 1).into_iter().any(|page| {
+            let at = of_page(page).windows(4).position(|bytes| bytes == length);
+            at.is_some_and(|at| said(page, at, &other.to_le_bytes(), "room for another length"))
+        });
+        assert!(named, "{other}");
+    }
+    // A leaf of another table.
+    let named = |page: &usize| said(*page, 24, &9u32.to_le_bytes(), "number 9");
+    assert!(pages_of(&image, 1, 0, 1).iter().any(named));
+    // A page that is used and marked as free, and one that is marked as used and not.
+    let mut leaked = 0;
+    let mut free = 0;
+    for page in pages_of(&image, 1, 0, 0) {
+        for at in (PAGE - 512..PAGE).step_by(8) {
+            let byte = of_page(page)[at];
+            leaked += usize::from(said(page, at, &[byte | 1 << 7], "nothing refers to it"));
+            free += usize::from(said(page, at, &[byte & !1], "marked as free"));
+        }
+    }
+    assert!(leaked > 0 && free > 0, "{leaked} {free}");
+    // A catalog that counts one row too many.
+    let rows = 3_000u64.to_le_bytes();
+    let named = pages_of(&image, 1, 0, u32::MAX).into_iter().any(|page| {
+        let at = of_page(page).windows(8).position(|bytes| bytes == rows);
+        at.is_some_and(|at| said(page, at, &3_001u64.to_le_bytes(), "3001 are recorded above"))
+    });
+    assert!(named);
+}
