@@ -240,6 +240,10 @@ pub enum Error {
         reason: Arc<str>,
     },
 
+    /// The savepoint is of another transaction, or was released or passed over when the transaction went back further.
+    #[error("the savepoint is not one of this transaction's any more")]
+    NoSuchSavepoint,
+
     /// A setting of the builder is out of its range.
     #[error("{0}")]
     Configuration(String),

@@ -126,8 +126,8 @@ pub use self::{
     salvage::{LostRange, SalvageReport, SalvagedTable, salvage, salvage_storage},
     statistics::Statistics,
     transaction::{
-        Durability, Range, ReadTransaction, Stored, TableMut, TableView, Ticket, UntypedRange,
-        UntypedTableMut, UntypedTableView, WriteTransaction,
+        Durability, Range, ReadTransaction, Savepoint, Stored, TableMut, TableView, Ticket,
+        UntypedRange, UntypedTableMut, UntypedTableView, WriteTransaction,
     },
     types::{
         BorrowedValue, DecodeError, Group, GroupSet, Key, Postcard, Table, TableDefinition, Value,

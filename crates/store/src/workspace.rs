@@ -4,6 +4,9 @@
 //! short the private pages are written to the file early (spilled); from then on they are as immutable as committed ones,
 //! and a further change copies them again. Pages made after that carry another number, so a place may be used again
 //! within the transaction, and still no page is ever written twice under one identity.
+//!
+//! A savepoint freezes the private pages in the same way: later changes copy them, and what they gave up is held until the
+//! end of the transaction, so going back means putting the old accounts in place again.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -56,13 +59,14 @@ impl Hasher for PageHasher {
 
 type PrivatePages = HashMap<u64, PrivatePage, BuildHasherDefault<PageHasher>>;
 
+#[derive(Clone)]
 pub(crate) struct PrivatePage {
     pub bytes: PageBytes,
     pub owner: Owner,
 }
 
 /// What a transaction did to the pages of one owner.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct PageChanges {
     /// Pages it made and still uses.
     pub born: PageSet,
@@ -70,6 +74,14 @@ pub(crate) struct PageChanges {
     pub freed: PageSet,
     /// Pages among `born` that are in the file already.
     pub spilled: BTreeMap<u64, Written>,
+}
+
+/// The pages of a transaction at a savepoint.
+pub(crate) struct SavedPages {
+    private: PrivatePages,
+    changes: [PageChanges; OWNERS],
+    recycled: Vec<u64>,
+    held: Vec<u64>,
 }
 
 pub(crate) struct Workspace {
@@ -82,6 +94,10 @@ pub(crate) struct Workspace {
     pub changes: [PageChanges; OWNERS],
     /// Made and given up again: free to be taken again at once.
     recycled: Vec<u64>,
+    /// Private pages with smaller numbers belong to a savepoint: they are not edited, and their places are not taken again.
+    frozen: u64,
+    /// Frozen pages that were given up.
+    held: Vec<u64>,
     /// What pages are taken for at the moment.
     pub purpose: Purpose,
 }
@@ -95,6 +111,8 @@ impl Workspace {
             private: PrivatePages::default(),
             changes: Default::default(),
             recycled: Vec::new(),
+            frozen: transaction,
+            held: Vec::new(),
             purpose: Purpose::Growth,
         }
     }
@@ -176,7 +194,7 @@ impl Workspace {
     }
 
     fn is_private(&self, at: PageRef) -> bool {
-        self.private_page(at).is_some()
+        at.transaction >= self.frozen && self.private_page(at).is_some()
     }
 
     fn private_page(&self, at: PageRef) -> Option<&PageBytes> {
@@ -204,7 +222,10 @@ impl Workspace {
         if at.transaction >= self.transaction && changes.born.remove(at.page) {
             self.private.remove(&at.page);
             changes.spilled.remove(&at.page);
-            self.recycled.push(at.page);
+            match at.transaction < self.frozen {
+                true => self.held.push(at.page),
+                false => self.recycled.push(at.page),
+            }
             return Ok(());
         }
         // A page that is free already, or given up twice, means that two references in the file lead to it.
@@ -235,7 +256,43 @@ impl Workspace {
 
     /// Pages that nothing refers to when the transaction commits.
     pub fn take_unused(&mut self) -> PageSet {
-        self.recycled.drain(..).collect()
+        self.recycled.drain(..).chain(self.held.drain(..)).collect()
+    }
+
+    /// Remembers the pages of the transaction as they are. Costs a word or two for each page in memory.
+    pub fn save(&mut self) -> SavedPages {
+        self.freeze();
+        SavedPages {
+            private: self.private.clone(),
+            changes: self.changes.clone(),
+            recycled: self.recycled.clone(),
+            held: self.held.clone(),
+        }
+    }
+
+    /// Goes back to the pages as they were. They stay remembered.
+    pub fn restore(&mut self, saved: &SavedPages) {
+        let mut taken_since = self.take_everything();
+        let kept = saved.changes.iter().flat_map(|changes| changes.born.iter());
+        for page in kept.chain(saved.recycled.iter().chain(&saved.held).copied()) {
+            taken_since.remove(page);
+        }
+        self.private = saved.private.clone();
+        self.changes = saved.changes.clone();
+        self.recycled = saved.recycled.clone();
+        self.recycled.extend(taken_since.iter());
+        self.held = saved.held.clone();
+        self.freeze();
+    }
+
+    /// Lets the places of frozen pages be taken again, since nobody will go back to them.
+    pub fn forget_saved(&mut self) {
+        self.recycled.append(&mut self.held);
+    }
+
+    fn freeze(&mut self) {
+        self.stamp = self.engine.take_number();
+        self.frozen = self.stamp;
     }
 
     /// All pages the transaction took, for when it is aborted.

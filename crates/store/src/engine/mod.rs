@@ -93,7 +93,7 @@ impl Engine {
         self.private_limit
     }
 
-    fn take_number(&self) -> u64 {
+    pub fn take_number(&self) -> u64 {
         self.next_transaction.fetch_add(1, Ordering::Relaxed)
     }
 

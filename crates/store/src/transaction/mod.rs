@@ -2,6 +2,7 @@
 
 mod compact;
 mod read;
+mod savepoint;
 mod stored;
 mod table;
 mod ticket;
@@ -11,6 +12,7 @@ mod write;
 pub(crate) use self::compact::CompactionStep;
 pub use self::{
     read::ReadTransaction,
+    savepoint::Savepoint,
     stored::Stored,
     table::{Range, TableMut, TableView},
     ticket::Ticket,

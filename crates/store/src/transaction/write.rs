@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use super::{TableMut, Ticket, UntypedTableMut};
+use super::{TableMut, Ticket, UntypedTableMut, savepoint::SavedState};
 use crate::{
     catalog::{self, MAX_NAME, TableRecord},
     engine::{Engine, GateGuard, Groups, Handle},
@@ -42,12 +42,14 @@ pub struct WriteTransaction {
 pub(super) struct Core {
     pub workspace: Workspace,
     pub groups: Groups,
-    tables: Vec<OpenTable>,
-    next_table: u32,
+    pub tables: Vec<OpenTable>,
+    pub next_table: u32,
     /// Whether its inserts may take room that is kept back for removals.
     uses_reserve: bool,
     /// Why the transaction can only be aborted.
-    poisoned: Option<Arc<str>>,
+    pub poisoned: Option<Arc<str>>,
+    /// The savepoints, oldest first.
+    pub saved: Vec<SavedState>,
     /// Set while an operation changes a tree: still set afterwards, if the operation panicked.
     pub busy: bool,
     /// Groups whose catalogs lie elsewhere now, with the same rows.
@@ -56,7 +58,8 @@ pub(super) struct Core {
 }
 
 /// A table that the transaction has touched.
-struct OpenTable {
+#[derive(Clone)]
+pub(super) struct OpenTable {
     name: Arc<str>,
     group: Group,
     record: TableRecord,
@@ -79,6 +82,7 @@ impl WriteTransaction {
             poisoned: None,
             busy: false,
             moved_catalogs: GroupSet::EMPTY,
+            saved: Vec::new(),
             finished: false,
         };
         Ok(Self {
@@ -302,7 +306,7 @@ impl WriteTransaction {
 }
 
 impl Core {
-    fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         let reason = match (&self.poisoned, self.busy) {
             (Some(reason), _) => reason.clone(),
             (None, true) => "it panicked".into(),
@@ -486,7 +490,10 @@ impl Core {
             }
         }
         self.busy = false;
-        if !changed.is_empty() {
+        if changed.is_empty() {
+            // Pages may have been taken before it went back to a savepoint.
+            engine.abort(&mut self.workspace);
+        } else {
             engine.publish(&mut self.workspace, self.groups, changed, self.next_table)?;
         }
         self.finished = true;
