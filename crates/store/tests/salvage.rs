@@ -12,7 +12,7 @@ use std::{
 use folio_store::{
     Database, Durability, Error, Group, LostRange, SalvageReport, SalvagedTable, TableDefinition,
     salvage, salvage_storage,
-    storage::{MemoryStorage, SplitMix64},
+    storage::{Fault, FaultPlan, FaultStorage, MemoryStorage, SplitMix64, StorageCall},
 };
 
 const PAGE: usize = 4096;
@@ -140,13 +140,18 @@ fn recover(image: &[u8]) -> folio_store::Result<(Contents, SalvageReport)> {
         },
     )?;
     assert_eq!(target.verify(|_, _| {}).unwrap().problems, []);
-    let view = target.begin_read()?;
+    Ok((contents_of(&target), report))
+}
+
+fn contents_of(db: &Database) -> Contents {
+    let view = db.begin_read().unwrap();
     let mut contents = Contents::new();
-    for table in view.tables()? {
-        let rows: Rows = view.untyped(&table)?.iter().collect::<Result<_, _>>()?;
+    for table in view.tables().unwrap() {
+        let rows = view.untyped(&table).unwrap();
+        let rows = rows.iter().collect::<Result<_, _>>().unwrap();
         contents.insert(table.name.clone(), (table.group.index(), rows));
     }
-    Ok((contents, report))
+    contents
 }
 
 fn covers(range: &LostRange, key: &[u8]) -> bool {
@@ -713,4 +718,40 @@ fn a_row_that_was_deleted_within_a_leaf_does_not_come_back() {
     let right: Vec<u8> = (0..20).chain(70..90).collect();
     assert_eq!(keys, right, "{report:?}");
     assert_eq!(report.tables[0].rows_stale, 40);
+}
+
+#[test]
+fn a_read_that_fails_costs_what_was_to_be_read_and_no_more() {
+    let sample = sample();
+    let storage = |at| {
+        let image = MemoryStorage::from_bytes(&sample.image);
+        let storage = Arc::new(FaultStorage::new(Arc::new(image)));
+        storage.follow(FaultPlan {
+            calls: &[StorageCall::Read],
+            at,
+            fault: Fault::InputOutput,
+            lasting: false,
+        });
+        storage
+    };
+    let run = |storage: Arc<FaultStorage>| {
+        let target = Database::in_memory().unwrap();
+        salvage_storage(storage, &target, |_, _, _| {}).map(|report| (target, report))
+    };
+    let sound = storage(u64::MAX);
+    run(sound.clone()).unwrap();
+    let reads = sound.counted();
+    assert!(reads > 100, "{reads}");
+    for at in (1..=reads).step_by(2) {
+        let (target, report) = run(storage(at)).unwrap();
+        let context = format!("read {at} of {reads}");
+        check(sample, &contents_of(&target), &report, &context);
+        // Of one page of a table at most the rows of one leaf are lost.
+        let lost: u64 = report
+            .tables
+            .iter()
+            .map(|table| table.rows_lost + table.value_count)
+            .sum();
+        assert!(lost < 100, "{context}: {report:?}");
+    }
 }
