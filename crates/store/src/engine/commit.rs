@@ -80,8 +80,11 @@ impl Engine {
             published.transaction = transaction;
             published.groups = groups;
             published.next_table = next_table;
+            for changes in workspace.changes.iter().take(Group::COUNT) {
+                pending.publish(&changes.born, &published.views);
+            }
             pending.join_waiting(&published.views);
-            pending.take_free(published.oldest_view())
+            pending.take_free(&published.views)
         };
         drop(pending);
         Counters::add(&self.pager.counters.commits, 1);
@@ -106,8 +109,7 @@ impl Engine {
     /// Frees the pages that waited for views which are gone.
     pub(super) fn release_waiting(&self) -> Result<()> {
         let mut pending = self.pending.lock();
-        let oldest_view = self.published.lock().oldest_view();
-        let (free, cached) = pending.take_free(oldest_view);
+        let (free, cached) = pending.take_free(&self.published.lock().views);
         drop(pending);
         self.release(&free, &cached)
     }

@@ -56,15 +56,7 @@ pub(crate) struct Published {
     pub transaction: u64,
     pub groups: Groups,
     pub next_table: u32,
-    /// The open views: how many there are of each transaction.
-    pub views: std::collections::BTreeMap<u64, usize>,
-}
-
-impl Published {
-    /// Pages given up by this transaction or an earlier one are seen by no view.
-    fn oldest_view(&self) -> u64 {
-        self.views.keys().next().copied().unwrap_or(u64::MAX)
-    }
+    pub views: pending::Views,
 }
 
 pub(crate) struct Engine {

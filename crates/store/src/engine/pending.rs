@@ -1,13 +1,20 @@
 //! What commits leave for the next flush, and the pages that wait to become free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
+use super::verify::PIN;
 use crate::{
     page::{PageBytes, PageRef},
     space::PageSet,
     types::{Group, GroupSet},
     workspace::Written,
 };
+
+/// The open views: how many there are of each transaction.
+pub(super) type Views = BTreeMap<u64, usize>;
+
+/// Views that are told apart when it comes to which of them sees a page.
+const MOST_VIEWS: usize = 16;
 
 /// A committed page that the file does not hold yet.
 #[derive(Clone)]
@@ -64,8 +71,11 @@ pub(super) struct Pending {
     pub groups: [GroupChanges; Group::COUNT],
     /// What the flush that is under way has taken out of `groups`.
     pub under_way: Volume,
-    /// By the transaction that gave them up: pages that no durable state uses, free as soon as no older view is open.
-    pub waiting: BTreeMap<u64, PageSet>,
+    /// Pages that no durable state uses, by the transaction that gave them up and by the newest view that was open when
+    /// they were published: free as soon as no view in between is open.
+    pub waiting: BTreeMap<(u64, Option<u64>), PageSet>,
+    /// By the newest view that was open when they were published: pages that this view and older ones do not see.
+    pub fresh: BTreeMap<u64, PageSet>,
     /// Of `waiting`, those that were never written: an older view finds them in the cache only.
     pub volatile: BTreeMap<u64, Dirty>,
     /// Which groups must be flushed together with each group, because a transaction changed both.
@@ -78,6 +88,7 @@ impl Pending {
             groups: Default::default(),
             under_way: Volume::default(),
             waiting: BTreeMap::new(),
+            fresh: BTreeMap::new(),
             volatile: BTreeMap::new(),
             ties: [GroupSet::EMPTY; Group::COUNT],
         }
@@ -132,38 +143,68 @@ impl Pending {
         true
     }
 
+    /// Notes when pages that a transaction made are published, so that views that are older do not keep them later.
+    pub fn publish(&mut self, born: &PageSet, views: &Views) {
+        let Some((&newest, _)) = views.last_key_value() else {
+            return;
+        };
+        // Beyond some number of views the newer ones are not told apart, and keep a little more than they see.
+        let known = self.fresh.last_key_value().map(|(&view, _)| view);
+        let view = match known {
+            Some(known) if self.fresh.len() >= MOST_VIEWS => known.min(newest),
+            _ => newest,
+        };
+        self.fresh.entry(view).or_default().union(born);
+    }
+
+    /// Keeps pages, which a transaction gave up, until no view sees them.
     pub fn wait_for_views(&mut self, transaction: u64, pages: &PageSet) {
-        if !pages.is_empty() {
-            self.waiting.entry(transaction).or_default().union(pages);
+        for page in pages.iter() {
+            let fresh = self.fresh.iter_mut().rev();
+            let since = fresh
+                .filter_map(|(&view, pages)| pages.remove(page).then_some(view))
+                .next();
+            let kept = self.waiting.entry((transaction, since)).or_default();
+            kept.insert(page);
         }
     }
 
-    /// Joins what several transactions gave up where no view can tell them apart. Thus a view kept for long costs one
-    /// set of pages, not one for each transaction since.
-    pub fn join_waiting(&mut self, views: &BTreeMap<u64, usize>) {
-        let numbers: Vec<u64> = self.waiting.keys().copied().collect();
-        for pair in numbers.windows(2) {
-            let [older, newer] = [pair[0], pair[1]];
-            if views.range(older..newer).next().is_some() {
-                continue;
+    /// Joins what views that are open do not tell apart. Thus a view kept for long costs one set of pages, not one for
+    /// each transaction since.
+    pub fn join_waiting(&mut self, views: &Views) {
+        let older = |view: u64| views.range(..=view).next_back().map(|(&view, _)| view);
+        let gone = self.fresh.keys().filter(|view| !views.contains_key(view));
+        for view in gone.copied().collect::<Vec<_>>() {
+            let pages = self.fresh.remove(&view).unwrap_or_default();
+            if let Some(older) = older(view) {
+                self.fresh.entry(older).or_default().union(&pages);
             }
-            if let Some(mut pages) = self.waiting.remove(&older) {
-                let joined = self.waiting.entry(newer).or_default();
-                pages.union(joined);
-                *joined = pages;
+        }
+        let last = self.waiting.keys().next_back().map_or(0, |&(last, _)| last);
+        for ((given_up, since), pages) in std::mem::take(&mut self.waiting) {
+            let next = views.range(given_up..).next();
+            let given_up = next.map_or(last, |(&view, _)| view);
+            match self.waiting.entry((given_up, since.and_then(older))) {
+                Entry::Vacant(entry) => drop(entry.insert(pages)),
+                // The older set is the larger one.
+                Entry::Occupied(entry) => entry.into_mut().union(&pages),
             }
         }
     }
 
-    /// Takes out the pages that no view can need: those given up by `oldest_view` or before. Also gives the references
-    /// under which the cache may hold some of them as dirty.
-    pub fn take_free(&mut self, oldest_view: u64) -> (PageSet, Vec<PageRef>) {
+    /// Takes out the pages that no view can need. Also gives the references under which the cache may hold some of them
+    /// as dirty.
+    pub fn take_free(&mut self, views: &Views) -> (PageSet, Vec<PageRef>) {
         let mut free = PageSet::default();
         let mut cached = Vec::new();
-        while let Some(entry) = self.waiting.first_entry()
-            && *entry.key() <= oldest_view
-        {
-            let pages = entry.remove();
+        let unseen = self.waiting.keys().filter(|(given_up, since)| {
+            // A pin is of no transaction and keeps everything.
+            let pinned = views.contains_key(&PIN);
+            let mut older = views.range(..given_up).rev();
+            !pinned && older.next().is_none_or(|(&view, _)| Some(view) <= *since)
+        });
+        for key in unseen.copied().collect::<Vec<_>>() {
+            let pages = self.waiting.remove(&key).unwrap_or_default();
             for page in pages.iter() {
                 if let Some(dirty) = self.volatile.remove(&page) {
                     cached.push(PageRef {
@@ -197,10 +238,18 @@ mod tests {
         let mut pending = Pending::new();
         pending.wait_for_views(5, &[70].into_iter().collect());
         pending.wait_for_views(8, &[80].into_iter().collect());
-        assert!(pending.take_free(4).0.is_empty());
-        assert_eq!(pending.take_free(5).0.iter().collect::<Vec<_>>(), [70]);
+        let view = |number| BTreeMap::from([(number, 1)]);
+        assert!(pending.take_free(&view(4)).0.is_empty());
         assert_eq!(
-            pending.take_free(u64::MAX).0.iter().collect::<Vec<_>>(),
+            pending.take_free(&view(5)).0.iter().collect::<Vec<_>>(),
+            [70]
+        );
+        assert_eq!(
+            pending
+                .take_free(&Views::new())
+                .0
+                .iter()
+                .collect::<Vec<_>>(),
             [80]
         );
     }
@@ -214,10 +263,72 @@ mod tests {
             pending.join_waiting(&views);
         }
         // What was given up up to 20 is kept for the first view only, the rest for both.
-        assert_eq!(pending.waiting.keys().collect::<Vec<_>>(), [&20, &999]);
-        assert!(pending.take_free(3).0.is_empty());
-        assert_eq!(pending.take_free(20).0.len(), 17);
-        assert_eq!(pending.take_free(u64::MAX).0.len(), 979);
+        let kept: Vec<_> = pending
+            .waiting
+            .keys()
+            .map(|&(given_up, _)| given_up)
+            .collect();
+        assert_eq!(kept, [20, 999]);
+        assert!(pending.take_free(&BTreeMap::from([(3, 1)])).0.is_empty());
+        assert_eq!(pending.take_free(&BTreeMap::from([(20, 1)])).0.len(), 17);
+        assert_eq!(pending.take_free(&Views::new()).0.len(), 979);
+    }
+
+    #[test]
+    fn a_view_does_not_keep_pages_that_were_made_after_it() {
+        let pages = |page: u64| [page].into_iter().collect::<PageSet>();
+        let mut views = BTreeMap::from([(5, 1)]);
+        let mut pending = Pending::new();
+        pending.publish(&pages(70), &views);
+        pending.publish(&pages(71), &views);
+        // Given up before and after a second view saw it.
+        pending.wait_for_views(8, &pages(70));
+        views.insert(9, 1);
+        pending.publish(&pages(72), &views);
+        pending.wait_for_views(12, &pages(71));
+        pending.wait_for_views(12, &pages(72));
+        pending.wait_for_views(12, &pages(60));
+        pending.join_waiting(&views);
+        assert_eq!(
+            pending.take_free(&views).0.iter().collect::<Vec<_>>(),
+            [70, 72]
+        );
+        views.remove(&9);
+        pending.join_waiting(&views);
+        assert_eq!(pending.take_free(&views).0.iter().collect::<Vec<_>>(), [71]);
+        views.remove(&5);
+        assert_eq!(pending.take_free(&views).0.iter().collect::<Vec<_>>(), [60]);
+    }
+
+    #[test]
+    fn pages_of_a_view_that_is_gone_are_still_those_of_an_older_one() {
+        let pages = |page: u64| [page].into_iter().collect::<PageSet>();
+        let mut pending = Pending::new();
+        let mut views = BTreeMap::from([(5, 1), (9, 1)]);
+        pending.publish(&pages(70), &views);
+        views.remove(&9);
+        pending.join_waiting(&views);
+        pending.wait_for_views(12, &pages(70));
+        assert_eq!(pending.take_free(&views).0.iter().collect::<Vec<_>>(), [70]);
+        views.clear();
+        pending.publish(&pages(70), &views);
+        views.insert(20, 1);
+        pending.wait_for_views(30, &pages(70));
+        assert!(pending.take_free(&views).0.is_empty(), "view 20 sees it");
+    }
+
+    #[test]
+    fn a_pin_keeps_what_was_made_before_it() {
+        let pages = |page: u64| [page].into_iter().collect::<PageSet>();
+        let mut pending = Pending::new();
+        let mut views = BTreeMap::from([(5, 1)]);
+        pending.publish(&pages(70), &views);
+        views.insert(PIN, 1);
+        pending.wait_for_views(8, &pages(70));
+        pending.join_waiting(&views);
+        assert!(pending.take_free(&views).0.is_empty());
+        views.remove(&PIN);
+        assert_eq!(pending.take_free(&views).0.len(), 1);
     }
 
     #[test]

@@ -93,7 +93,7 @@ struct Pin<'e>(&'e Engine);
 
 /// The number under which pins are registered among the views. It is below that of every transaction, so nothing that
 /// is given up while there is a pin becomes free.
-const PIN: u64 = 0;
+pub(super) const PIN: u64 = 0;
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
