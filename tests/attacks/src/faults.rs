@@ -56,7 +56,7 @@ impl FaultAttack {
             seed: 1,
             scripts: 16,
             steps: 40,
-            every: 13,
+            every: 17,
             threads: 2,
         }
     }

@@ -8,6 +8,6 @@ use folio_attacks::faults::FaultAttack;
 fn whatever_call_fails_it_is_told_and_nothing_acknowledged_is_lost() {
     let figures = FaultAttack::short().run();
     println!("{figures}");
-    assert!(figures.get("calls failed") > 4_000, "{figures}");
-    assert!(figures.get("failures told") > 3_000, "{figures}");
+    assert!(figures.get("calls failed") > 3_000, "{figures}");
+    assert!(figures.get("failures told") > 2_500, "{figures}");
 }
