@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use crate::{
     database::Database,
-    engine::{Engine, Handle},
+    engine::{Engine, Handle, Patience},
     error::Result,
     transaction::{CompactionStep, WriteTransaction},
     types::GroupSet,
@@ -121,7 +121,9 @@ fn run_step(
     engine: &Engine,
     step: CompactionStep,
 ) -> Result<(u64, Option<CompactionStep>)> {
-    let mut transaction = WriteTransaction::begin(handle)?;
+    let Some(mut transaction) = WriteTransaction::begin(handle, Patience::Endless)? else {
+        return Ok((0, Some(step)));
+    };
     engine.search_from_start();
     let (moved, following) = transaction.compact(step)?;
     if moved > 0 {

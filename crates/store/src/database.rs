@@ -5,18 +5,19 @@ use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use crate::{
     engine::{
-        Engine, Handle, OpenMode, OpenOptions, Scrub, ScrubOptions, SystemClock, VerifyOptions,
-        VerifyReport, is_blank,
+        Engine, GROWTH, Handle, OpenMode, OpenOptions, Patience, Scrub, ScrubOptions, SystemClock,
+        VerifyOptions, VerifyReport, is_blank,
     },
     error::{Error, Result},
     page::PAGE_SIZES,
     statistics::Statistics,
     storage::{FileStorage, MemoryStorage, Storage},
-    transaction::{ReadTransaction, WriteTransaction},
+    transaction::{Durability, ReadTransaction, WriteTransaction},
     types::{Group, GroupSet},
 };
 
@@ -114,7 +115,29 @@ impl Database {
     ///
     /// If the database was closed, is open for reading only, or has stopped writing after a failure.
     pub fn begin_write(&self) -> Result<WriteTransaction> {
-        WriteTransaction::begin(&self.handle)
+        let endless = WriteTransaction::begin(&self.handle, Patience::Endless)?;
+        Ok(endless.expect("an endless wait has one end"))
+    }
+
+    /// Begins the write transaction if nobody else has one; `None` otherwise. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As for [`begin_write`](Self::begin_write).
+    pub fn try_begin_write(&self) -> Result<Option<WriteTransaction>> {
+        self.begin_write_within(Duration::ZERO)
+    }
+
+    /// Begins the write transaction, waiting no longer than `limit` for the one before to finish; `None` if it has not.
+    ///
+    /// # Errors
+    ///
+    /// As for [`begin_write`](Self::begin_write).
+    pub fn begin_write_within(&self, limit: Duration) -> Result<Option<WriteTransaction>> {
+        let patience = Instant::now()
+            .checked_add(limit)
+            .map_or(Patience::Endless, Patience::Until);
+        WriteTransaction::begin(&self.handle, patience)
     }
 
     /// Makes the newest published state of these groups durable.
@@ -246,6 +269,8 @@ impl Default for Builder {
                 cache_size: DEFAULT_CACHE,
                 page_size: None,
                 accept_loss: false,
+                growth: GROWTH,
+                durability: Durability::default(),
             },
         }
     }
@@ -265,6 +290,23 @@ impl Builder {
     #[must_use]
     pub fn page_size(mut self, bytes: usize) -> Self {
         self.options.page_size = Some(bytes);
+        self
+    }
+
+    /// By how much the file grows at a time: by a quarter of its length, but by `least` bytes at least and `most` at most.
+    /// The defaults are 256 KiB and 64 MiB. The new part is written with zeros at once, so that a commit into it costs
+    /// one device flush; that, and the room it takes on the device, speaks for small steps, the number of calls for
+    /// large ones.
+    #[must_use]
+    pub fn growth(mut self, least: u64, most: u64) -> Self {
+        self.options.growth = (least, most.max(least));
+        self
+    }
+
+    /// When commits return unless a transaction says otherwise. The default is [`Durability::Immediate`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options.durability = durability;
         self
     }
 

@@ -16,12 +16,17 @@ use crate::{
     storage::Storage,
 };
 
+/// Classes of the times that syncs take.
+pub(crate) const SYNC_TIMES: usize = 24;
+
 /// What the engine did since the database was opened.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub commits: AtomicU64,
     pub flushes: AtomicU64,
     pub syncs: AtomicU64,
+    /// Syncs by the time they took: see [`Statistics`](crate::Statistics).
+    pub sync_times: [AtomicU64; SYNC_TIMES],
     pub write_calls: AtomicU64,
     pub read_calls: AtomicU64,
     pub pages_written: AtomicU64,
@@ -29,6 +34,12 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    pub fn add_sync(&self, time: std::time::Duration) {
+        Self::add(&self.syncs, 1);
+        let class = 64 - (time.as_micros() as u64).leading_zeros() as usize;
+        Self::add(&self.sync_times[class.min(SYNC_TIMES - 1)], 1);
+    }
+
     pub fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Ordering::Relaxed);
     }

@@ -115,6 +115,12 @@ mod scheduled {
             guard.0 = Some(self.0.wait(waiting).expect("nobody panicked"));
         }
 
+        pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, time: std::time::Duration) {
+            let waiting = guard.0.take().expect("not waiting");
+            let (waiting, _) = self.0.wait_timeout(waiting, time).expect("nobody panicked");
+            guard.0 = Some(waiting);
+        }
+
         pub fn notify_one(&self) {
             self.0.notify_one();
         }

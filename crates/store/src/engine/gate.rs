@@ -1,6 +1,6 @@
 //! One writer at a time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::Engine;
 use crate::sync::{Condvar, Mutex};
@@ -11,16 +11,33 @@ pub(super) struct Gate {
     left: Condvar,
 }
 
+/// How long to wait for the writer before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    Endless,
+    Until(Instant),
+}
+
 impl Gate {
-    pub fn enter(engine: &Arc<Engine>) -> GateGuard {
+    /// `None` if the writer before has not finished in time.
+    pub fn enter(engine: &Arc<Engine>, patience: Patience) -> Option<GateGuard> {
         let mut busy = engine.gate.busy.lock();
         while *busy {
-            engine.gate.left.wait(&mut busy);
+            match patience {
+                Patience::Endless => engine.gate.left.wait(&mut busy),
+                Patience::Until(end) => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    engine.gate.left.wait_for(&mut busy, left);
+                }
+            }
         }
         *busy = true;
-        GateGuard {
+        Some(GateGuard {
             engine: engine.clone(),
-        }
+        })
     }
 }
 

@@ -28,8 +28,8 @@ use std::sync::Arc;
 use self::{durability::Durability, gate::Gate, pending::Pending};
 pub(crate) use self::{
     flush::{FlushKind, Flusher, verify_manifest},
-    gate::GateGuard,
-    open::{OpenMode, OpenOptions, is_blank, pager},
+    gate::{GateGuard, Patience},
+    open::{GROWTH, OpenMode, OpenOptions, is_blank, pager},
     verify::SystemClock,
 };
 pub use self::{
@@ -76,6 +76,8 @@ pub(crate) struct Engine {
     dirty_limit: usize,
     /// Pages written early that are remembered for a manifest; more are synced.
     unsynced_limit: usize,
+    /// What commits do unless their transaction says otherwise.
+    pub default_durability: crate::transaction::Durability,
     read_only: bool,
     closed: AtomicBool,
 }
@@ -149,17 +151,22 @@ impl Engine {
         self.durability.check(&self.pager.file)
     }
 
-    /// Takes the place of the one writer, waiting for it, and a transaction number.
-    pub fn begin_write(self: &Arc<Self>) -> Result<(GateGuard, u64, Groups, u32)> {
+    /// Takes the place of the one writer, waiting for it, and a transaction number. `None` if patience ends first.
+    pub fn begin_write(
+        self: &Arc<Self>,
+        patience: Patience,
+    ) -> Result<Option<(GateGuard, u64, Groups, u32)>> {
         self.check_writable()?;
-        let guard = Gate::enter(self);
+        let Some(guard) = Gate::enter(self, patience) else {
+            return Ok(None);
+        };
         self.check_writable()?;
         self.relieve_cache()?;
         let (groups, next_table) = {
             let published = self.published.lock();
             (published.groups, published.next_table)
         };
-        Ok((guard, self.take_number(), groups, next_table))
+        Ok(Some((guard, self.take_number(), groups, next_table)))
     }
 }
 

@@ -55,7 +55,14 @@ pub(crate) struct OpenOptions {
     /// The page size of a new file; of an existing one, the size that it must have, if one was asked for.
     pub page_size: Option<usize>,
     pub accept_loss: bool,
+    /// The least and the most by which the file grows at a time, in bytes.
+    pub growth: (u64, u64),
+    /// What commits do unless their transaction says otherwise.
+    pub durability: crate::transaction::Durability,
 }
+
+/// The file grows by a quarter of its length, within these bounds, in bytes.
+pub(crate) const GROWTH: (u64, u64) = (256 * 1024, 64 * 1024 * 1024);
 
 const DEFAULT_PAGE_SIZE: usize = 4096;
 
@@ -174,6 +181,7 @@ impl Engine {
             DurableSpace::from_slot(&slot),
             slot.length,
             physical.max(slot.length),
+            options.growth,
         );
         let pinned = space.pin(&manifest_pages, &pager);
         let groups: Groups = slot.groups.map(|group| TreeRoot {
@@ -210,6 +218,7 @@ impl Engine {
             private_limit: (pages / PRIVATE_SHARE).max(FEWEST_PRIVATE_PAGES),
             dirty_limit: (pager.cache.limit() / DIRTY_SHARE).max(1),
             unsynced_limit: pages.max(FEWEST_PRIVATE_PAGES) * UNSYNCED_SHARE,
+            default_durability: options.durability,
             read_only: mode == OpenMode::ReadOnly,
             closed: AtomicBool::new(false),
             pager,

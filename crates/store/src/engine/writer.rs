@@ -1,6 +1,6 @@
 //! Writing pages to the file: sealed, in order, as few calls as the places allow.
 
-use std::io::IoSlice;
+use std::{io::IoSlice, time::Instant};
 
 use super::Engine;
 use crate::{
@@ -57,10 +57,9 @@ impl Engine {
     }
 
     pub(super) fn sync(&self) -> Result<()> {
-        Counters::add(&self.pager.counters.syncs, 1);
-        self.pager
-            .storage
-            .sync()
-            .map_err(|error| self.pager.io_error("sync", error))
+        let begun = Instant::now();
+        let result = self.pager.storage.sync();
+        self.pager.counters.add_sync(begun.elapsed());
+        result.map_err(|error| self.pager.io_error("sync", error))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    engine::{OpenOptions, pager, verify_manifest},
+    engine::{GROWTH, OpenOptions, pager, verify_manifest},
     error::{Error, Result},
     file::{
         ACKNOWLEDGEMENT_PAGE, Acknowledgement, FIXED_PAGES, FORMAT, Header, HeaderFault, SECTOR,
@@ -14,6 +14,7 @@ use crate::{
     pager::Pager,
     space::PageBits,
     storage::Storage,
+    transaction::Durability,
     tree::overflow,
 };
 
@@ -38,6 +39,8 @@ const OPTIONS: OpenOptions = OpenOptions {
     cache_size: 0,
     page_size: None,
     accept_loss: true,
+    growth: GROWTH,
+    durability: Durability::Immediate,
 };
 
 impl Source {

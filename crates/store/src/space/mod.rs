@@ -27,9 +27,6 @@ use crate::{
 pub(crate) const CHUNK_PAGES: u64 = 4096;
 pub(crate) const CHUNK_BYTES: usize = (CHUNK_PAGES / 8) as usize;
 
-/// The file grows by a quarter of its length, within these bounds, in bytes.
-const GROWTH_BOUNDS: (u64, u64) = (256 * 1024, 64 * 1024 * 1024);
-
 /// The table number in the pages of the space tree.
 pub(crate) const SPACE_TABLE: u32 = 0;
 
@@ -79,10 +76,12 @@ pub(crate) struct Space {
     settling: u64,
     /// Where the search for a free page goes on.
     cursor: u64,
+    /// The least and the most by which the file grows at a time, in bytes.
+    growth: (u64, u64),
 }
 
 impl Space {
-    pub fn new(durable: DurableSpace, length: u64, physical: u64) -> Self {
+    pub fn new(durable: DurableSpace, length: u64, physical: u64, growth: (u64, u64)) -> Self {
         let in_use = durable.used;
         Self {
             durable,
@@ -93,6 +92,7 @@ impl Space {
             promised: 0,
             settling: 0,
             cursor: FIXED_PAGES,
+            growth,
         }
     }
 
@@ -318,8 +318,7 @@ impl Space {
     /// metadata.
     fn grow(&mut self, pages: u64, pager: &Pager) -> Result<()> {
         let page_size = pager.page_size as u64;
-        let step =
-            (self.physical * page_size / 4).clamp(GROWTH_BOUNDS.0, GROWTH_BOUNDS.1) / page_size;
+        let step = (self.physical * page_size / 4).clamp(self.growth.0, self.growth.1) / page_size;
         let from = self.physical * page_size;
         let grow = |pages: u64| {
             pager

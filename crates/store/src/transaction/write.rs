@@ -5,7 +5,7 @@ use std::{cell::RefCell, sync::Arc};
 use super::{TableMut, Ticket, UntypedTableMut, savepoint::SavedState};
 use crate::{
     catalog::{self, MAX_NAME, TableRecord},
-    engine::{Engine, GateGuard, Groups, Handle},
+    engine::{Engine, GateGuard, Groups, Handle, Patience},
     error::{Error, Result},
     page::{PageBytes, PageRef},
     pager::{PageSource, Pager},
@@ -70,9 +70,11 @@ pub(super) struct OpenTable {
 }
 
 impl WriteTransaction {
-    pub(crate) fn begin(handle: &Arc<Handle>) -> Result<Self> {
+    pub(crate) fn begin(handle: &Arc<Handle>, patience: Patience) -> Result<Option<Self>> {
         let engine = handle.engine();
-        let (gate, number, groups, next_table) = engine.begin_write()?;
+        let Some((gate, number, groups, next_table)) = engine.begin_write(patience)? else {
+            return Ok(None);
+        };
         let core = Core {
             workspace: Workspace::new(engine.clone(), number),
             groups,
@@ -85,12 +87,12 @@ impl WriteTransaction {
             saved: Vec::new(),
             finished: false,
         };
-        Ok(Self {
+        Ok(Some(Self {
             core: RefCell::new(core),
-            durability: Durability::default(),
+            durability: engine.default_durability,
             gate,
             _handle: handle.clone(),
-        })
+        }))
     }
 
     /// Lets this transaction use the room that is kept back for removals for its inserts, too. For one that frees more than

@@ -5,7 +5,7 @@ use std::{cell::Cell, ops::ControlFlow, sync::Arc, time::Duration};
 use super::*;
 use crate::{
     Database, Durability, Table,
-    engine::{OpenMode, OpenOptions},
+    engine::{GROWTH, OpenMode, OpenOptions},
     storage::MemoryStorage,
 };
 
@@ -33,6 +33,8 @@ fn engine() -> Arc<Engine> {
         cache_size: 1 << 20,
         page_size: None,
         accept_loss: false,
+        growth: GROWTH,
+        durability: Durability::Immediate,
     };
     Engine::open(storage, OpenMode::ReadWrite, options).expect("sound")
 }
