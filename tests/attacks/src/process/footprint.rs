@@ -31,6 +31,8 @@ impl Table for Rows {
 pub enum Phase {
     /// Loading the file, then updates until killed.
     Load,
+    /// Small durable transactions until killed.
+    Commits,
     /// Opening it.
     Open,
     /// Reading every row.
@@ -101,6 +103,7 @@ fn say(what: &str) {
 pub fn measure(arguments: &MeasureArguments) -> Result<()> {
     match arguments.phase {
         Phase::Load => load(arguments),
+        Phase::Commits => commits(arguments),
         Phase::Open => open(arguments).map(drop),
         Phase::Scan => scan(arguments),
         Phase::Verify => verify(arguments),
@@ -156,6 +159,29 @@ fn load(arguments: &MeasureArguments) -> Result<()> {
         transaction.commit()?;
         if batch == 500 {
             say("updating at random");
+            println!("now");
+        }
+    }
+    Ok(())
+}
+
+/// What most programs do: a few rows at a time, each time durably.
+fn commits(arguments: &MeasureArguments) -> Result<()> {
+    let database = builder(arguments).open(&arguments.file)?;
+    let mut random = SplitMix64::new(SEED + 1);
+    let mut bytes = Vec::new();
+    let rows = database.begin_read()?.table::<Rows>()?.len()?;
+    for commit in 1_u64.. {
+        let transaction = database.begin_write()?;
+        let mut table = transaction.table::<Rows>()?;
+        for _ in 0..4 {
+            value(&mut random, &mut bytes);
+            table.insert(random.below(rows), &bytes[..])?;
+        }
+        drop(table);
+        transaction.commit()?;
+        if commit == 1_000 {
+            say("1000 durable transactions of 4 rows");
             println!("now");
         }
     }
@@ -313,14 +339,22 @@ pub fn footprint(program: &Path, gigabytes: f64, thousands_of_updates: u64, cach
             }
         }
         let status = child.wait().expect("its end");
-        assert!(status.success() || phase == "load", "{phase}: {status}");
+        let killed = ["load", "commits"].contains(&phase);
+        assert!(status.success() || killed, "{phase}: {status}");
     };
     println!("cache: {cache} MiB");
     run("load", &file, (gigabytes * 1024.0) as u64);
     println!("file: {:.0} MiB", mebibytes(size_of(&file)));
-    // The first opening is the recovery; the system's cache is empty if it may be emptied.
-    let emptied = fs::write("/proc/sys/vm/drop_caches", "3").is_ok();
-    println!("the system's cache is emptied: {emptied}");
+    // The first opening of each two is the recovery; the system's cache is empty if it may be emptied.
+    let empty = || match fs::write("/proc/sys/vm/drop_caches", "3") {
+        Ok(()) => println!("the system's cache is empty"),
+        Err(error) => println!("the system's cache cannot be emptied: {error}"),
+    };
+    empty();
+    run("open", &file, 0);
+    run("open", &file, 0);
+    run("commits", &file, 0);
+    empty();
     run("open", &file, 0);
     run("open", &file, 0);
     run("scan", &file, 0);
