@@ -31,6 +31,8 @@ trait Place {
     fn make_room(&self);
     /// What errors are about.
     fn name(&self) -> String;
+    /// How long the file may be, if anybody knows.
+    fn limit(&self) -> Option<u64>;
 }
 
 /// Runs the script until there is no room, and then does what somebody does about it. True if there was room enough.
@@ -59,6 +61,15 @@ fn fill(
     let goes_on = matches!(stopped.error, Error::Full { .. });
     let mut open = None;
     if let Some(database) = stopped.database {
+        if let (Error::Full { needed, .. }, Some(limit)) = (&stopped.error, place.limit()) {
+            let statistics = database.statistics();
+            let length = statistics.file_pages * statistics.page_size;
+            assert!(
+                length + needed > limit,
+                "{length} of {limit} bytes are used: {}",
+                stopped.error
+            );
+        }
         let view = database.begin_read().expect("a view on a full disk");
         let rows = stopped.published.compare(&view).expect("readable rows");
         figures.add("rows compared", rows);
@@ -197,6 +208,10 @@ impl Place for InMemory {
 
     fn name(&self) -> String {
         "memory".into()
+    }
+
+    fn limit(&self) -> Option<u64> {
+        Some(self.storage.limit())
     }
 }
 
@@ -356,6 +371,10 @@ impl Place for OnDisk {
 
     fn name(&self) -> String {
         self.file.display().to_string()
+    }
+
+    fn limit(&self) -> Option<u64> {
+        None
     }
 }
 

@@ -34,6 +34,12 @@ impl LimitedStorage {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// How long the storage may become.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     /// How many calls found no room.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -42,7 +48,7 @@ impl LimitedStorage {
 
     /// How far a call from `from` to `to` may go. What the storage has it keeps.
     fn room(&self, from: u64, to: u64) -> io::Result<(u64, bool)> {
-        let limit = self.limit.load(Ordering::Relaxed).max(self.inner.len()?);
+        let limit = self.limit().max(self.inner.len()?);
         let end = to.min(limit).max(from);
         Ok((end, to > limit))
     }

@@ -109,9 +109,10 @@ pub fn run(load: Load, builder: &Builder, file: &Path) -> Result<()> {
         report(Report::Opened);
         let progress = read_progress(&database.begin_read()?)?;
         let mut random = load.random(LANES, progress.iter().sum());
-        let steps = 1 + random.below(300);
+        let most = if random.one_in(3) { 300 } else { 20 };
+        let steps = 1 + random.below(most);
         let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
+        let reached = thread::scope(|scope| {
             let lanes: Vec<_> = (0..LANES)
                 .map(|lane| {
                     let (database, stop) = (&database, &stop);
@@ -124,19 +125,24 @@ pub fn run(load: Load, builder: &Builder, file: &Path) -> Result<()> {
                             lane.step()?;
                         }
                         stop.store(true, Ordering::Relaxed);
-                        lane.settle()
+                        lane.settle()?;
+                        Ok(lane.step)
                     })
                 })
                 .collect();
             let reader = random
                 .one_in(2)
                 .then(|| scope.spawn(|| read_until(load, &database, report, &stop)));
-            let finished = lanes.into_iter().try_for_each(joined);
+            let reached: Result<Vec<u64>> = lanes.into_iter().map(joined).collect();
             stop.store(true, Ordering::Relaxed);
-            finished.and(reader.map_or(Ok(()), joined))
+            reader.map_or(Ok(()), joined)?;
+            reached
         })?;
         if random.one_in(2) {
             database.close()?;
+            for (lane, &step) in reached.iter().enumerate() {
+                report(Report::Acknowledged(lane, step));
+            }
             report(Report::Closed);
         } else {
             drop(database);
@@ -144,7 +150,7 @@ pub fn run(load: Load, builder: &Builder, file: &Path) -> Result<()> {
     }
 }
 
-fn joined(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+fn joined<R>(thread: thread::ScopedJoinHandle<'_, Result<R>>) -> Result<R> {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
