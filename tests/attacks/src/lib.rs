@@ -9,6 +9,7 @@ pub mod damage;
 pub mod faults;
 mod figures;
 pub mod model;
+pub mod mutations;
 pub mod process;
 pub mod script;
 pub mod simulation;

@@ -15,11 +15,40 @@ enum Attack {
     Simulation(folio_attacks::simulation::Simulation),
     #[command(flatten)]
     Processes(folio_attacks::process::Attack),
+    /// Plants known bugs in a copy of the sources, one after the other; a test must fail for each.
+    Mutations(folio_attacks::mutations::Options),
+    /// Everything, one after the other, as long as it takes: some hours.
+    All,
+}
+
+const ALL: [&str; 8] = [
+    "crash",
+    "faults",
+    "flips",
+    "kill",
+    "inject",
+    "full-disk",
+    "footprint",
+    "mutations",
+];
+
+impl Attack {
+    fn run(self) {
+        match self {
+            Self::Simulation(attack) => attack.run(),
+            Self::Processes(attack) => attack.run(),
+            Self::Mutations(attack) => attack.run(),
+            Self::All => {
+                for attack in ALL {
+                    Arguments::parse_from(["folio-attacks", attack])
+                        .attack
+                        .run();
+                }
+            }
+        }
+    }
 }
 
 fn main() {
-    match Arguments::parse().attack {
-        Attack::Simulation(attack) => attack.run(),
-        Attack::Processes(attack) => attack.run(),
-    }
+    Arguments::parse().attack.run();
 }
