@@ -6,7 +6,9 @@ use std::{
     thread,
 };
 
-use folio_store::{Builder, Database, Durability, Error, GroupSet, Result, Ticket};
+use folio_store::{
+    Builder, Database, Durability, Error, GroupSet, ReadTransaction, Result, Ticket,
+};
 
 use super::{
     load::{
@@ -181,12 +183,15 @@ fn read_until(
     stop: &AtomicBool,
 ) -> Result<()> {
     let mut model = Model::new(load);
+    let mut kept: Option<(ReadTransaction, Model)> = None;
     while !stop.load(Ordering::Relaxed) {
         let view = database.begin_read()?;
         model.advance(read_progress(&view)?);
-        for _ in 0..2 {
+        // Once more when others have written, and the one before while this one is open.
+        let older = kept.iter().map(|(view, model)| (view, model));
+        for (view, model) in older.chain([(&view, &model), (&view, &model)]) {
             let compared =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| model.compare(&view)));
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| model.compare(view)));
             match compared {
                 Ok(rows) => drop(rows?),
                 Err(_) => report(Report::Wrong(
@@ -194,6 +199,7 @@ fn read_until(
                 )),
             }
         }
+        kept = Some((view, model.clone()));
     }
     Ok(())
 }
