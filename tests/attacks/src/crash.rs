@@ -142,6 +142,7 @@ impl CrashAttack {
                 figures: &mut figures,
                 context: context.clone(),
                 again: false,
+                torn: false,
             };
             checker.life(life);
         }
@@ -149,6 +150,12 @@ impl CrashAttack {
         figures
     }
 }
+
+/// Sectors of a slot and the twin beside it, with some to spare, in pages of 4 KiB.
+const SLOT_SECTORS: usize = 18;
+
+/// The first slot of an incarnation comes within so many events.
+const FIRST_EVENTS: usize = 12;
 
 /// A plan with at most `amount` subsets of each kind.
 #[must_use]
@@ -217,6 +224,7 @@ pub fn check_lives(lives: &[Life], shape: Shape, plan: &SubsetPlan, context: &st
             figures: &mut figures,
             context: context.to_owned(),
             again: false,
+            torn: false,
         };
         checker.life(life);
     }
@@ -258,6 +266,8 @@ struct Checker<'c> {
     context: String,
     /// Whether these are the power cuts after a power cut.
     again: bool,
+    /// Whether the one before tore a commit.
+    torn: bool,
 }
 
 impl Checker<'_> {
@@ -286,8 +296,16 @@ impl Checker<'_> {
         let thorough = !self.again && self.random.one_in(self.attack.thorough_every);
         let default = SubsetPlan::default();
         let few = subsets(1);
+        // Of the first slot after a power cut any one sector may be what a torn one lacked.
+        let sectors = SubsetPlan {
+            singles: SLOT_SECTORS,
+            ..subsets(1)
+        };
+        let first_slot =
+            self.torn && position <= FIRST_EVENTS && point.pending().len() <= SLOT_SECTORS;
         let plan = match event {
             _ if thorough => &default,
+            DiskEvent::Write { .. } if first_slot => &sectors,
             // The disk is as it was; what is owed has changed.
             DiskEvent::Mark(_) => &few,
             _ => self.plan,
@@ -311,19 +329,27 @@ impl Checker<'_> {
             let context = deep.then(context);
             self.figures.add("images", 1);
             if let Some(context) = context {
-                self.go_on(&image, found, life.cache, context);
+                let torn = allowed.in_flight.is_some() && found.is_same(&allowed.durable);
+                self.go_on(&image, found, life, torn, context);
             }
         }
     }
 
     /// Life goes on in an image, and the power goes again at every event from its opening on.
-    fn go_on(&mut self, image: &MemoryStorage, state: State, cache: usize, context: String) {
+    fn go_on(
+        &mut self,
+        image: &MemoryStorage,
+        state: State,
+        life: &Life,
+        torn: bool,
+        context: String,
+    ) {
         let context = format!("{context}, and on");
         let shape = Shape {
             fills: false,
             ..self.shape
         };
-        let mut world = World::new(image, state, shape, cache, true, context.clone());
+        let mut world = World::new(image, state, shape, life.cache, true, context.clone());
         // The first commit of an incarnation is the one that may meet what the one before left behind.
         world.step(&Step::Transaction {
             operations: vec![Operation {
@@ -347,6 +373,7 @@ impl Checker<'_> {
             figures: self.figures,
             context,
             again: true,
+            torn,
         };
         for life in &lives {
             checker.life(life);

@@ -97,6 +97,13 @@ impl State {
         Arc::make_mut(&mut self.groups[group_of(table)]).insert(table, rows);
     }
 
+    /// Whether it is the very same state, not only an equal one.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let mut groups = self.groups.iter().zip(&other.groups);
+        groups.all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
