@@ -912,3 +912,27 @@ fn a_table_that_was_deleted_last_stays_deleted() {
     assert!(found.values().all(|(_, rows)| rows.len() == 20));
     assert!(report.tables.iter().all(|table| table.rows_stale == 20));
 }
+
+#[test]
+fn a_leaf_that_is_left_alone_is_not_taken_for_a_whole_table() {
+    let table = definition("rows", 0);
+    let images = small(1, |txn, number| write_rows(txn, &table, 120, number));
+    let image = &images[0];
+    let leaves: Vec<usize> = pages_of(image, 1, 1).collect();
+    assert_eq!(leaves.len(), 2, "the table is small enough");
+    for kept in &leaves {
+        let mut image = image.clone();
+        let others = leaves.iter().filter(|leaf| *leaf != kept).copied();
+        let lost: Vec<usize> = pages_of(&image, 1, u32::MAX)
+            .chain(pages_of(&image, 2, 1))
+            .chain(others)
+            .collect();
+        lost.iter()
+            .for_each(|&page| spoil(&mut image, page, &mut SplitMix64::new(3)));
+        let (found, report) = recover(&image).unwrap();
+        let rows = found["table-1"].1.len();
+        assert!((1..120).contains(&rows), "{rows}");
+        assert!(report.tables[0].rows_lost_unknown, "{report:?}");
+        assert_eq!(report.pages_unreadable, 3, "{report:?}");
+    }
+}
