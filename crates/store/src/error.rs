@@ -184,6 +184,23 @@ pub enum Error {
         table: Arc<str>,
     },
 
+    /// There is a table of the name that another one was to get.
+    #[error("table `{table}` exists already; delete it first or choose another name")]
+    TableExists {
+        /// The table.
+        table: Arc<str>,
+    },
+
+    /// A row for a [`Loader`](crate::Loader) does not come behind all others.
+    #[error(
+        "table `{table}`: a row to be appended has a key that does not follow the greatest one; sort the rows by their keys, \
+         or insert them one by one"
+    )]
+    OutOfOrder {
+        /// The table.
+        table: Arc<str>,
+    },
+
     /// The encoded key is longer than the page size allows.
     #[error(
         "table `{table}`: the key is {length} bytes long; with this page size at most {limit} are possible"

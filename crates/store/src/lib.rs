@@ -126,10 +126,13 @@ pub use self::{
     salvage::{LostRange, SalvageReport, SalvagedTable, salvage, salvage_storage},
     statistics::Statistics,
     transaction::{
-        Durability, Range, ReadTransaction, Savepoint, Stored, TableMut, TableView, Ticket,
-        UntypedRange, UntypedTableMut, UntypedTableView, WriteTransaction,
+        Cursor, Durability, Entry, ExtractIf, Keys, Loader, MultiKeys, MultiRange, MultiTableMut,
+        MultiTableView, MultiValues, OccupiedEntry, Range, ReadTransaction, Savepoint, Stored,
+        StoredRange, TableMut, TableStatistics, TableView, Ticket, UntypedCursor, UntypedLoader,
+        UntypedRange, UntypedTableMut, UntypedTableView, VacantEntry, WriteTransaction,
     },
     types::{
-        BorrowedValue, DecodeError, Group, GroupSet, Key, Postcard, Table, TableDefinition, Value,
+        Beginning, BorrowedValue, DecodeError, Group, GroupSet, Key, MultiTable, Newtype, Pairs,
+        Postcard, Prefix, Table, TableDefinition, Value,
     },
 };

@@ -105,6 +105,31 @@ pub(crate) fn size(entries: &[Entry<'_>], leaf: bool) -> usize {
     ARRAYS + prefix + cells
 }
 
+/// The bytes a leaf uses whose entries come in order, counted as they come.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct LeafSize {
+    entries: usize,
+    prefix: usize,
+    keys_and_bodies: usize,
+}
+
+impl LeafSize {
+    /// The size with one entry more. `first` is the key of the first one, if there are any.
+    pub fn with(self, first: &[u8], key: &[u8], body: usize) -> Self {
+        let first = if self.entries == 0 { key } else { first };
+        Self {
+            entries: self.entries + 1,
+            prefix: first.iter().zip(key).take_while(|(a, b)| a == b).count(),
+            keys_and_bodies: self.keys_and_bodies + key.len() + body,
+        }
+    }
+
+    pub fn bytes(self) -> usize {
+        let cells = self.entries * (SLOT_SIZE + CELL_HEADER) + self.keys_and_bodies;
+        ARRAYS + self.prefix + cells - self.entries * self.prefix
+    }
+}
+
 /// Fills a node with these entries and nothing else. False, and nothing changed, if they do not fit.
 pub(crate) fn build(node: &mut NodeMut<'_>, entries: &[Entry<'_>]) -> bool {
     let leaf = node.read().is_leaf();

@@ -29,7 +29,7 @@ mod tests;
 
 pub(crate) use self::{
     edit::NodeMut,
-    entries::{Entry, build, gather, separator, size, split_point},
+    entries::{Entry, LeafSize, build, gather, separator, size, split_point},
 };
 use crate::{
     bytes::{read_u16, read_u32, read_u64, write_u64},

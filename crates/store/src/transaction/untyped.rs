@@ -5,18 +5,29 @@ use std::{
     sync::Arc,
 };
 
-use super::{ReadTransaction, WriteTransaction, write::Source};
+use super::{
+    ReadTransaction, TableStatistics, UntypedCursor, UntypedLoader, WriteTransaction,
+    extract::Extraction, reserve, write::Source,
+};
 use crate::{
     error::{Error, Result},
-    tree::{Cursor, KeyRange, Row, StoredBytes, TreeRoot, read_value},
+    node::max_key,
+    pager::PageSource,
+    space::Purpose,
+    tree::{
+        Batch, Cursor, Direction, KeyRange, Row, Seeker, StoredBytes, Tree, TreeRoot, read_value,
+    },
+    types::range_of,
 };
 
 /// The longest value, in bytes.
 const MAX_VALUE: usize = u32::MAX as usize;
 
+type OwnedRow = (Vec<u8>, Vec<u8>);
+
 /// A table read as bytes.
 pub struct UntypedTableView<'t> {
-    source: Source<'t>,
+    pub(super) source: Source<'t>,
     root: Root<'t>,
     pub(super) name: Arc<str>,
 }
@@ -46,7 +57,7 @@ impl<'t> UntypedTableView<'t> {
         }
     }
 
-    fn root(&self) -> TreeRoot {
+    pub(super) fn root(&self) -> TreeRoot {
         match self.root {
             Root::Fixed(root) => root,
             Root::Open(transaction, index) => transaction.root(index),
@@ -64,10 +75,7 @@ impl<'t> UntypedTableView<'t> {
     /// If a page cannot be read or is damaged; the same goes for every method here. Costs one page for each level of the
     /// tree.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.get_stored(key)?.map(|stored| match stored {
-            StoredBytes::Owned(bytes) => bytes,
-            stored => stored.as_slice().to_vec(),
-        }))
+        Ok(self.get_stored(key)?.map(StoredBytes::into_vec))
     }
 
     pub(super) fn get_stored(&self, key: &[u8]) -> Result<Option<StoredBytes>> {
@@ -81,6 +89,24 @@ impl<'t> UntypedTableView<'t> {
     /// As for [`get`](Self::get).
     pub fn contains_key(&self, key: &[u8]) -> Result<bool> {
         self.named(self.root().contains(&self.source, key))
+    }
+
+    /// The row with the least key.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    pub fn first(&self) -> Result<Option<OwnedRow>> {
+        self.iter().next().transpose()
+    }
+
+    /// The row with the greatest key.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    pub fn last(&self) -> Result<Option<OwnedRow>> {
+        self.iter().next_back().transpose()
     }
 
     /// The number of rows. O(1).
@@ -107,6 +133,12 @@ impl<'t> UntypedTableView<'t> {
         self.range_owned((range.0.map(<[u8]>::to_vec), range.1.map(<[u8]>::to_vec)))
     }
 
+    /// The rows whose keys begin with `prefix`, in order.
+    #[must_use]
+    pub fn prefix(&self, prefix: &[u8]) -> UntypedRange<'_> {
+        self.range_owned(range_of(prefix.to_vec()))
+    }
+
     /// All rows, in order.
     #[must_use]
     pub fn iter(&self) -> UntypedRange<'_> {
@@ -118,6 +150,24 @@ impl<'t> UntypedTableView<'t> {
             cursor: Cursor::new(self.source, self.root().at, range),
             name: self.name.clone(),
         }
+    }
+
+    /// A cursor before the first row. Costs nothing until it is moved.
+    #[must_use]
+    pub fn cursor(&self) -> UntypedCursor<'_> {
+        let seeker = Seeker::new(self.source, self.root().at);
+        UntypedCursor::new(seeker, self.name.clone())
+    }
+
+    /// What the table takes in the file.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get). Reads every page of the tree, and one page of each long value.
+    pub fn statistics(&self) -> Result<TableStatistics> {
+        let root = self.root();
+        let measure = self.named(root.measure(&self.source))?;
+        Ok(TableStatistics::new(root.rows, &measure, &self.source))
     }
 }
 
@@ -140,48 +190,60 @@ impl UntypedRange<'_> {
     /// Takes a row from one end and reads it with `read`, which gets the key and the value.
     pub(super) fn step<R>(
         &mut self,
-        back: bool,
-        read: impl FnOnce(&[u8], &[u8]) -> Result<R>,
+        direction: Direction,
+        read: impl FnOnce(Vec<u8>, StoredBytes) -> Result<R>,
+    ) -> Option<Result<R>> {
+        self.step_row(direction, |source, row| {
+            read(row.key(), read_value(source, row.leaf, row.index)?)
+        })
+    }
+
+    /// The same for the key alone; a long value is not read.
+    pub(super) fn step_key<R>(
+        &mut self,
+        direction: Direction,
+        read: impl FnOnce(&[u8]) -> Result<R>,
+    ) -> Option<Result<R>> {
+        self.step_row(direction, |_, row| read(&row.key()))
+    }
+
+    fn step_row<R>(
+        &mut self,
+        direction: Direction,
+        read: impl FnOnce(&Source<'_>, &Row<'_>) -> Result<R>,
     ) -> Option<Result<R>> {
         let source = *self.cursor.source();
-        let row = if back {
-            self.cursor.next_back()
-        } else {
-            self.cursor.next()
+        let row = match direction {
+            Direction::Forward => self.cursor.next(),
+            Direction::Backward => self.cursor.next_back(),
         };
         let result = match row {
             Ok(None) => return None,
-            Ok(Some(row)) => read_row(&source, &row, read),
+            Ok(Some(row)) => read(&source, &row),
             Err(error) => Err(error),
         };
+        if result.is_err() {
+            self.cursor.stop();
+        }
         Some(result.map_err(|error| error.in_table(&self.name)))
     }
 }
 
-fn read_row<R>(
-    source: &Source<'_>,
-    row: &Row<'_>,
-    read: impl FnOnce(&[u8], &[u8]) -> Result<R>,
-) -> Result<R> {
-    let value = read_value(source, row.leaf, row.index)?;
-    read(&row.key(), value.as_slice())
-}
-
-fn copied(key: &[u8], value: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
-    Ok((key.to_vec(), value.to_vec()))
+pub(super) fn owned_row(key: Vec<u8>, value: StoredBytes) -> Result<OwnedRow> {
+    Ok((key, value.into_vec()))
 }
 
 impl Iterator for UntypedRange<'_> {
-    type Item = Result<(Vec<u8>, Vec<u8>)>;
+    type Item = Result<OwnedRow>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.step(false, copied)
+        self.step(Direction::Forward, owned_row)
     }
 }
 
 impl DoubleEndedIterator for UntypedRange<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(true, copied)
+        self.step(Direction::Backward, owned_row)
     }
 }
 
@@ -232,22 +294,55 @@ impl<'t> UntypedTableMut<'t> {
         key: &[u8],
         value: &[u8],
     ) -> Result<Option<StoredBytes>> {
-        let limit = self.transaction.max_key();
+        self.check_lengths(key, value.len())?;
+        self.transaction
+            .change(self.index, Purpose::Growth, |tree| tree.insert(key, value))
+    }
+
+    /// Sets a row to a value of `length` bytes that `fill` writes. `fill` is called with one part of the value after the
+    /// other, all zeros: once for a value that lies in a leaf, once for each page of a long one. True if there was a row
+    /// of this key.
+    ///
+    /// # Errors
+    ///
+    /// As for [`insert`](Self::insert). If `fill` fails, nothing happens, and its error is there as [`Error::Io`].
+    pub fn insert_reserve(
+        &mut self,
+        key: &[u8],
+        length: usize,
+        fill: impl FnMut(&mut [u8]) -> std::io::Result<()>,
+    ) -> Result<bool> {
+        let old = self.insert_reserve_stored(key, length, fill)?;
+        Ok(old.is_some())
+    }
+
+    pub(super) fn insert_reserve_stored(
+        &mut self,
+        key: &[u8],
+        length: usize,
+        fill: impl FnMut(&mut [u8]) -> std::io::Result<()>,
+    ) -> Result<Option<StoredBytes>> {
+        self.check_lengths(key, length)?;
+        reserve::insert(self.transaction, self.index, key, length, fill)
+    }
+
+    pub(super) fn check_lengths(&self, key: &[u8], value: usize) -> Result<()> {
+        let (table, limit) = (&self.view.name, max_key(self.transaction.page_size()));
         if key.len() > limit {
             return Err(Error::KeyTooLong {
-                table: self.view.name.clone(),
+                table: table.clone(),
                 length: key.len(),
                 limit,
             });
         }
-        if value.len() > MAX_VALUE {
+        if value > MAX_VALUE {
             return Err(Error::ValueTooLong {
-                table: self.view.name.clone(),
-                length: value.len(),
+                table: table.clone(),
+                length: value,
                 limit: MAX_VALUE,
             });
         }
-        self.transaction.insert(self.index, key, value)
+        Ok(())
     }
 
     /// Removes a row. True if there was one.
@@ -260,11 +355,25 @@ impl<'t> UntypedTableMut<'t> {
     }
 
     pub(super) fn remove_stored(&mut self, key: &[u8]) -> Result<Option<StoredBytes>> {
-        self.transaction.remove(self.index, key)
+        self.transaction
+            .change(self.index, Purpose::Removal, |tree| tree.remove(key))
+    }
+
+    /// Removes the rows whose keys lie in a range; gives back how many there were. Leaves wholly inside are given up
+    /// without being read, unless they may hold long values.
+    ///
+    /// # Errors
+    ///
+    /// As for [`remove`](Self::remove).
+    pub fn remove_range(&mut self, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<u64> {
+        self.remove_range_owned(&(range.0.map(<[u8]>::to_vec), range.1.map(<[u8]>::to_vec)))
     }
 
     pub(crate) fn remove_range_owned(&mut self, range: &KeyRange) -> Result<u64> {
-        self.transaction.remove_range(self.index, range)
+        self.transaction
+            .change(self.index, Purpose::Removal, |tree| {
+                tree.remove_range(range)
+            })
     }
 
     /// Removes all rows; gives back how many there were. Costs a read for each branch page.
@@ -274,6 +383,74 @@ impl<'t> UntypedTableMut<'t> {
     /// As for [`remove`](Self::remove).
     pub fn clear(&mut self) -> Result<u64> {
         self.remove_range_owned(&(Bound::Unbounded, Bound::Unbounded))
+    }
+
+    /// Removes the row with the least key and gives it back.
+    ///
+    /// # Errors
+    ///
+    /// As for [`remove`](Self::remove).
+    pub fn pop_first(&mut self) -> Result<Option<OwnedRow>> {
+        let row = self.pop(Direction::Forward)?;
+        Ok(row.map(|(key, value)| (key, value.into_vec())))
+    }
+
+    /// Removes the row with the greatest key and gives it back.
+    ///
+    /// # Errors
+    ///
+    /// As for [`remove`](Self::remove).
+    pub fn pop_last(&mut self) -> Result<Option<OwnedRow>> {
+        let row = self.pop(Direction::Backward)?;
+        Ok(row.map(|(key, value)| (key, value.into_vec())))
+    }
+
+    pub(super) fn pop(&mut self, end: Direction) -> Result<Option<(Vec<u8>, StoredBytes)>> {
+        let key = self.view.iter().step_key(end, |key| Ok(key.to_vec()));
+        let Some(key) = key.transpose()? else {
+            return Ok(None);
+        };
+        // A key that is met at the end of the tree and cannot be found by going down means a damaged branch.
+        let value = self.remove_stored(&key)?.ok_or_else(|| {
+            let page = self.view.root().at.page;
+            let fault = "leads to a row that cannot be found by its key";
+            let pager = self.view.source.pager();
+            pager.corrupted(page, fault).in_table(&self.view.name)
+        })?;
+        Ok(Some((key, value)))
+    }
+
+    /// Keeps the rows for which `keep` is true and removes the others; gives back how many went.
+    ///
+    /// # Errors
+    ///
+    /// As for [`remove`](Self::remove). Reads all rows, and changes each leaf once at most.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) -> Result<u64> {
+        self.extract((Bound::Unbounded, Bound::Unbounded))
+            .run(|key, value| Ok((!keep(&key, value.as_slice())).then_some(())))
+    }
+
+    pub(super) fn extract(&mut self, range: KeyRange) -> Extraction<'_> {
+        Extraction::new(self.transaction, self.index, range, self.view.name.clone())
+    }
+
+    /// Begins to append rows, which must come in the order of their keys and after those of the table.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](UntypedTableView::get).
+    pub fn loader(&mut self) -> Result<UntypedLoader<'_, 't>> {
+        let batch = Batch::last_leaf(&self.view.source, self.view.root().at);
+        let batch = self.view.named(batch)?;
+        Ok(UntypedLoader::new(self, batch))
+    }
+
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut Tree<'_>) -> Result<R>) -> Result<R> {
+        self.transaction.change(self.index, Purpose::Growth, change)
+    }
+
+    pub(super) fn page_size(&self) -> usize {
+        self.transaction.page_size()
     }
 
     pub(super) fn as_view(&self) -> &UntypedTableView<'t> {

@@ -10,7 +10,7 @@ use crate::{
     page::{PageBytes, PageRef},
     pager::{PageSource, Pager},
     space::Purpose,
-    tree::{KeyRange, Relocation, StoredBytes, Tree, TreeRoot},
+    tree::{Relocation, Tree, TreeRoot},
     types::{Group, GroupSet, Table, TableDefinition},
     workspace::Workspace,
 };
@@ -191,6 +191,19 @@ impl WriteTransaction {
         Ok(true)
     }
 
+    /// Gives a table another name, in constant time.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such table, its types differ, a handle to it is alive, or there is a table of the new name.
+    pub fn rename_table(&self, table: &TableDefinition, name: &str) -> Result<()> {
+        let taken = self.core.borrow().group_of(name, GroupSet::ALL)?;
+        if taken.is_some() && name != table.name {
+            return Err(Error::TableExists { table: name.into() });
+        }
+        self.replace_table(table, &table.renamed(name))
+    }
+
     /// Gives the rows of table `from` to table `to`, in constant time; the rows that `to` had are deleted, and `from`
     /// ceases to exist.
     ///
@@ -274,31 +287,18 @@ impl WriteTransaction {
         self.core.borrow_mut().tables[index].held = false;
     }
 
-    pub(super) fn max_key(&self) -> usize {
-        crate::node::max_key(self.core.borrow().workspace.page_size())
+    pub(super) fn page_size(&self) -> usize {
+        self.core.borrow().workspace.page_size()
     }
 
-    pub(super) fn insert(
+    /// Changes the tree of a table. No code of the user's may run inside: it could reach the transaction.
+    pub(super) fn change<R>(
         &self,
         index: usize,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<Option<StoredBytes>> {
-        self.core
-            .borrow_mut()
-            .change(index, Purpose::Growth, |tree| tree.insert(key, value))
-    }
-
-    pub(super) fn remove(&self, index: usize, key: &[u8]) -> Result<Option<StoredBytes>> {
-        self.core
-            .borrow_mut()
-            .change(index, Purpose::Removal, |tree| tree.remove(key))
-    }
-
-    pub(super) fn remove_range(&self, index: usize, range: &KeyRange) -> Result<u64> {
-        self.core
-            .borrow_mut()
-            .change(index, Purpose::Removal, |tree| tree.remove_range(range))
+        purpose: Purpose,
+        change: impl FnOnce(&mut Tree<'_>) -> Result<R>,
+    ) -> Result<R> {
+        self.core.borrow_mut().change(index, purpose, change)
     }
 
     /// Calls `visit` with a page, as a `PageSource` would; the engine is reached without the borrow.
@@ -404,6 +404,27 @@ impl Core {
         }
     }
 
+    /// Which of some groups has a table of this name.
+    fn group_of(&self, name: &str, groups: GroupSet) -> Result<Option<Group>> {
+        for group in groups {
+            let open = self
+                .tables
+                .iter()
+                .find(|open| open.group == group && *open.name == *name);
+            let exists = match open {
+                Some(open) => !open.deleted,
+                None => {
+                    let catalog = self.groups[usize::from(group.index())];
+                    catalog.contains(&self.workspace, name.as_bytes())?
+                }
+            };
+            if exists {
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
+    }
+
     fn create(&mut self, table: &TableDefinition) -> Result<usize> {
         let limit = MAX_NAME;
         if table.name.is_empty() || table.name.len() > limit {
@@ -412,21 +433,9 @@ impl Core {
                 "a table name has 1 to {limit} bytes, and this one has {length}"
             )));
         }
-        for group in GroupSet::ALL.without(table.group) {
-            let open = self
-                .tables
-                .iter()
-                .find(|open| open.group == group && *open.name == *table.name);
-            let exists = match open {
-                Some(open) => !open.deleted,
-                None => {
-                    let catalog = self.groups[usize::from(group.index())];
-                    catalog.contains(&self.workspace, table.name.as_bytes())?
-                }
-            };
-            if exists {
-                return Err(self.other_group(&table.name, group, table.group));
-            }
+        let others = GroupSet::ALL.without(table.group);
+        if let Some(group) = self.group_of(&table.name, others)? {
+            return Err(self.other_group(&table.name, group, table.group));
         }
         let number = self.next_table;
         self.next_table = number.checked_add(1).ok_or_else(|| {

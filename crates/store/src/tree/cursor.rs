@@ -2,6 +2,7 @@
 
 use std::{cmp::Ordering, ops::Bound};
 
+use super::position::{Direction, Position, Target};
 use crate::{
     error::Result,
     node::Node,
@@ -46,18 +47,9 @@ pub(crate) fn upper_index(node: Node<'_>, end: &Bound<Vec<u8>>) -> usize {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Forward,
-    Backward,
-}
-
 /// One end of a walk: a leaf, and which of its rows lie in the range and are not yet returned.
 struct End {
-    /// The branches above the leaf and the child taken in each.
-    path: Vec<(PageRef, usize)>,
-    at: PageRef,
-    leaf: PageBytes,
+    position: Position,
     /// Rows left in this leaf, as far as this end knows.
     rows: std::ops::Range<usize>,
     /// Whether the bound of the other end of the range lies in this leaf or before it.
@@ -112,6 +104,11 @@ impl<S: PageSource> Cursor<S> {
         &self.source
     }
 
+    /// Ends the walk: there are no more rows.
+    pub fn stop(&mut self) {
+        self.done = true;
+    }
+
     /// The next row from the front. After an error or the end there are no more rows.
     pub fn next(&mut self) -> Result<Option<Row<'_>>> {
         self.advance(Direction::Forward)
@@ -143,7 +140,9 @@ impl<S: PageSource> Cursor<S> {
         };
         loop {
             let mut rows = end.rows.clone();
-            let meets = other.as_ref().filter(|other| other.at == end.at);
+            let meets = other
+                .as_ref()
+                .filter(|other| other.position.at == end.position.at);
             if let Some(other) = meets {
                 match direction {
                     Direction::Forward => rows.end = rows.end.min(other.rows.end),
@@ -164,18 +163,15 @@ impl<S: PageSource> Cursor<S> {
                 self.done = false;
                 let end = own.insert(end);
                 return Ok(Some(Row {
-                    leaf: &end.leaf,
+                    leaf: &end.position.leaf,
                     index,
                 }));
             }
             if end.last || meets.is_some() {
                 return Ok(None);
             }
-            match walk.next_leaf(end.path)? {
-                Some(next) => {
-                    walk.check_order(&end.leaf, &next)?;
-                    end = next;
-                }
+            match end.position.beside(&self.source, direction)? {
+                Some(next) => end = walk.enter(next),
                 None => return Ok(None),
             }
         }
@@ -194,91 +190,26 @@ impl<S: PageSource> Walk<'_, S> {
             Direction::Forward => &self.range.0,
             Direction::Backward => &self.range.1,
         };
-        let key = match bound {
-            Bound::Included(key) | Bound::Excluded(key) => Some(key.as_slice()),
-            Bound::Unbounded => None,
+        let target = match (bound, self.direction) {
+            (Bound::Included(key) | Bound::Excluded(key), _) => Target::Key(key),
+            (Bound::Unbounded, Direction::Forward) => Target::First,
+            (Bound::Unbounded, Direction::Backward) => Target::Last,
         };
-        self.descend(Vec::new(), root, None, key)
+        Ok(self.enter(Position::find(self.source, root, target)?))
     }
 
-    /// Goes down to the leaf where `key` belongs, or to the first one in the direction of the walk.
-    fn descend(
-        &self,
-        mut path: Vec<(PageRef, usize)>,
-        mut at: PageRef,
-        mut level: Option<u8>,
-        key: Option<&[u8]>,
-    ) -> Result<End> {
-        loop {
-            let (leaf, down) = self.source.visit_node(at, level, |bytes, node| {
-                if node.is_leaf() {
-                    return (Some(bytes.clone()), None);
-                }
-                let index = match (key, self.direction) {
-                    (Some(key), _) => node.child_index(key),
-                    (None, Direction::Forward) => 0,
-                    (None, Direction::Backward) => node.len() - 1,
-                };
-                (None, Some((index, node.child(index).at, node.level() - 1)))
-            })?;
-            if let Some(leaf) = leaf {
-                return Ok(self.enter(path, at, leaf));
-            }
-            if let Some((index, child, child_level)) = down {
-                path.push((at, index));
-                (at, level) = (child, Some(child_level));
-            }
-        }
-    }
-
-    fn enter(&self, path: Vec<(PageRef, usize)>, at: PageRef, leaf: PageBytes) -> End {
-        let node = Node::new(&leaf);
+    fn enter(&self, position: Position) -> End {
+        let node = position.node();
         let rows = lower_index(node, &self.range.0)..upper_index(node, &self.range.1);
         let last = match self.direction {
             Direction::Forward => rows.end < node.len(),
             Direction::Backward => rows.start > 0,
         };
         End {
-            path,
-            at,
-            leaf,
+            position,
             rows,
             last,
         }
-    }
-
-    /// Keys go on in order from leaf to leaf. A damaged branch that leads to one leaf many times is found out here,
-    /// before a walk through it takes for ever.
-    fn check_order(&self, from: &PageBytes, to: &End) -> Result<()> {
-        let (from, next) = (Node::new(from), Node::new(&to.leaf));
-        let (before, after) = match self.direction {
-            Direction::Forward => (from, next),
-            Direction::Backward => (next, from),
-        };
-        if before.key(before.len() - 1) < after.key(0) {
-            return Ok(());
-        }
-        let fault = "holds keys out of order with the leaf beside it";
-        Err(self.source.pager().corrupted(to.at.page, fault))
-    }
-
-    fn next_leaf(&self, mut path: Vec<(PageRef, usize)>) -> Result<Option<End>> {
-        while let Some((at, index)) = path.pop() {
-            let next = self.source.visit_node(at, None, |_, node| {
-                let next = match self.direction {
-                    Direction::Forward => index.checked_add(1),
-                    Direction::Backward => index.checked_sub(1),
-                };
-                next.filter(|&next| next < node.len())
-                    .map(|next| (next, node.child(next).at, node.level()))
-            })?;
-            if let Some((next, child, level)) = next {
-                path.push((at, next));
-                let child_level = level.checked_sub(1);
-                return self.descend(path, child, child_level, None).map(Some);
-            }
-        }
-        Ok(None)
     }
 }
 

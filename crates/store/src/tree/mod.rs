@@ -3,16 +3,27 @@
 //! A tree is its root and its number of rows. Readers descend from a root they hold; the writer copies the path to what
 //! it changes into pages of its own and gets a new root.
 
+mod append;
 mod cursor;
+mod filling;
+mod measure;
 pub(crate) mod overflow;
+mod position;
 mod rebalance;
 mod relocate;
 mod remove_range;
+mod remove_rows;
+mod seek;
 mod write;
 
 pub(crate) use self::{
-    cursor::{Cursor, KeyRange, Row},
+    append::Batch,
+    cursor::{Cursor, KeyRange, Row, is_empty, lower_index, upper_index},
+    filling::Filling,
+    measure::Measure,
+    position::{Direction, Position, Target},
     relocate::Relocation,
+    seek::Seeker,
     write::Tree,
 };
 use crate::{
@@ -89,6 +100,13 @@ impl StoredBytes {
     pub fn as_slice(&self) -> &[u8] {
         match self {
             Self::InLeaf { leaf, range } => &leaf[range.clone()],
+            Self::Owned(bytes) => bytes,
+        }
+    }
+
+    pub fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::InLeaf { leaf, range } => leaf[range].to_vec(),
             Self::Owned(bytes) => bytes,
         }
     }

@@ -4,24 +4,20 @@
 //! holds a reference to the next extent (32..48), the number of pages of this one (48..52) and four zero bytes; all pages
 //! carry bytes of the value from there to their end. Freeing a value reads one page for each extent.
 
-use std::sync::Arc;
-
+use super::Filling;
 use crate::{
-    bytes::{read_u32, write_u32},
+    bytes::read_u32,
     error::Result,
     node::OverflowRef,
-    page::{HEADER, PageBytes, PageKind, PageRef, identity, write_header, zeroed},
+    page::{HEADER, PageBytes, PageKind, PageRef, identity},
     pager::PageSource,
     space::PageSet,
     workspace::{Owner, Workspace},
 };
 
-const NEXT: usize = HEADER;
-const PAGES: usize = HEADER + 16;
+pub(super) const NEXT: usize = HEADER;
+pub(super) const PAGES: usize = HEADER + 16;
 pub(crate) const EXTENT_HEADER: usize = 24;
-
-/// Pages filled between two looks at the memory in use.
-const RELIEF_INTERVAL: u64 = 64;
 
 /// Stores a value in pages of its own.
 pub(super) fn write(
@@ -60,50 +56,11 @@ fn write_from(
     table: u32,
     mut fill: impl FnMut(&Workspace, &mut [u8]) -> Result<()>,
 ) -> Result<OverflowRef> {
-    let payload = (workspace.page_size() - HEADER) as u64;
-    let mut extents = Vec::new();
-    let mut left = u64::from(length);
-    while left > 0 {
-        let wanted = (left + EXTENT_HEADER as u64).div_ceil(payload);
-        let (first, count) = workspace.allocate_run(wanted, owner)?;
-        extents.push((first, count));
-        left = left.saturating_sub(count * payload - EXTENT_HEADER as u64);
+    let mut filling = Filling::begin(workspace, length, owner, table)?;
+    while let Some((page, bytes)) = filling.next(|bytes| fill(workspace, bytes))? {
+        filling.keep(workspace, page, bytes)?;
     }
-    let transaction = workspace.stamp;
-    let reference = |extent: Option<&(u64, u64)>| {
-        extent.map_or(PageRef::NONE, |&(page, _)| PageRef { page, transaction })
-    };
-    let mut left = length as usize;
-    for (index, &(first, count)) in extents.iter().enumerate() {
-        for page in first..first + count {
-            let mut bytes = zeroed(workspace.page_size());
-            let buffer = Arc::get_mut(&mut bytes).expect("nobody else has the page yet");
-            write_header(
-                buffer,
-                PageKind::Overflow,
-                0,
-                PageRef { page, transaction },
-                table,
-            );
-            let mut start = HEADER;
-            if page == first {
-                reference(extents.get(index + 1)).write(buffer, NEXT);
-                write_u32(buffer, PAGES, count as u32);
-                start += EXTENT_HEADER;
-            }
-            let end = buffer.len().min(start + left);
-            fill(workspace, &mut buffer[start..end])?;
-            left -= end - start;
-            workspace.fill(page, bytes, owner);
-            if page % RELIEF_INTERVAL == 0 {
-                workspace.relieve()?;
-            }
-        }
-    }
-    Ok(OverflowRef {
-        at: reference(extents.first()),
-        length,
-    })
+    Ok(filling.finish())
 }
 
 /// Reads the bytes of a chain of extents, page by page.

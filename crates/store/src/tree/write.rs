@@ -1,9 +1,9 @@
 //! Inserting and removing rows.
 
-use super::{StoredBytes, TreeRoot, overflow, read_value};
+use super::{Position, StoredBytes, Target, TreeRoot, overflow, read_value};
 use crate::{
     error::{Error, Result},
-    node::{self, Child, Entry, Node, NodeMut, build, gather, separator, split_point},
+    node::{self, Child, Entry, Node, NodeMut, OverflowRef, build, gather, separator, split_point},
     page::{PageBytes, PageRef, level},
     pager::PageSource,
     workspace::{Owner, Workspace},
@@ -29,26 +29,29 @@ pub(super) struct Descent {
 }
 
 /// A node that became two.
-struct Split {
-    separator: Vec<u8>,
-    right: PageRef,
+pub(super) struct Split {
+    pub separator: Vec<u8>,
+    pub right: PageRef,
 }
 
 impl Tree<'_> {
     /// Sets a row; gives back the value it had.
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<Option<StoredBytes>> {
         self.workspace.relieve()?;
-        let (owner, table) = (self.owner, self.table);
-        let inline = node::fits_inline(self.workspace.page_size(), key.len(), value.len());
-        let reference;
-        let body = if inline {
-            value
-        } else {
-            reference = overflow::write(self.workspace, value, owner, table)?.encode();
-            &reference
-        };
-        let entry = Entry::new(key, body, !inline);
+        if node::fits_inline(self.workspace.page_size(), key.len(), value.len()) {
+            return self.insert_entry_of(Entry::new(key, value, false), key);
+        }
+        let reference = overflow::write(self.workspace, value, self.owner, self.table)?;
+        self.insert_long(key, reference)
+    }
 
+    /// Sets a row whose value is in pages of its own already.
+    pub fn insert_long(&mut self, key: &[u8], value: OverflowRef) -> Result<Option<StoredBytes>> {
+        self.insert_entry_of(Entry::new(key, &value.encode(), true), key)
+    }
+
+    fn insert_entry_of(&mut self, entry: Entry<'_>, key: &[u8]) -> Result<Option<StoredBytes>> {
+        let (owner, table) = (self.owner, self.table);
         if self.root.at.is_none() {
             let at = self.workspace.allocate(owner)?;
             let mut leaf = NodeMut::format(self.workspace.edit(at), 0, at, table);
@@ -58,18 +61,21 @@ impl Tree<'_> {
             return Ok(None);
         }
 
-        let descent = self.descend(key)?;
-        let place = Node::new(&descent.bytes).search(key);
+        let mut descent = self.descend(key)?;
+        // Not kept while the leaf is edited: else a private page would be copied for each change.
+        let bytes = std::mem::take(&mut descent.bytes);
+        let place = Node::new(&bytes).search(key);
         let old = match place {
-            Ok(index) => Some(self.take_value(&descent.bytes, index)?),
+            Ok(index) => Some(self.take_value(descent.leaf, &bytes, index)?),
             Err(_) => None,
         };
+        drop(bytes);
         let leaf = self.workspace.make_private(descent.leaf, owner)?;
         let mut split = None;
         match place {
             Ok(index) => {
                 let mut node = NodeMut::new(self.workspace.edit(leaf));
-                if !node.overwrite_body(index, body, !inline) {
+                if !node.overwrite_body(index, entry.body, entry.overflow) {
                     node.remove(index..index + 1);
                     split = self.insert_entry(leaf, index, entry, false)?;
                 }
@@ -77,7 +83,7 @@ impl Tree<'_> {
             Err(index) => split = self.insert_entry(leaf, index, entry, descent.rightmost)?,
         }
         let added = u64::from(old.is_none());
-        self.propagate(&descent, leaf, added, !inline, split)?;
+        self.propagate(&descent, leaf, added, entry.overflow, split)?;
         Ok(old)
     }
 
@@ -87,11 +93,13 @@ impl Tree<'_> {
         if self.root.at.is_none() {
             return Ok(None);
         }
-        let descent = self.descend(key)?;
-        let Ok(index) = Node::new(&descent.bytes).search(key) else {
+        let mut descent = self.descend(key)?;
+        let bytes = std::mem::take(&mut descent.bytes);
+        let Ok(index) = Node::new(&bytes).search(key) else {
             return Ok(None);
         };
-        let old = self.take_value(&descent.bytes, index)?;
+        let old = self.take_value(descent.leaf, &bytes, index)?;
+        drop(bytes);
         let leaf = self.workspace.make_private(descent.leaf, self.owner)?;
         NodeMut::new(self.workspace.edit(leaf)).remove(index..index + 1);
         self.settle(descent.path, leaf, 1)?;
@@ -99,15 +107,30 @@ impl Tree<'_> {
     }
 
     /// Reads a value that is about to be replaced, and gives up its overflow pages.
-    fn take_value(&mut self, leaf: &PageBytes, index: usize) -> Result<StoredBytes> {
-        let value = read_value(&*self.workspace, leaf, index)?;
+    fn take_value(&mut self, at: PageRef, leaf: &PageBytes, index: usize) -> Result<StoredBytes> {
+        let mut value = read_value(&*self.workspace, leaf, index)?;
+        if at.transaction >= self.workspace.transaction {
+            // The leaf is changed in place. Holding it would copy the page; the value is a quarter of that at most.
+            value = StoredBytes::Owned(value.into_vec());
+        }
         if let Some(at) = Node::new(leaf).overflow(index) {
             overflow::free(self.workspace, at, self.owner)?;
         }
         Ok(value)
     }
 
-    fn descend(&self, key: &[u8]) -> Result<Descent> {
+    /// The way to the last leaf.
+    pub(super) fn descend_last(&self) -> Result<Descent> {
+        let last = Position::find(&*self.workspace, self.root.at, Target::Last)?;
+        Ok(Descent {
+            path: last.path,
+            leaf: last.at,
+            bytes: last.leaf,
+            rightmost: true,
+        })
+    }
+
+    pub(super) fn descend(&self, key: &[u8]) -> Result<Descent> {
         let mut path = Vec::new();
         let (mut at, mut level, mut rightmost) = (self.root.at, None, true);
         loop {
@@ -182,7 +205,7 @@ impl Tree<'_> {
     }
 
     /// Tells the branches above a leaf, from the bottom up, what became of their child.
-    fn propagate(
+    pub(super) fn propagate(
         &mut self,
         descent: &Descent,
         leaf: PageRef,

@@ -61,7 +61,7 @@ impl DecodeError {
         }
     }
 
-    pub(super) fn trailing<V: Value + ?Sized>(count: usize) -> Self {
+    pub(crate) fn trailing<V: Value + ?Sized>(count: usize) -> Self {
         Self::TrailingBytes {
             type_name: V::type_name(),
             count,

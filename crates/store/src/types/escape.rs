@@ -10,6 +10,12 @@ const END: u8 = 0x00;
 
 /// Appends `plain` with each zero byte as `00 FF`, and `00 00` behind it.
 pub(super) fn escape(plain: &[u8], out: &mut Vec<u8>) {
+    escape_beginning(plain, out);
+    out.extend_from_slice(&[0, END]);
+}
+
+/// The same without the end: what the escaped forms of all strings that start with `plain` start with.
+pub(super) fn escape_beginning(plain: &[u8], out: &mut Vec<u8>) {
     out.reserve(plain.len() + 2);
     for byte in plain {
         out.push(*byte);
@@ -17,7 +23,6 @@ pub(super) fn escape(plain: &[u8], out: &mut Vec<u8>) {
             out.push(ESCAPED);
         }
     }
-    out.extend_from_slice(&[0, END]);
 }
 
 /// Reads what [`escape`] appended from the front of `input` and moves `input` behind it.

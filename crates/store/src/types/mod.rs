@@ -12,7 +12,9 @@
 //! | `char` | its code point as a big-endian `u32` |
 //! | `&'static str`, `&'static [u8]` | the bytes as they are |
 //! | `[u8; N]` | the bytes as they are |
-//! | tuples of 2 to 4 keys | the elements as [parts](Key::encode_part), one behind the other |
+//! | tuples of 2 to 8 keys | the elements as [parts](Key::encode_part), one behind the other |
+//! | `Option<V>` | one byte, 0 for `None` and 1 for `Some`, and the encoding of what is inside |
+//! | a [`Newtype`] | that of the type inside |
 //! | [`Postcard<T>`] | postcard, as a value only |
 //!
 //! Decoding is strict: every encoding has one form, and bytes that do not have it are a [`DecodeError`].
@@ -20,7 +22,11 @@
 mod decode_error;
 mod escape;
 mod group;
+mod multi_table;
+mod newtype;
+mod option;
 mod postcard;
+mod prefix;
 mod scalars;
 mod sequences;
 mod table;
@@ -31,7 +37,11 @@ mod properties;
 
 pub use decode_error::DecodeError;
 pub use group::{Group, GroupSet, Groups};
+pub use multi_table::{MultiTable, Pairs};
+pub use newtype::Newtype;
 pub use postcard::Postcard;
+pub(crate) use prefix::range_of;
+pub use prefix::{Beginning, Prefix};
 pub use table::{Table, TableDefinition};
 
 /// A type that a table can hold.

@@ -6,7 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{BorrowedValue, DecodeError, Key, Postcard, Value};
+use super::{
+    Beginning, BorrowedValue, DecodeError, Key, Newtype, Postcard, Prefix, Value, range_of,
+};
 
 fn encoded<V: Value>(view: &V::View<'_>) -> Vec<u8> {
     let mut out = Vec::new();
@@ -79,6 +81,37 @@ impl Value for Outside {
 }
 
 impl Key for Outside {}
+
+/// Text in lower case, stored as text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Lower(String);
+
+impl Newtype for Lower {
+    const NAME: &'static str = "Lower";
+    type Inner = &'static str;
+
+    fn inner(&self) -> &str {
+        &self.0
+    }
+
+    fn from_inner(inner: String) -> Option<Self> {
+        (!inner.contains(char::is_uppercase)).then_some(Self(inner))
+    }
+}
+
+/// A prefix takes the keys that have it and no others.
+fn takes<K: Key>(prefix: &impl Prefix<K>, key: &K::View<'_>, expected: bool) {
+    use std::ops::RangeBounds;
+    let (mut plain, mut part) = (Vec::new(), Vec::new());
+    prefix.encode_prefix(&mut plain);
+    prefix.encode_part_prefix(&mut part);
+    let key_bytes = encoded::<K>(key);
+    assert_eq!(key_bytes.starts_with(&plain), expected, "{key_bytes:?}");
+    assert_eq!(range_of(plain).contains(&key_bytes), expected);
+    let mut key_part = Vec::new();
+    K::encode_part(key, &mut key_part);
+    assert_eq!(key_part.starts_with(&part), expected, "as parts");
+}
 
 /// Whatever decodes must be what its value encodes to, so that no two encodings mean the same key.
 fn decodes_only_its_own_form<K>(bytes: &[u8], view: impl FnOnce(&K::Owned) -> Vec<u8>)
@@ -211,7 +244,82 @@ proptest! {
     }
 
     #[test]
+    fn options_keep_their_order(
+        one in (proptest::option::of(text()), proptest::option::of(-1_i8..2), bytes()),
+        other in (proptest::option::of(text()), proptest::option::of(-1_i8..2), bytes()),
+    ) {
+        type Text = Option<&'static str>;
+        order_holds::<Text>(&one.0.as_deref(), &other.0.as_deref());
+        order_holds::<Option<i8>>(&one.1, &other.1);
+        type Row = (Text, Option<i8>, &'static [u8]);
+        order_holds::<Row>(&(one.0.as_deref(), one.1, &one.2), &(other.0.as_deref(), other.1, &other.2));
+        order_holds::<Option<Row>>(
+            &Some((one.0.as_deref(), one.1, &one.2)),
+            &Some((other.0.as_deref(), other.1, &other.2)),
+        );
+        order_holds::<Option<Row>>(&Some((one.0.as_deref(), one.1, &one.2)), &None);
+        order_holds::<Option<Text>>(&Some(one.0.as_deref()), &Some(other.0.as_deref()));
+        round_trip::<Text>(&one.0.as_deref(), &one.0);
+        round_trip::<Row>(&(one.0.as_deref(), one.1, &one.2), &one);
+    }
+
+    #[test]
+    fn newtypes_keep_the_order_of_what_is_inside(one in (text(), any::<i64>()), other in (text(), any::<i64>())) {
+        let lower = |text: &str| Lower(text.to_owned());
+        order_holds::<Lower>(&lower(&one.0), &lower(&other.0));
+        order_holds::<(Lower, i64)>(&(lower(&one.0), one.1), &(lower(&other.0), other.1));
+        round_trip::<Lower>(&lower(&one.0), &lower(&one.0));
+        round_trip::<(Lower, i64)>(&(lower(&one.0), one.1), &(lower(&one.0), one.1));
+        let refused = Lower::decode(b"Upper").expect_err("not in lower case");
+        prop_assert!(refused.to_string().contains("Lower(str)"), "{refused}");
+        prop_assert_eq!(Lower::FIXED_WIDTH, None);
+    }
+
+    #[test]
+    fn tuples_of_eight_keep_their_order(
+        one in (text(), 0_u8..2, bytes(), any::<bool>(), 0_i64..2, text(), bytes(), 0_u128..2),
+        other in (text(), 0_u8..2, bytes(), any::<bool>(), 0_i64..2, text(), bytes(), 0_u128..2),
+    ) {
+        type Eight = (&'static str, u8, &'static [u8], bool, i64, &'static str, &'static [u8], u128);
+        fn view(
+            row: &(String, u8, Vec<u8>, bool, i64, String, Vec<u8>, u128),
+        ) -> (&str, u8, &[u8], bool, i64, &str, &[u8], u128) {
+            (&row.0, row.1, &row.2, row.3, row.4, &row.5, &row.6, row.7)
+        }
+        order_holds::<Eight>(&view(&one), &view(&other));
+        round_trip::<Eight>(&view(&one), &one);
+        let seven = |row: &(String, u8, Vec<u8>, bool, i64, String, Vec<u8>, u128)| encoded::<(
+            &'static str, u8, &'static [u8], bool, i64, &'static str, &'static [u8],
+        )>(&(&row.0, row.1, &row.2, row.3, row.4, &row.5, &row.6));
+        prop_assert!(encoded::<Eight>(&view(&one)).starts_with(&seven(&one)));
+    }
+
+    #[test]
+    fn a_prefix_takes_the_keys_that_begin_with_it(
+        key in (text(), bytes(), text()), text in text(), bytes in bytes(),
+    ) {
+        takes::<&'static str>(&text.as_str(), &key.0.as_str(), key.0.starts_with(&text));
+        takes::<&'static [u8]>(&bytes.as_slice(), &key.1.as_slice(), key.1.starts_with(&bytes));
+        type Triple = (&'static str, &'static [u8], &'static str);
+        let row = (key.0.as_str(), key.1.as_slice(), key.2.as_str());
+        takes::<Triple>(&(text.as_str(),), &row, key.0 == text);
+        takes::<Triple>(&(row.0, bytes.as_slice()), &row, key.1 == bytes);
+        takes::<Triple>(&(row.0, row.1), &row, true);
+        takes::<Triple>(&Beginning((text.as_str(),)), &row, key.0.starts_with(&text));
+        takes::<Triple>(&Beginning((row.0, bytes.as_slice())), &row, key.1.starts_with(&bytes));
+        takes::<Triple>(&Beginning((row.0, row.1, text.as_str())), &row, key.2.starts_with(&text));
+        takes::<[u8; 3]>(&bytes.as_slice(), &[0, 1, 0xFF], [0, 1, 0xFF].starts_with(&bytes));
+    }
+
+    #[test]
     fn hostile_bytes_are_an_error_or_the_one_form_of_a_key(bytes in hostile()) {
+        decodes_only_its_own_form::<Option<u8>>(&bytes, encoded::<Option<u8>>);
+        decodes_only_its_own_form::<Option<&'static str>>(&bytes, |owned| {
+            encoded::<Option<&'static str>>(&owned.as_deref())
+        });
+        decodes_only_its_own_form::<(Option<bool>, Lower)>(&bytes, |owned| {
+            encoded::<(Option<bool>, Lower)>(&(owned.0, owned.1.clone()))
+        });
         decodes_only_its_own_form::<u64>(&bytes, encoded::<u64>);
         decodes_only_its_own_form::<i128>(&bytes, encoded::<i128>);
         decodes_only_its_own_form::<bool>(&bytes, encoded::<bool>);

@@ -1,6 +1,6 @@
 //! Tuples of keys: ordered by the first element, then the second, and so on.
 
-use super::{DecodeError, Key, Value};
+use super::{Beginning, DecodeError, Key, Prefix, Value};
 
 /// The width of a row of parts, if all of them have one.
 const fn total(widths: &[Option<usize>]) -> Option<usize> {
@@ -55,6 +55,47 @@ macro_rules! tuple {
 tuple!(A 0, B 1);
 tuple!(A 0, B 1, C 2);
 tuple!(A 0, B 1, C 2, D 3);
+tuple!(A 0, B 1, C 2, D 3, E 4);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+
+/// The prefixes of a tuple: its first elements whole, and the same with the beginning of the next one behind them.
+macro_rules! prefixes {
+    ([$($led:ident $index:tt)*]) => {};
+    ([$($led:ident $index:tt)*] $next:ident $next_index:tt $($rest:ident $rest_index:tt)*) => {
+        prefixes!(@whole [$($led $index)*] $next $($rest)*);
+
+        impl<'a, $($led: Key,)* $next: Key, $($rest: Key,)* Begun: Prefix<$next>>
+            Prefix<($($led,)* $next, $($rest,)*)> for Beginning<($($led::View<'a>,)* Begun,)>
+        {
+            fn encode_prefix(&self, out: &mut Vec<u8>) {
+                $($led::encode_part(&self.0.$index, out);)*
+                self.0.$next_index.encode_part_prefix(out);
+            }
+        }
+
+        prefixes!([$($led $index)* $next $next_index] $($rest $rest_index)*);
+    };
+    (@whole [] $($rest:ident)+) => {};
+    (@whole [$($led:ident $index:tt)+] $($rest:ident)+) => {
+        impl<'a, $($led: Key,)+ $($rest: Key),+> Prefix<($($led,)+ $($rest,)+)>
+            for ($($led::View<'a>,)+)
+        {
+            fn encode_prefix(&self, out: &mut Vec<u8>) {
+                $($led::encode_part(&self.$index, out);)+
+            }
+        }
+    };
+}
+
+prefixes!([] A 0 B 1);
+prefixes!([] A 0 B 1 C 2);
+prefixes!([] A 0 B 1 C 2 D 3);
+prefixes!([] A 0 B 1 C 2 D 3 E 4);
+prefixes!([] A 0 B 1 C 2 D 3 E 4 F 5);
+prefixes!([] A 0 B 1 C 2 D 3 E 4 F 5 G 6);
+prefixes!([] A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7);
 
 #[cfg(test)]
 mod tests {

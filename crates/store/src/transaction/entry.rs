@@ -1,0 +1,139 @@
+//! One row of a table, looked at and then changed.
+
+use std::{borrow::Borrow, marker::PhantomData};
+
+use super::{
+    Stored, UntypedTableMut,
+    table::{OwnedValue, ValueView, encode},
+};
+use crate::{error::Result, tree::StoredBytes, types::Table};
+
+/// The row of a key, there or not. From [`TableMut::entry`](super::TableMut::entry).
+#[derive(Debug)]
+pub enum Entry<'e, 't, T: Table> {
+    /// There is a row.
+    Occupied(OccupiedEntry<'e, 't, T>),
+    /// There is none.
+    Vacant(VacantEntry<'e, 't, T>),
+}
+
+impl<'e, 't, T: Table> Entry<'e, 't, T> {
+    pub(super) fn find(rows: &'e mut UntypedTableMut<'t>, key: Vec<u8>) -> Result<Self> {
+        let found = rows.get_stored(&key)?;
+        let place = VacantEntry {
+            rows,
+            key,
+            table: PhantomData,
+        };
+        Ok(match found {
+            Some(bytes) => {
+                let stored = Stored::new(bytes, place.rows.name.clone());
+                Self::Occupied(OccupiedEntry { place, stored })
+            }
+            None => Self::Vacant(place),
+        })
+    }
+
+    /// The value that is there, or else `default`, which is then inserted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TableMut::insert`](super::TableMut::insert).
+    pub fn or_insert<'v>(self, default: impl Borrow<ValueView<'v, T>>) -> Result<Stored<T::Value>> {
+        match self {
+            Self::Occupied(entry) => Ok(entry.stored),
+            Self::Vacant(entry) => {
+                let value = encode::<T::Value>(default.borrow());
+                entry.rows.insert_stored(&entry.key, &value)?;
+                let name = entry.rows.name.clone();
+                Ok(Stored::new(StoredBytes::Owned(value), name))
+            }
+        }
+    }
+}
+
+/// A row that is there.
+pub struct OccupiedEntry<'e, 't, T: Table> {
+    place: VacantEntry<'e, 't, T>,
+    stored: Stored<T::Value>,
+}
+
+impl<T: Table> OccupiedEntry<'_, '_, T> {
+    /// Its value.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not an encoding of the type.
+    pub fn get(&self) -> Result<OwnedValue<T>> {
+        self.stored.decode()
+    }
+
+    /// Its value, not decoded, and not copied where it lies in a page.
+    #[must_use]
+    pub fn stored(&self) -> &Stored<T::Value> {
+        &self.stored
+    }
+
+    /// Sets its value.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TableMut::insert`](super::TableMut::insert).
+    pub fn insert<'v>(self, value: impl Borrow<ValueView<'v, T>>) -> Result<()> {
+        let value = encode::<T::Value>(value.borrow());
+        // A page that is held would be copied when it is changed.
+        drop(self.stored);
+        self.place.rows.insert_stored(&self.place.key, &value)?;
+        Ok(())
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TableMut::remove`](super::TableMut::remove).
+    pub fn remove(self) -> Result<()> {
+        drop(self.stored);
+        self.place.rows.remove_stored(&self.place.key)?;
+        Ok(())
+    }
+}
+
+impl<T: Table> std::fmt::Debug for OccupiedEntry<'_, '_, T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("OccupiedEntry")
+            .field("key", &self.place.key)
+            .field("value", &self.stored)
+            .finish()
+    }
+}
+
+/// The place where a row would be.
+pub struct VacantEntry<'e, 't, T: Table> {
+    rows: &'e mut UntypedTableMut<'t>,
+    key: Vec<u8>,
+    table: PhantomData<fn() -> T>,
+}
+
+impl<T: Table> VacantEntry<'_, '_, T> {
+    /// Inserts a row there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TableMut::insert`](super::TableMut::insert).
+    pub fn insert<'v>(self, value: impl Borrow<ValueView<'v, T>>) -> Result<()> {
+        let value = encode::<T::Value>(value.borrow());
+        self.rows.insert_stored(&self.key, &value)?;
+        Ok(())
+    }
+}
+
+impl<T: Table> std::fmt::Debug for VacantEntry<'_, '_, T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("VacantEntry")
+            .field("key", &self.key)
+            .finish()
+    }
+}
