@@ -16,6 +16,9 @@ use crate::{
     storage::Storage,
 };
 
+/// What the file is asked to do when it has no free page.
+pub(crate) const GROW: &str = "grow the file";
+
 /// Classes of the times that syncs take.
 pub(crate) const SYNC_TIMES: usize = 24;
 
@@ -67,7 +70,7 @@ impl Pager {
     pub fn growth_error(&self, needed: u64, source: io::Error) -> Error {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         if !matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
-            return self.io_error("grow the file", source);
+            return self.io_error(GROW, source);
         }
         Error::Full {
             file: self.file.clone(),

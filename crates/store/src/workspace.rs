@@ -144,8 +144,9 @@ impl Workspace {
             Some(page) => page,
             None => {
                 self.check_alive()?;
-                let mut space = self.engine.space.lock();
-                space.allocate(self.purpose, &self.engine.pager)?
+                let pager = &self.engine.pager;
+                let allocated = self.engine.space.lock().allocate(self.purpose, pager);
+                self.engine.latch_failed_growth(allocated)?
             }
         };
         Ok(self.adopt(page, owner))
@@ -154,11 +155,10 @@ impl Workspace {
     /// Up to `wanted` new neighbouring pages of zeros: the first one and their number.
     pub fn allocate_run(&mut self, wanted: u64, owner: Owner) -> Result<(u64, u64)> {
         self.check_alive()?;
-        let (first, count) =
-            self.engine
-                .space
-                .lock()
-                .allocate_run(wanted, self.purpose, &self.engine.pager)?;
+        let mut space = self.engine.space.lock();
+        let allocated = space.allocate_run(wanted, self.purpose, &self.engine.pager);
+        drop(space);
+        let (first, count) = self.engine.latch_failed_growth(allocated)?;
         self.changes[owner].born.extend(first..first + count);
         Ok((first, count))
     }

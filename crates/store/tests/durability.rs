@@ -6,7 +6,7 @@ use std::{sync::Arc, thread};
 
 use folio_store::{
     Database, Durability, Error, Group, GroupSet, Table,
-    storage::{CountingStorage, MemoryStorage, StorageCounts},
+    storage::{CountingStorage, MemoryStorage, SimulatedDisk, StorageCounts},
 };
 
 struct Log;
@@ -22,6 +22,13 @@ impl Table for State {
     const NAME: &'static str = "state";
     type Key = u64;
     type Value = u64;
+}
+
+struct Blobs;
+impl Table for Blobs {
+    const NAME: &'static str = "blobs";
+    type Key = u64;
+    type Value = &'static [u8];
 }
 
 struct Counted {
@@ -440,4 +447,44 @@ fn what_is_committed_while_another_thread_closes_is_kept_or_refused() {
             .unwrap();
         assert_eq!(kept, committed as u64, "round {round}");
     }
+}
+
+#[test]
+fn recovery_reads_no_more_than_a_bounded_part_of_the_last_commit() {
+    let read_by_opening = |rows: u64| {
+        let disk = Arc::new(SimulatedDisk::new());
+        let db = Database::builder().create_on(disk.clone()).unwrap();
+        let txn = db.begin_write().unwrap();
+        let value = vec![7; 3_000];
+        for key in 0..rows {
+            txn.table::<Blobs>()
+                .unwrap()
+                .insert(key, value.as_slice())
+                .unwrap();
+        }
+        txn.commit().unwrap();
+        let syncs = db.statistics().syncs;
+        db.kill();
+        let storage = Arc::new(CountingStorage::new(disk));
+        let db = Database::builder().open_on(storage.clone()).unwrap();
+        assert_eq!(
+            db.begin_read()
+                .unwrap()
+                .table::<Blobs>()
+                .unwrap()
+                .len()
+                .unwrap(),
+            rows
+        );
+        (storage.counts().bytes_read, syncs)
+    };
+    let (few, syncs) = read_by_opening(800);
+    assert_eq!(syncs, 2, "one of the opening slot, one of the commit");
+    assert!((2 << 20..5 << 20).contains(&few), "{few}");
+    let (many, syncs) = read_by_opening(5_000);
+    assert_eq!(
+        syncs, 3,
+        "the pages of a large commit are synced by themselves"
+    );
+    assert!(many < 1 << 20, "{many}");
 }

@@ -41,6 +41,8 @@ fn failing_growth(length: usize) -> Error {
             .insert(key, value.as_slice())
             .map(drop);
         if let Err(error) = inserted.and_then(|()| txn.commit().map(drop)) {
+            let refused = db.begin_write().map(drop);
+            assert!(matches!(refused, Err(Error::Latched { .. })));
             return error;
         }
         assert_eq!(storage.failed(), 0, "a failed growth was passed over");

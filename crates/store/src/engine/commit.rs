@@ -8,9 +8,9 @@ use super::{
     pending::{Dirty, Volume},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     page::{PageRef, identity},
-    pager::Counters,
+    pager::{Counters, GROW},
     space::PageSet,
     sync::atomic::Ordering,
     types::{Group, GroupSet},
@@ -33,7 +33,18 @@ impl Engine {
         let volume = of_transaction.chain([private, pending]).sum();
         let mut space = self.space.lock();
         let pages = flush_needs(self.pager.page_size, volume, &space);
-        space.promise(pages, &self.pager)
+        let room = space.promise(pages, &self.pager);
+        drop(space);
+        self.latch_failed_growth(room)
+    }
+
+    /// Stops all writing after a growth that failed, unless it was for want of room: it is a failed write like any other.
+    pub fn latch_failed_growth<R>(&self, result: Result<R>) -> Result<R> {
+        result.inspect_err(|failure| {
+            if matches!(failure, Error::Io { operation, .. } if *operation == GROW) {
+                self.durability.latch(failure);
+            }
+        })
     }
 
     /// Makes the changes of a transaction the newest state. After an error nothing has changed.

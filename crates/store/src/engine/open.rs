@@ -8,6 +8,7 @@ use super::{
     flush::{CEILING_STEP, Flusher, digest, verify_manifest},
     gate::Gate,
     pending::Pending,
+    verify::PIN,
 };
 use crate::{
     cache::PageCache,
@@ -188,14 +189,16 @@ impl Engine {
             at: group.catalog,
             rows: group.tables,
         });
+        // Not 0, under which pins are registered among the views.
+        let newest = slot.transaction.max(PIN + 1);
         let published = Published {
-            transaction: slot.transaction,
+            transaction: newest,
             groups,
             next_table: slot.next_table,
             views: std::collections::BTreeMap::new(),
         };
         let pages = options.cache_size / pager.page_size;
-        let durability = Durability::new(slot.transaction);
+        let durability = Durability::new(newest);
         if let Err(failure) = pinned {
             // The free-space map is damaged: reading goes on, writing would not be safe.
             durability.latch(&failure);
@@ -214,7 +217,7 @@ impl Engine {
             }),
             durability,
             gate: Gate::default(),
-            next_transaction: AtomicU64::new(next_transaction),
+            next_transaction: AtomicU64::new(next_transaction.max(newest + 1)),
             private_limit: (pages / PRIVATE_SHARE).max(FEWEST_PRIVATE_PAGES),
             dirty_limit: (pager.cache.limit() / DIRTY_SHARE).max(1),
             unsynced_limit: pages.max(FEWEST_PRIVATE_PAGES) * UNSYNCED_SHARE,

@@ -23,7 +23,8 @@ impl Engine {
     pub(crate) fn shrink(self: &Arc<Self>, bound: u64) -> Result<()> {
         let mut flusher = self.flusher.lock();
         self.check_writable()?;
-        self.space.lock().begin_settling(&self.pager)?;
+        let room = self.space.lock().begin_settling(&self.pager);
+        self.latch_failed_growth(room)?;
         let shrunk = self
             .flush_locked(&mut flusher, GroupSet::ALL, FlushKind::Settling { bound })
             .and_then(|()| self.cut(&mut flusher));
