@@ -40,7 +40,17 @@
 //!
 //! A [`Table`] is a type that names a table and the types of its keys and values, so a key of another table does not
 //! compile. A file that holds a table with other types is refused with an error that names both. Keys encode so that
-//! comparing bytes is comparing keys; [`types`] says how.
+//! comparing bytes is comparing keys; [`types`] says how. A [`MultiTable`] holds several values a key.
+//!
+//! | to | use |
+//! |---|---|
+//! | look up | [`get`](TableView::get), or [`get_stored`](TableView::get_stored) without a copy |
+//! | walk | [`range`](TableView::range), [`prefix`](TableView::prefix), [`iter`](TableView::iter): from either end, as [`keys`](Range::keys) alone, or as [`stored`](Range::stored) without a copy |
+//! | leap about | [`cursor`](TableView::cursor); for one leap [`below`](TableView::below), [`at_or_above`](TableView::at_or_above) and so on |
+//! | change a row | [`insert`](TableMut::insert), [`remove`](TableMut::remove), [`entry`](TableMut::entry), [`compare_and_swap`](TableMut::compare_and_swap) |
+//! | remove many | [`remove_range`](TableMut::remove_range), [`retain`](TableMut::retain), [`extract_if`](TableMut::extract_if) |
+//! | add many | [`loader`](TableMut::loader) for sorted rows; [`insert_reserve`](TableMut::insert_reserve) for long values |
+//! | manage | [`tables`](WriteTransaction::tables), [`rename_table`](WriteTransaction::rename_table), [`delete_table`](WriteTransaction::delete_table), [`statistics`](TableView::statistics), [`untyped`](WriteTransaction::untyped) |
 //!
 //! # Transactions and threads
 //!
@@ -81,8 +91,11 @@
 //! |---|---|
 //! | page size | 4,096 (the default) to 65,536 bytes, fixed when the file is created |
 //! | encoded key | a quarter page less 64 bytes: 960 bytes at the default page size |
+//! | key and value of a [`MultiTable`] | together what a key may have, as a pair |
+//! | elements of a tuple | 2 to 8; tuples may hold tuples |
 //! | encoded value | 4 GiB - 1 byte |
 //! | table name | 1 to 512 bytes |
+//! | type names | any length; what follows the 200th byte is not compared |
 //! | groups | 16 |
 //! | file | 2^44 pages |
 //!

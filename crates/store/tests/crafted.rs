@@ -123,10 +123,55 @@ fn use_everything(image: &[u8], seed: u64) {
             txn.commit()
         })();
     }
+    let _ = change_by_walks(&db, &mut random);
     let _ = db.begin_write().and_then(|txn| {
         txn.delete_table(&TableDefinition::of::<Rows>())?;
         txn.commit()
     });
+}
+
+/// What goes from leaf to leaf, and what begins at an end of the tree.
+fn change_by_walks(db: &Database, random: &mut SplitMix64) -> folio_store::Result<()> {
+    let view = db.begin_read()?;
+    let table = view.table::<Rows>()?;
+    let _ = table.statistics();
+    let mut cursor = table.cursor();
+    for _ in 0..100 {
+        let key = random.below(1_300);
+        let _ = match random.below(3) {
+            0 => cursor.seek(key),
+            1 => cursor.next().map(drop),
+            _ => cursor.prev().map(drop),
+        };
+    }
+    for _ in 0..6 {
+        let _ = (|| {
+            let txn = db.begin_write()?;
+            let mut table = txn.table::<Rows>()?;
+            for _ in 0..4 {
+                let key = random.below(1_300);
+                match random.below(5) {
+                    0 => drop((table.pop_first()?, table.pop_last()?)),
+                    1 => drop(table.retain(|row, _| row % 7 != key % 7)?),
+                    2 => {
+                        let rows = table.extract_if(key.., |row, _| row % 2 == 0)?;
+                        rows.take(30).try_for_each(|row| row.map(drop))?;
+                    }
+                    3 => {
+                        let mut loader = table.loader()?;
+                        for number in 0..100 {
+                            loader.push(u64::MAX / 2 + key * 100 + number, [3; 90].as_slice())?;
+                        }
+                        loader.finish()?;
+                    }
+                    _ => drop(table.insert_reserve(key, 9_000, |_| Ok(()))?),
+                }
+            }
+            drop(table);
+            txn.commit()
+        })();
+    }
+    Ok(())
 }
 
 #[test]
@@ -189,7 +234,18 @@ fn a_branch_that_leads_to_one_leaf_twice_is_refused() {
     let table = view.table::<Rows>().unwrap();
     let forwards: folio_store::Result<Contents> = table.iter().unwrap().collect();
     let backwards: folio_store::Result<Contents> = table.iter().unwrap().rev().collect();
-    for error in [forwards.unwrap_err(), backwards.unwrap_err()] {
+    let mut cursor = table.cursor();
+    let steps = (0..).find_map(|_| cursor.next().map(|row| assert!(row.is_some())).err());
+    for error in [
+        forwards.unwrap_err(),
+        backwards.unwrap_err(),
+        steps.unwrap(),
+    ] {
         assert!(error.to_string().contains("out of order"), "{error}");
     }
+    let error = table.statistics().unwrap_err();
+    assert!(error.to_string().contains("twice"), "{error}");
+    let txn = db.begin_write().unwrap();
+    let error = txn.table::<Rows>().unwrap().retain(|_, _| true);
+    assert!(error.unwrap_err().to_string().contains("out of order"));
 }

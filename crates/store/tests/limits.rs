@@ -116,6 +116,81 @@ fn a_value_of_many_megabytes_is_stored_through_a_small_cache() {
 }
 
 #[test]
+fn a_value_of_4_gib_is_refused_before_anything_of_it_is_asked_for() {
+    let db = Database::in_memory().unwrap();
+    let txn = db.begin_write().unwrap();
+    let mut table = txn.table::<Bytes>().unwrap();
+    let error = table
+        .insert_reserve(b"key".as_slice(), u32::MAX as usize + 1, |_| {
+            panic!("there is nothing to fill")
+        })
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::ValueTooLong {
+                length: 0x1_0000_0000,
+                limit: 0xFFFF_FFFF,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    table
+        .insert(b"key".as_slice(), b"value".as_slice())
+        .unwrap();
+    drop(table);
+    txn.commit().unwrap();
+}
+
+#[test]
+fn a_loader_and_a_tuple_have_the_limit_of_keys() {
+    struct Tuples;
+    impl Table for Tuples {
+        const NAME: &'static str = "tuples";
+        type Key = (u64, &'static [u8]);
+        type Value = ();
+    }
+    let db = Database::in_memory().unwrap();
+    let txn = db.begin_write().unwrap();
+    let mut table = txn.table::<Tuples>().unwrap();
+    let mut loader = table.loader().unwrap();
+    // Eight bytes of the number, two that end the string.
+    loader.push((1, [7; 950].as_slice()), ()).unwrap();
+    let error = loader.push((2, [7; 951].as_slice()), ()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::KeyTooLong {
+                length: 961,
+                limit: 960,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    loader.push((2, [7; 950].as_slice()), ()).unwrap();
+    assert_eq!(loader.finish().unwrap(), 2);
+    table.insert((3, [7; 950].as_slice()), ()).unwrap();
+    table.insert((3, [7; 951].as_slice()), ()).unwrap_err();
+    assert_eq!(table.len().unwrap(), 3);
+}
+
+#[test]
+fn type_names_count_up_to_their_200th_byte() {
+    let db = Database::in_memory().unwrap();
+    let txn = db.begin_write().unwrap();
+    let named = |name: String| folio_store::TableDefinition {
+        key_type: name,
+        ..folio_store::TableDefinition::of::<Bytes>()
+    };
+    txn.untyped(&named("n".repeat(200))).unwrap();
+    txn.untyped(&named("n".repeat(201))).unwrap();
+    let error = txn.untyped(&named("n".repeat(199))).unwrap_err();
+    assert!(matches!(error, Error::TableTypes { .. }), "{error}");
+}
+
+#[test]
 fn impossible_page_sizes_are_refused_with_the_possible_ones() {
     for page_size in [0, 1, 2048, 4097, 131_072] {
         let error = Database::builder()
