@@ -154,6 +154,11 @@ pub enum Step {
     },
     /// Everything is checked.
     Verify,
+    /// The file is compacted and cut.
+    Compact {
+        /// How many pages are moved in one transaction, less one.
+        pages: u8,
+    },
     /// The database is closed and opened again.
     Close {
         /// The cache of the next incarnation, in pages.
@@ -233,6 +238,7 @@ impl Step {
             OpenView,
             CloseView,
             Verify,
+            Compact,
             Close,
             Kill,
             PowerCut,
@@ -245,6 +251,7 @@ impl Step {
             (5, Kind::OpenView),
             (4, Kind::CloseView),
             (1, Kind::Verify),
+            (1, Kind::Compact),
             (2, Kind::Close),
             (2, Kind::Kill),
             (if shape.power_cuts { 2 } else { 0 }, Kind::PowerCut),
@@ -254,6 +261,9 @@ impl Step {
             Kind::Transaction => Self::transaction(shape, choices),
             Kind::Checkpoint => Self::Checkpoint {
                 groups: choices.below(1 << 4) as u16,
+            },
+            Kind::Compact => Self::Compact {
+                pages: choices.below(1 << 6) as u8,
             },
             Kind::Wait => Self::Wait {
                 ticket: choices.below(8) as u8,

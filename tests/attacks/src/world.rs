@@ -3,10 +3,11 @@
 //! The model knows the newest state and the durable one, which groups are tied, and how far each group is durable; it
 //! expects exactly that. After an accident the database must show the durable state or the one that was in flight.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use folio_store::{
-    Database, Durability, Error, Problem, ReadTransaction, Result, Ticket, WriteTransaction,
+    CompactOptions, Database, Durability, Error, Problem, ReadTransaction, Result, Ticket,
+    WriteTransaction,
     storage::{
         FaultPlan, FaultStorage, Journal, MemoryStorage, SimulatedDisk, SplitMix64, StorageCall,
     },
@@ -272,6 +273,21 @@ impl World {
                     problems = verify(self.db())?.problems;
                 }
                 self.check(problems.is_empty(), &format!("{problems:?}"));
+                self.compare_newest()?;
+            }
+            Step::Compact { pages } => {
+                self.checkpoint(ALL)?;
+                let options = CompactOptions::default().pages_a_step(u64::from(*pages) + 1);
+                // It changes no row, and every step of it is durable: what is owed stays the same.
+                let done = self.db().compact(options, |_, _| ControlFlow::Continue(()));
+                self.published = self.db().published_transaction();
+                self.reached = [self.published; GROUPS.len()];
+                let done = done?;
+                self.check(done.complete, "a compaction ended by itself");
+                self.figures.add("compactions", 1);
+                let cut = done.bytes_before.saturating_sub(done.bytes_after);
+                self.figures
+                    .add("pages cut off", cut / self.shape.page_size as u64);
                 self.compare_newest()?;
             }
             Step::Close { cache_pages } => {

@@ -166,7 +166,7 @@ impl Engine {
         }
         match kind {
             FlushKind::Settling { bound } => {
-                let length = self.space.lock().length();
+                let length = self.space.lock().lower_length(&self.pager)?;
                 space.settle(bound, length, &mut workspace)?;
             }
             FlushKind::Ordinary | FlushKind::Last => {

@@ -237,6 +237,8 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
                 self.used.insert_row(row, bits);
                 None
             }
+            // What a file that was cut since had there.
+            (Ok(_), Ok(bits)) if *bits == [0; CHUNK_BYTES] => None,
             _ => {
                 self.account_whole = false;
                 Some("holds a row that no free-space map has")
