@@ -416,6 +416,28 @@ fn retain_changes_each_leaf_once() {
 }
 
 #[test]
+fn each_row_is_asked_for_once_and_in_order() {
+    let db = filled(10_000);
+    let txn = db.begin_write().unwrap();
+    let mut table = txn.table::<Numbers>().unwrap();
+    let mut asked = Vec::new();
+    let choose = |key: &u64, _: &u64| {
+        asked.push(*key);
+        key % 3 == 0
+    };
+    let extracted = table.extract_if(100..9_900, choose).unwrap().count();
+    assert!(asked.into_iter().eq(100..9_900));
+    assert_eq!(extracted, 3_266);
+    let mut asked = 0;
+    let removed = table.retain(|key, _| {
+        asked += 1;
+        key % 7 != 0
+    });
+    assert_eq!(asked, 10_000 - 3_266);
+    assert_eq!(table.len().unwrap(), asked - removed.unwrap());
+}
+
+#[test]
 fn a_swap_happens_only_if_the_value_is_the_expected_one() {
     let db = Database::in_memory().unwrap();
     let txn = db.begin_write().unwrap();
