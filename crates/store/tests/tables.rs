@@ -423,7 +423,7 @@ fn each_row_is_asked_for_once_and_in_order() {
     let mut asked = Vec::new();
     let choose = |key: &u64, _: &u64| {
         asked.push(*key);
-        key % 3 == 0
+        key.is_multiple_of(3)
     };
     let extracted = table.extract_if(100..9_900, choose).unwrap().count();
     assert!(asked.into_iter().eq(100..9_900));
