@@ -198,3 +198,27 @@ impl Drop for Handle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Database, Error, Group, TableDefinition};
+
+    #[test]
+    fn a_table_never_gets_the_number_of_a_catalog() {
+        let db = Database::in_memory().expect("memory");
+        let last = u32::MAX - Group::COUNT as u32;
+        db.handle().engine().published.lock().next_table = last;
+        let table = |name: &str| TableDefinition {
+            name: name.into(),
+            group: Group::DEFAULT,
+            key_type: "u64".into(),
+            value_type: "u64".into(),
+        };
+        let txn = db.begin_write().expect("open");
+        txn.untyped(&table("last"))
+            .map(drop)
+            .expect("a number is left");
+        let refused = txn.untyped(&table("one more")).map(drop);
+        assert!(matches!(refused, Err(Error::Configuration(_))));
+    }
+}

@@ -438,9 +438,12 @@ impl Core {
             return Err(self.other_group(&table.name, group, table.group));
         }
         let number = self.next_table;
-        self.next_table = number.checked_add(1).ok_or_else(|| {
-            Error::Configuration("the database has used up its numbers of tables".into())
-        })?;
+        if catalog::group_of(number).is_some() {
+            return Err(Error::Configuration(
+                "the database has used up its numbers of tables".into(),
+            ));
+        }
+        self.next_table = number + 1;
         let record = TableRecord::new(number, table);
         let deleted = self
             .tables
