@@ -50,6 +50,21 @@ pub(crate) struct Flusher {
     pub next_sequence: u64,
 }
 
+impl Flusher {
+    /// A slot for the state of the newest one, which vouches for no page.
+    pub fn next_slot(&self, number: u64) -> Slot {
+        Slot {
+            sequence: self.next_sequence,
+            transaction: number,
+            digest: digest(&[]),
+            manifest_entries: 0,
+            manifest_page: PageRef::NONE,
+            manifest: Vec::new(),
+            ..self.slot.clone()
+        }
+    }
+}
+
 /// What a flush is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FlushKind {
@@ -122,14 +137,8 @@ impl Engine {
         }
         let number = self.take_number();
         let slot = Slot {
-            sequence: flusher.next_sequence,
-            transaction: number,
             ceiling: number.max(transaction) + CEILING_STEP,
-            digest: digest(&[]),
-            manifest_entries: 0,
-            manifest_page: PageRef::NONE,
-            manifest: Vec::new(),
-            ..flusher.slot.clone()
+            ..flusher.next_slot(number)
         };
         self.write_slot(flusher, slot, PageSet::default())?;
         flusher.begun = true;

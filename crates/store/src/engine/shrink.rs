@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{
-    Engine, FlushKind, Flusher,
-    flush::{CEILING_STEP, digest},
-};
+use super::{Engine, FlushKind, Flusher, flush::CEILING_STEP};
 use crate::{
     error::Result,
     file::Slot,
-    page::PageRef,
     space::{PageSet, Purpose},
     types::GroupSet,
 };
@@ -38,15 +34,9 @@ impl Engine {
             let length = self.space.lock().lower_length(&self.pager)?;
             let number = self.take_number();
             let slot = Slot {
-                sequence: flusher.next_sequence,
-                transaction: number,
                 ceiling: flusher.slot.ceiling.max(number + CEILING_STEP),
                 length,
-                digest: digest(&[]),
-                manifest_entries: 0,
-                manifest_page: PageRef::NONE,
-                manifest: Vec::new(),
-                ..flusher.slot.clone()
+                ..flusher.next_slot(number)
             };
             self.write_slot(flusher, slot, PageSet::default())?;
             described = described.max(length);
