@@ -1,16 +1,19 @@
 //! The whole engine under schedules chosen at random: readers, the writer, those who wait for a flush, checkpoints, eviction,
-//! closing. Built with `--cfg folio_shuttle` only, see `src/sync.rs`; a failure prints the schedule that repeats it.
+//! compaction, closing. Built with `--cfg folio_shuttle` only, see `src/sync.rs`; a failure prints the schedule that repeats it.
 
 #![cfg(folio_shuttle)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use folio_store::{
-    Database, Durability, Error, Group, GroupSet, ReadTransaction, Table, Ticket,
+    CompactOptions, Database, Durability, Error, Group, GroupSet, ReadTransaction, Table, Ticket,
     storage::{Fault, FaultPlan, FaultStorage, SimulatedDisk, StorageCall},
 };
 use shuttle::thread;
@@ -159,6 +162,65 @@ fn views_stay_whole_and_acknowledged_commits_stay_durable_under_any_schedule() {
         },
         SCHEDULES,
         3,
+    );
+}
+
+#[test]
+fn a_compaction_and_a_verification_disturb_nobody_under_any_schedule() {
+    shuttle::check_random(
+        || {
+            let disk = Arc::new(SimulatedDisk::new());
+            let db = bank(&disk);
+            // Space to give back: rows that are gone again, before the accounts' newest pages.
+            let txn = db.begin_write().unwrap();
+            let value = vec![7; 100_000];
+            txn.table::<Accounts>()
+                .unwrap()
+                .insert(ACCOUNTS, value.as_slice())
+                .unwrap();
+            txn.commit().unwrap();
+            transfer(&db, 0, Durability::Eventual).unwrap();
+            let txn = db.begin_write().unwrap();
+            txn.table::<Accounts>().unwrap().remove(ACCOUNTS).unwrap();
+            txn.commit().unwrap();
+
+            let reader = {
+                let db = db.clone();
+                thread::spawn(move || {
+                    let view = db.begin_read().unwrap();
+                    assert_eq!(total(&view), ACCOUNTS * BALANCE);
+                    thread::yield_now();
+                    assert_eq!(total(&view), ACCOUNTS * BALANCE);
+                })
+            };
+            let writer = {
+                let db = db.clone();
+                thread::spawn(move || {
+                    for number in 1..3 {
+                        let ticket = transfer(&db, number, Durability::Eventual).unwrap();
+                        ticket.wait().unwrap();
+                    }
+                })
+            };
+            let verifier = {
+                let db = db.clone();
+                thread::spawn(move || {
+                    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+                })
+            };
+            let options = CompactOptions::default().pages_a_step(4);
+            db.compact(options, |_, _| ControlFlow::Continue(()))
+                .unwrap();
+            for thread in [reader, writer, verifier] {
+                thread.join().unwrap();
+            }
+            let db = after_a_cut(&disk);
+            let view = db.begin_read().unwrap();
+            assert_eq!(total(&view), ACCOUNTS * BALANCE);
+            assert_eq!(view.table::<Log>().unwrap().len().unwrap(), 3);
+            assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+        },
+        SCHEDULES,
     );
 }
 
