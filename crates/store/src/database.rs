@@ -100,7 +100,7 @@ impl Database {
         Builder::default()
     }
 
-    /// Opens a view of the newest published state. Waits for nobody.
+    /// Opens a view of the newest published state. Waits for nobody, and reads nothing.
     ///
     /// # Errors
     ///
@@ -109,11 +109,13 @@ impl Database {
         ReadTransaction::begin(&self.handle)
     }
 
-    /// Begins the write transaction, waiting until the one before is finished.
+    /// Begins the write transaction, waiting until the one before is finished. A thread that has one already waits for
+    /// itself, for ever.
     ///
     /// # Errors
     ///
-    /// If the database was closed, is open for reading only, or has stopped writing after a failure.
+    /// If the database was closed, is open for reading only, or has stopped writing after a failure. Costs no system call,
+    /// unless many committed pages wait for a flush and some of them have to be written to make room in memory.
     pub fn begin_write(&self) -> Result<WriteTransaction> {
         let endless = WriteTransaction::begin(&self.handle, Patience::Endless)?;
         Ok(endless.expect("an endless wait has one end"))
@@ -161,7 +163,8 @@ impl Database {
         self.handle.engine().durable_transaction(group)
     }
 
-    /// What the database did and holds.
+    /// What the database did and holds. Reads no page. For one table there is
+    /// [`TableView::statistics`](crate::TableView::statistics).
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         let (scrub_passes, scrub_problems) = self.handle.scrubs.counted();
@@ -218,12 +221,13 @@ impl Database {
         self.handle.scrubs.start(self.handle.engine(), options)
     }
 
-    /// Makes everything durable and ends all handles. Views go on; transactions that begin, or commit, get
-    /// [`Error::Closed`].
+    /// Makes everything durable and ends all handles. Open views go on, and hold the file until the last is gone;
+    /// transactions that begin, or commit, get [`Error::Closed`].
     ///
     /// # Errors
     ///
-    /// If the last flush fails.
+    /// If the last flush fails, or the handle had stopped writing before. Costs a flush, and nothing if this handle wrote
+    /// nothing. Waits for a scrub to end.
     pub fn close(self) -> Result<()> {
         self.handle.scrubs.end();
         self.handle.engine().close()
@@ -240,7 +244,7 @@ impl Database {
         self.handle.engine().kill();
     }
 
-    /// The path of the file, if there is one.
+    /// The path of the file, as it was given; none for a database in memory or in a storage of the caller's.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
@@ -310,8 +314,8 @@ impl Builder {
         self
     }
 
-    /// Opens a file although a commit that was acknowledged as durable is missing from it, at the newest commit that is
-    /// whole.
+    /// Opens a file although a commit that was acknowledged as durable is missing from it, or may be, at the newest commit
+    /// that is whole: instead of [`Error::LostCommit`] and [`Error::DoubtfulCommit`]. The default is false.
     #[must_use]
     pub fn accept_loss(mut self, accept: bool) -> Self {
         self.options.accept_loss = accept;
@@ -392,7 +396,8 @@ impl Builder {
         self.create_on(Arc::new(MemoryStorage::new()))
     }
 
-    /// Creates a database in a storage of the caller's, which must be empty.
+    /// Creates a database in a storage of the caller's, which must be empty: for tests by
+    /// [a simulated disk](crate::storage), or for bytes that are in no file.
     ///
     /// # Errors
     ///

@@ -52,23 +52,53 @@
 //! | add many | [`loader`](TableMut::loader) for sorted rows; [`insert_reserve`](TableMut::insert_reserve) for long values |
 //! | manage | [`tables`](WriteTransaction::tables), [`rename_table`](WriteTransaction::rename_table), [`delete_table`](WriteTransaction::delete_table), [`statistics`](TableView::statistics), [`untyped`](WriteTransaction::untyped) |
 //!
-//! # Transactions and threads
+//! Runnable examples of what programs do first are in the folder `examples`: `quickstart`, `typed_rows`, `ranges`,
+//! `cursor`, `multi_value`, `counters`, `queue`, `bulk_load`, `groups`, `threads` and `tools`.
+//! `cargo run --example quickstart` runs one.
 //!
-//! There is one [`WriteTransaction`] at a time; [`Database::begin_write`] waits for it. There may be any number of
-//! [`ReadTransaction`]s, called views. A view sees the database as it was when the view was opened, and waits for nobody.
-//! Both own their database and may move between threads; a view may be shared by several.
+//! # Transactions
+//!
+//! There is one [`WriteTransaction`] at a time. It sees its own changes; others see them when it commits, all at once.
+//! Dropping it forgets them. A [`Savepoint`] lets it go back part of the way.
+//!
+//! There may be any number of [`ReadTransaction`]s, called views. A view shows the database as it was when the view was
+//! opened, waits for nobody, and holds up nobody. While it lives the pages of its state are not used again, so a view kept
+//! for long makes the file larger, by that one state at most.
+//!
+//! # Threads and processes
+//!
+//! [`Database::begin_write`] waits for the transaction before, [`Database::try_begin_write`] does not, and
+//! [`Database::begin_write_within`] not longer than it is told. A thread that begins a write transaction while it has
+//! another one waits for itself, for ever; so it does with [`Database::compact`].
+//!
+//! A [`Database`] is shared by cloning it. Transactions own their database, so it stays open until the last of them is
+//! gone, and may move between threads. A view may be used by several threads at a time, each of which opens the tables
+//! for itself: table handles, iterators and cursors stay in their thread. There is no thread in the background unless
+//! [`Database::start_scrub`] starts one, and no `async`: in an asynchronous program, commits and walks belong on threads
+//! that may block.
+//!
+//! A file is open in one process that writes, or in any number that read ([`Database::open_read_only`]); everybody else
+//! gets [`Error::InUse`].
 //!
 //! # Durability
 //!
-//! [`WriteTransaction::commit`] publishes a transaction in memory and, with [`Durability::Immediate`], returns when it
-//! is on disk. While one flush is under way others publish, and the next flush takes all of them: many threads that
-//! commit share their syncs, without a timer. [`Durability::Eventual`] does not wait and makes no system call.
-//! [`WriteTransaction::commit_with_ticket`] lets the caller wait later.
+//! [`WriteTransaction::commit`] publishes a transaction in memory, where views that begin from then on see it, and, with
+//! [`Durability::Immediate`], returns when it is on disk. While one flush is under way others publish, and the next flush
+//! takes all of them: many threads that commit share their syncs, without a timer. [`WriteTransaction::commit_with_ticket`]
+//! lets the caller wait later.
+//!
+//! [`Durability::Eventual`] does not wait and makes no system call. What it committed is in this process only, until the
+//! next flush of its groups, a [checkpoint](Database::checkpoint), or the [closing](Database::close) of the database; if
+//! the process dies before, it is gone.
 //!
 //! A commit that returned survives power loss. One that did not is there as a whole or not at all. If a write or a sync
 //! fails, the handle stops writing until the file is opened again, since after a failed sync nobody knows what the disk
 //! holds. If an acknowledged commit is missing from a file, opening it fails with [`Error::LostCommit`]
-//! instead of showing an older state.
+//! instead of showing an older state. Opening costs as much as the last commit, after a crash too, whatever the size of
+//! the file.
+//!
+//! A durable commit costs one `fdatasync`; there are more when it has more than 4 MiB of pages, when it writes more
+//! than four times the cache, and when it is the first after opening.
 //!
 //! # Groups
 //!
@@ -80,34 +110,77 @@
 //!
 //! # Memory
 //!
-//! [`Builder::cache_size`] bounds the memory for pages, those of the running transaction and those that wait for a flush
-//! included; a transaction larger than that is written in parts. Beyond the cache there is one bit for each page of
-//! those parts of the file that were written since it was opened, and one page for each live iterator or
-//! [`Stored`] value.
+//! [`Builder::cache_size`], 64 MiB by default, bounds the memory for pages, those of the running transaction and those
+//! that wait for a flush included; a transaction larger than that is written in parts. Beyond the cache there is
+//!
+//! - one bit for each page of those parts of the file that were written since it was opened;
+//! - one page for each live iterator, cursor or [`Stored`] value;
+//! - the bytes of each value that is decoded or inserted, but for those that [`insert_reserve`](TableMut::insert_reserve)
+//!   writes page by page;
+//! - with savepoints, a copy of each page that the transaction had in memory and changes afterwards;
+//! - two bits a page while a verification or a scrub is under way.
+//!
+//! Nothing is mapped into memory: an I/O error is an [`Error`], not a signal.
+//!
+//! # Space and maintenance
+//!
+//! Space that rows gave up is used again. The file itself becomes smaller by [`Database::compact`] only, which runs while
+//! others read and write. It grows ahead of its use by [steps](Builder::growth). [`Database::statistics`] and
+//! [`statistics`](TableView::statistics) of a table say where the bytes are.
+//!
+//! [`Database::verify`] checks everything in a database that is in use; [`Database::start_scrub`] does so again and again
+//! in the background. [`salvage`](salvage()) copies what can be read of a damaged file into a new one.
+//!
+//! When the disk is full, transactions that add rows fail with [`Error::Full`] before anything of them is visible. Room is
+//! kept back for those that only remove rows, and for one that asks for it by
+//! [`use_reserve`](WriteTransaction::use_reserve).
 //!
 //! # Limits
 //!
 //! | | |
 //! |---|---|
 //! | page size | 4,096 (the default) to 65,536 bytes, fixed when the file is created |
-//! | encoded key | a quarter page less 64 bytes: 960 bytes at the default page size |
+//! | encoded key | a quarter page less 64 bytes: 960 bytes at the default page size, 16,320 at the largest |
 //! | key and value of a [`MultiTable`] | together what a key may have, as a pair |
 //! | elements of a tuple | 2 to 8; tuples may hold tuples |
 //! | encoded value | 4 GiB - 1 byte |
 //! | table name | 1 to 512 bytes |
 //! | type names | any length; what follows the 200th byte is not compared |
+//! | tables | some 4 billion in the life of a file, deleted ones included |
 //! | groups | 16 |
 //! | file | 2^44 pages |
+//! | rows, views, size of a transaction | no limit but the file |
 //!
 //! # Errors
 //!
-//! Every [`Error`] names the file, table or page concerned. Each page is verified when it enters the cache, and a
-//! damaged one is an [`Error::Corrupted`], never a panic and never a wrong row. An error in the middle of a change
-//! poisons the transaction: it can only be aborted, and the database is as if it had never begun.
+//! Every [`Error`] that concerns a file names it, with the table or page where there is one. Each page is verified when it
+//! enters the cache, and a damaged one is an [`Error::Corrupted`], never a panic and never a wrong row. An error in the
+//! middle of a change poisons the transaction: it can be aborted, and the database is as if it had never begun, or it goes
+//! [back to a savepoint](WriteTransaction::rollback_to).
+//!
+//! | error | what to do |
+//! |---|---|
+//! | [`Full`](Error::Full) | remove rows or make room, and try again; the handle goes on |
+//! | [`Latched`](Error::Latched) | reads go on; to write, open the file again |
+//! | [`Poisoned`](Error::Poisoned) | abort the transaction and begin another; an earlier error says why |
+//! | [`InUse`](Error::InUse) | close the file where it is open |
+//! | [`LostCommit`](Error::LostCommit), [`DoubtfulCommit`](Error::DoubtfulCommit) | restore from a replica or a backup, or accept the loss by [`Builder::accept_loss`] |
+//! | other [`corruption`](Error::is_corruption) | restore, or [`salvage`](salvage()); `Corrupted` costs the rows that need the page, other rows can be read |
+//! | [`NewerFormat`](Error::NewerFormat) | use a newer version of this crate |
+//! | [`TableTypes`](Error::TableTypes), [`TableInUse`](Error::TableInUse), [`OutOfOrder`](Error::OutOfOrder), [`KeyTooLong`](Error::KeyTooLong) and the like | mend the program; nothing was changed |
+//!
+//! # Format
+//!
+//! A database is one file, with nothing beside it: no log, no lock file. It is the same on every machine: integers are
+//! little-endian, and big-endian in keys, whose encodings are listed in [`types`]. The first page holds a format version and
+//! the features that a program must know; a file of a newer format is refused with [`Error::NewerFormat`], and one that is
+//! no database with [`Error::NotADatabase`]. Before version 1.0 of this crate the format may change with a minor
+//! version. A file that no process has open may be copied or moved.
 //!
 //! # Platforms
 //!
-//! Unix, tested on Linux, where a sync is `fdatasync`.
+//! Unix, on a local filesystem; tested on Linux, where a sync is `fdatasync`. Elsewhere it is what
+//! [`File::sync_data`](std::fs::File::sync_data) does.
 
 pub mod storage;
 pub mod types;

@@ -266,7 +266,8 @@ impl<T: MultiTable> MultiTableMut<'_, T> {
         self.pairs.remove_range_owned(&values)
     }
 
-    /// Removes the pairs whose keys lie in a range; gives back how many there were.
+    /// Removes the pairs whose keys lie in a range; gives back how many there were. Leaves wholly inside are given up
+    /// without being read.
     ///
     /// # Errors
     ///
@@ -278,7 +279,7 @@ impl<T: MultiTable> MultiTableMut<'_, T> {
         self.pairs.remove_range_owned(&pairs_between::<T, B>(range))
     }
 
-    /// Removes all pairs; gives back how many there were.
+    /// Removes all pairs; gives back how many there were. Costs a read for each branch page.
     ///
     /// # Errors
     ///

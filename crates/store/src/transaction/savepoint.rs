@@ -80,7 +80,8 @@ impl WriteTransaction {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchSavepoint`] if it is not one of this transaction, or is gone.
+    /// [`Error::NoSuchSavepoint`] if it is not one of this transaction, or is gone; [`Error::Poisoned`] after a panic. Reads
+    /// no page.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
         let core = self.core_mut();
         if core.busy {
@@ -102,7 +103,7 @@ impl WriteTransaction {
     ///
     /// # Errors
     ///
-    /// As for [`rollback_to`](Self::rollback_to).
+    /// [`Error::NoSuchSavepoint`] as for [`rollback_to`](Self::rollback_to).
     pub fn release(&mut self, savepoint: Savepoint) -> Result<()> {
         let core = self.core_mut();
         let index = core.saved_at(&savepoint)?;

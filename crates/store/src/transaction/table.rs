@@ -432,7 +432,8 @@ impl<'t, T: Table> TableMut<'t, T> {
     /// # Errors
     ///
     /// If the encoded key or value is too long, nothing happens. If a page cannot be read or written, the transaction
-    /// is poisoned. Costs a copy of each page on the path, once for each transaction.
+    /// is poisoned. Costs a copy of each page on the path, once for each transaction. A long value that is replaced is
+    /// read.
     pub fn insert<'k, 'v>(
         &mut self,
         key: impl Borrow<KeyView<'k, T>>,
@@ -535,7 +536,8 @@ impl<'t, T: Table> TableMut<'t, T> {
     ///
     /// # Errors
     ///
-    /// If a page cannot be read or written; the transaction is then poisoned.
+    /// If a page cannot be read or written; the transaction is then poisoned. Costs as much as [`insert`](Self::insert), and
+    /// only a look-up if there is no such row.
     pub fn remove<'k>(
         &mut self,
         key: impl Borrow<KeyView<'k, T>>,
@@ -557,7 +559,8 @@ impl<'t, T: Table> TableMut<'t, T> {
         self.rows.remove_range_owned(&encode_range::<T, B>(range))
     }
 
-    /// Removes all rows; gives back how many there were. Costs a read for each branch page.
+    /// Removes all rows; gives back how many there were. Costs a read for each branch page, and for each leaf that may hold
+    /// long values.
     ///
     /// # Errors
     ///

@@ -127,19 +127,19 @@ impl<'t> UntypedTableView<'t> {
         Ok(self.len()? == 0)
     }
 
-    /// The rows whose keys lie in a range, in order.
+    /// The rows whose keys lie in a range, in order, from either end. Errors met on the way are items.
     #[must_use]
     pub fn range(&self, range: (Bound<&[u8]>, Bound<&[u8]>)) -> UntypedRange<'_> {
         self.range_owned((range.0.map(<[u8]>::to_vec), range.1.map(<[u8]>::to_vec)))
     }
 
-    /// The rows whose keys begin with `prefix`, in order.
+    /// The rows whose keys begin with `prefix`, in order, from either end. Errors met on the way are items.
     #[must_use]
     pub fn prefix(&self, prefix: &[u8]) -> UntypedRange<'_> {
         self.range_owned(range_of(prefix.to_vec()))
     }
 
-    /// All rows, in order.
+    /// All rows, in order, from either end. Errors met on the way are items.
     #[must_use]
     pub fn iter(&self) -> UntypedRange<'_> {
         self.range_owned((Bound::Unbounded, Bound::Unbounded))
@@ -376,7 +376,8 @@ impl<'t> UntypedTableMut<'t> {
             })
     }
 
-    /// Removes all rows; gives back how many there were. Costs a read for each branch page.
+    /// Removes all rows; gives back how many there were. Costs a read for each branch page, and for each leaf that may hold
+    /// long values.
     ///
     /// # Errors
     ///

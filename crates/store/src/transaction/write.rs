@@ -29,7 +29,7 @@ pub enum Durability {
 
 /// The one write transaction: everything it does becomes visible at once by [`commit`](Self::commit), or not at all.
 ///
-/// Dropping it aborts it. It may move to another thread.
+/// Dropping it aborts it. It may move to another thread, and is used by one at a time.
 pub struct WriteTransaction {
     core: RefCell<Core>,
     durability: Durability,
@@ -107,7 +107,7 @@ impl WriteTransaction {
         self.core.borrow().workspace.transaction
     }
 
-    /// Chooses when [`commit`](Self::commit) returns.
+    /// Chooses when [`commit`](Self::commit) returns, instead of [what the builder said](crate::Builder::durability).
     pub fn set_durability(&mut self, durability: Durability) {
         self.durability = durability;
     }
@@ -116,8 +116,9 @@ impl WriteTransaction {
     ///
     /// # Errors
     ///
-    /// If the file holds the table with other types or in another group, or a handle to it is alive. Costs one lookup in
-    /// the catalog the first time.
+    /// If the file holds the table with other types or in another group, a handle to it is alive, its name is empty or too
+    /// long, a page of the catalog cannot be read, or the transaction is poisoned. Costs one lookup in the catalog the
+    /// first time.
     pub fn table<T: Table>(&self) -> Result<TableMut<'_, T>> {
         Ok(TableMut::new(self.untyped(&TableDefinition::of::<T>())?))
     }
@@ -180,7 +181,8 @@ impl WriteTransaction {
     ///
     /// # Errors
     ///
-    /// If a handle to the table is alive, or its tree cannot be read. Costs a read for each of its branch pages.
+    /// If the types differ, a handle to the table is alive, or its tree cannot be read; in the last case the transaction is
+    /// poisoned. Costs a read for each of its branch pages, and for each leaf that may hold long values.
     pub fn delete_table(&self, table: &TableDefinition) -> Result<bool> {
         let mut core = self.core.borrow_mut();
         let Some(index) = core.find_free(table)? else {
@@ -204,8 +206,8 @@ impl WriteTransaction {
         self.replace_table(table, &table.renamed(name))
     }
 
-    /// Gives the rows of table `from` to table `to`, in constant time; the rows that `to` had are deleted, and `from`
-    /// ceases to exist.
+    /// Gives the rows of table `from` to table `to`, which is made if there is none, and `from` ceases to exist. Takes
+    /// constant time but for the rows that `to` had, which are deleted as by [`delete_table`](Self::delete_table).
     ///
     /// # Errors
     ///
@@ -241,6 +243,7 @@ impl WriteTransaction {
     }
 
     /// Publishes the transaction and, with [`Durability::Immediate`], waits until it is durable. Gives back its number.
+    /// Views that begin from the publication on see it. One that changed nothing costs nothing.
     ///
     /// # Errors
     ///
@@ -255,7 +258,8 @@ impl WriteTransaction {
         Ok(ticket.transaction())
     }
 
-    /// Publishes the transaction without waiting; the ticket tells when it is durable.
+    /// Publishes the transaction without waiting, whatever its durability; the ticket tells when it is durable. Nothing
+    /// makes it durable but a flush of its groups: by [`Ticket::wait`], another commit, or a checkpoint.
     ///
     /// # Errors
     ///
