@@ -148,6 +148,48 @@ fn fill_some(db: &Database) {
 }
 
 #[test]
+fn however_far_removals_went_there_is_room_for_their_flush() {
+    let storage = Arc::new(FaultStorage::new(Arc::new(MemoryStorage::new())));
+    let builder = Database::builder().growth(1 << 18, 1 << 18);
+    let db = builder.create_on(storage.clone()).unwrap();
+    let write = |keys: std::ops::Range<u64>, byte: u8, durability: Durability| {
+        let mut txn = db.begin_write().unwrap();
+        txn.set_durability(durability);
+        for key in keys {
+            let value = vec![byte; 900];
+            txn.table::<Rows>()
+                .unwrap()
+                .insert(key, value.as_slice())
+                .unwrap();
+        }
+        txn.commit().unwrap();
+    };
+    let rows = 6_000;
+    write(0..rows, 1, Durability::Immediate);
+    // So many pages that their flush needs some for its manifest and for the free-space map.
+    write(0..3_200, 2, Durability::Eventual);
+    storage.follow(NO_ROOM);
+    let mut removed = 0;
+    let refused = (3_200..rows).step_by(5).find_map(|key| {
+        let mut txn = db.begin_write().unwrap();
+        txn.set_durability(Durability::Eventual);
+        let done = txn.table::<Rows>().unwrap().remove(key).map(drop);
+        match done.and_then(|()| txn.commit()) {
+            Ok(_) => {
+                removed += 1;
+                None
+            }
+            Err(error) => Some(error),
+        }
+    });
+    assert!(matches!(refused, Some(Error::Full { .. })), "{refused:?}");
+    assert!(removed > 5, "{removed}");
+    sound(&db);
+    let view = db.begin_read().unwrap();
+    assert_eq!(view.table::<Rows>().unwrap().len().unwrap(), rows - removed);
+}
+
+#[test]
 fn a_transaction_that_frees_more_than_it_adds_may_use_the_reserve() {
     let storage = Arc::new(FaultStorage::new(Arc::new(MemoryStorage::new())));
     let db = Database::builder().create_on(storage.clone()).unwrap();
