@@ -73,9 +73,10 @@
 //!
 //! A [`Database`] is shared by cloning it. Transactions own their database, so it stays open until the last of them is
 //! gone, and may move between threads. A view may be used by several threads at a time, each of which opens the tables
-//! for itself: table handles, iterators and cursors stay in their thread. There is no thread in the background unless
-//! [`Database::start_scrub`] starts one, and no `async`: in an asynchronous program, commits and walks belong on threads
-//! that may block.
+//! for itself: table handles, iterators and cursors stay in their thread, [`Stored`] values need not.
+//!
+//! There is no thread in the background unless [`Database::start_scrub`] starts one, and no `async`: in an asynchronous
+//! program, commits and walks belong on threads that may block.
 //!
 //! A file is open in one process that writes, or in any number that read ([`Database::open_read_only`]); everybody else
 //! gets [`Error::InUse`].

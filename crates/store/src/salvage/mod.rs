@@ -156,6 +156,9 @@ impl SalvageReport {
 /// another name, `out` with `.partial` behind it, and gets its own when it is whole and durable. `progress` is told what
 /// is being done, how much of it, and of how much.
 ///
+/// Needs room for the new file, and memory: three bits a page, 24 bytes for each leaf whose parent is lost, and the
+/// largest value.
+///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # use folio_store::{Database, Table};
