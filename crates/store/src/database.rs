@@ -10,8 +10,8 @@ use std::{
 
 use crate::{
     engine::{
-        Engine, GROWTH, Handle, OpenMode, OpenOptions, Patience, Scrub, ScrubOptions, SystemClock,
-        VerifyOptions, VerifyReport, is_blank,
+        Engine, GROWTH, Handle, OpenMode, OpenOptions, Patience, Reader, Scrub, ScrubOptions,
+        SystemClock, VerifyOptions, VerifyReport, is_blank,
     },
     error::{Error, Result},
     page::PAGE_SIZES,
@@ -173,6 +173,13 @@ impl Database {
             scrub_problems,
             ..Statistics::collect(self.handle.engine())
         }
+    }
+
+    /// The open views, oldest first: which states are kept, by how many, for how long, and what that costs. Verifications
+    /// and backups come first, together.
+    #[must_use]
+    pub fn readers(&self) -> Vec<Reader> {
+        self.handle.engine().readers()
     }
 
     /// Makes a checkpoint of all groups, then reads every page that the durable state refers to, past the cache, and

@@ -261,6 +261,29 @@ pub enum Error {
     #[error("the savepoint is not one of this transaction's any more")]
     NoSuchSavepoint,
 
+    /// The stream of a backup is damaged, ends early or is none of Folio's. Nothing was changed.
+    #[error("the backup cannot be used: {fault}; nothing was changed")]
+    BackupDamaged {
+        /// What is wrong with it.
+        fault: String,
+    },
+
+    /// An incremental backup belongs on another copy than the one that it was to be applied to, or made from.
+    #[error("{file}: not the copy that the incremental backup is based on: {reason}")]
+    BackupBase {
+        /// The file concerned.
+        file: Arc<str>,
+        /// What differs.
+        reason: String,
+    },
+
+    /// The one who was told of the progress asked for the end. What was written so far is of no use.
+    #[error("{file}: interrupted on request")]
+    Interrupted {
+        /// The file concerned.
+        file: Arc<str>,
+    },
+
     /// A setting of the builder is out of its range.
     #[error("{0}")]
     Configuration(String),
@@ -285,6 +308,7 @@ impl Error {
                 | Self::DoubtfulCommit { .. }
                 | Self::Truncated { .. }
                 | Self::Decode { .. }
+                | Self::BackupDamaged { .. }
         )
     }
 

@@ -186,6 +186,7 @@
 pub mod storage;
 pub mod types;
 
+mod backup;
 mod bytes;
 mod cache;
 mod catalog;
@@ -206,9 +207,10 @@ mod tree;
 mod workspace;
 
 pub use self::{
+    backup::{BackupOptions, BackupPoint, BackupReport, apply_backup},
     compaction::{CompactOptions, Compaction},
     database::{Builder, Database},
-    engine::{Problem, Scrub, ScrubOptions, VerifyOptions, VerifyReport},
+    engine::{Problem, Reader, Scrub, ScrubOptions, VerifyOptions, VerifyReport},
     error::{Error, Result},
     salvage::{LostRange, SalvageReport, SalvagedTable, salvage, salvage_storage},
     statistics::Statistics,

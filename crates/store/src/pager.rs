@@ -176,7 +176,7 @@ pub(crate) trait PageSource {
     }
 }
 
-fn check_node(bytes: &[u8], level: Option<u8>) -> Result<(), String> {
+pub(crate) fn check_node(bytes: &[u8], level: Option<u8>) -> Result<(), String> {
     let found = Node::new(bytes).level();
     match PageKind::of(bytes) {
         Some(PageKind::Leaf | PageKind::Branch) if level.is_none_or(|level| level == found) => {

@@ -48,6 +48,9 @@ pub struct Statistics {
     pub free_pages: u64,
     /// Open views, those of verifications included.
     pub readers: u64,
+    /// Pages that were given up and that open views keep from being used again: see
+    /// [`Database::readers`](crate::Database::readers).
+    pub kept_pages: u64,
     /// Passes of background scrubs that came to their end.
     pub scrub_passes: u64,
     /// Problems that they found.
@@ -82,6 +85,7 @@ impl Statistics {
             length_pages,
             free_pages,
             readers: engine.views(),
+            kept_pages: engine.kept_pages(),
             scrub_passes: 0,
             scrub_problems: 0,
         }

@@ -453,7 +453,7 @@ pub(super) fn flush_needs(page_size: usize, volume: Volume, space: &Space) -> u6
 }
 
 /// The digest that a slot carries over the pages of its manifest and their contents.
-pub(super) fn digest(manifest: &[(u64, Written)]) -> u128 {
+pub(crate) fn digest(manifest: &[(u64, Written)]) -> u128 {
     let mut hasher = xxhash_rust::xxh3::Xxh3Default::new();
     for (page, written) in manifest {
         hasher.update(&page.to_le_bytes());

@@ -23,14 +23,17 @@ mod spill;
 mod verify;
 mod writer;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use self::{durability::Durability, gate::Gate, pending::Pending};
 pub(crate) use self::{
-    flush::{FlushKind, Flusher, verify_manifest},
+    flush::{FlushKind, Flusher, digest, verify_manifest},
     gate::{GateGuard, Patience},
-    open::{GROWTH, OpenMode, OpenOptions, is_blank, pager},
-    verify::SystemClock,
+    open::{GROWTH, OpenMode, OpenOptions, is_blank, pager, read_header},
+    verify::{Pace, SystemClock, Walk},
 };
 pub use self::{
     scrub::{Scrub, ScrubOptions},
@@ -39,7 +42,7 @@ pub use self::{
 use crate::{
     error::{Error, Result},
     pager::Pager,
-    space::Space,
+    space::{PageSet, Space},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -51,12 +54,39 @@ use crate::{
 /// The catalogs of all groups, in one state.
 pub(crate) type Groups = [TreeRoot; Group::COUNT];
 
+/// The open views of one state: see [`Database::readers`](crate::Database::readers).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Reader {
+    /// The transaction that they show; none for verifications and backups, which read the file.
+    pub transaction: Option<u64>,
+    /// How many there are.
+    pub count: u64,
+    /// For how long there has been one of this state, without a break. None of them is older.
+    pub age: Duration,
+    /// Pages that have been given up since and would be free without these views. A page that several states need is
+    /// counted for each. Pages that wait for a flush are not counted.
+    pub pages: u64,
+}
+
 /// What readers see.
 pub(crate) struct Published {
     pub transaction: u64,
     pub groups: Groups,
     pub next_table: u32,
     pub views: pending::Views,
+    /// Since when there have been views of each transaction without a break.
+    pub since: std::collections::BTreeMap<u64, Instant>,
+}
+
+impl Published {
+    fn add_view(&mut self, transaction: u64) {
+        let count = self.views.entry(transaction).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.since.insert(transaction, Instant::now());
+        }
+    }
 }
 
 pub(crate) struct Engine {
@@ -97,7 +127,7 @@ impl Engine {
         // One lock for reading the roots and registering: in between, the writer could give the pages away.
         let mut published = self.published.lock();
         let transaction = published.transaction;
-        *published.views.entry(transaction).or_default() += 1;
+        published.add_view(transaction);
         Ok((transaction, published.groups))
     }
 
@@ -107,6 +137,7 @@ impl Engine {
             *count -= 1;
             if *count == 0 {
                 published.views.remove(&transaction);
+                published.since.remove(&transaction);
             }
         }
     }
@@ -126,6 +157,33 @@ impl Engine {
             .values()
             .map(|&count| count as u64)
             .sum()
+    }
+
+    /// The open views, oldest first, with the pages that each keeps from being used again.
+    pub fn readers(&self) -> Vec<Reader> {
+        let pending = self.pending.lock();
+        let published = self.published.lock();
+        let readers = published.views.iter().map(|(&view, &count)| Reader {
+            transaction: (view != verify::PIN).then_some(view),
+            count: count as u64,
+            age: published
+                .since
+                .get(&view)
+                .map_or(Duration::ZERO, Instant::elapsed),
+            pages: pending.kept_for(view),
+        });
+        readers.collect()
+    }
+
+    /// Pages that open views keep from being used again.
+    pub fn kept_pages(&self) -> u64 {
+        let pending = self.pending.lock();
+        pending.waiting.values().map(PageSet::len).sum()
+    }
+
+    /// What all checksums of the file begin with.
+    pub fn identity(&self) -> &[u8; 16] {
+        &self.identity
     }
 
     pub fn dirty_pages(&self) -> u64 {

@@ -196,6 +196,7 @@ impl Engine {
             groups,
             next_table: slot.next_table,
             views: std::collections::BTreeMap::new(),
+            since: std::collections::BTreeMap::new(),
         };
         let pages = options.cache_size / pager.page_size;
         let durability = Durability::new(newest);
@@ -241,7 +242,7 @@ pub(crate) fn pager(storage: Arc<dyn Storage>, header: &Header, options: OpenOpt
     }
 }
 
-fn read_header(storage: &dyn Storage, page_size: Option<usize>) -> Result<Header> {
+pub(crate) fn read_header(storage: &dyn Storage, page_size: Option<usize>) -> Result<Header> {
     let file: Arc<str> = storage.name().into();
     let mut bytes = [0; Header::LENGTH];
     storage

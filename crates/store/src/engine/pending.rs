@@ -169,6 +169,14 @@ impl Pending {
         }
     }
 
+    /// Pages that were given up and that a view keeps.
+    pub fn kept_for(&self, view: u64) -> u64 {
+        let kept = self.waiting.iter().filter(|((given_up, since), _)| {
+            view == PIN || (view < *given_up && since.is_none_or(|since| since < view))
+        });
+        kept.map(|(_, pages)| pages.len()).sum()
+    }
+
     /// Joins what views that are open do not tell apart. Thus a view kept for long costs one set of pages, not one for
     /// each transaction since.
     pub fn join_waiting(&mut self, views: &Views) {

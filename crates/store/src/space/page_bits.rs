@@ -13,6 +13,11 @@ pub(crate) struct PageBits {
 }
 
 impl PageBits {
+    /// The set without any page.
+    pub const EMPTY: Self = Self {
+        chunks: BTreeMap::new(),
+    };
+
     /// Whether the page was not in the set yet.
     pub fn insert(&mut self, page: u64) -> bool {
         let word = &mut self.chunk(page / CHUNK_PAGES)[(page % CHUNK_PAGES / 64) as usize];

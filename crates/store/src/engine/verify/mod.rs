@@ -11,11 +11,14 @@ use std::{ops::ControlFlow, sync::Arc};
 
 #[cfg(test)]
 pub(crate) use self::pace::FakeClock;
-pub(crate) use self::pace::{Clock, SystemClock};
-use self::{pace::Pace, walk::Walk};
+pub(crate) use self::{
+    pace::{Clock, Pace, SystemClock},
+    walk::Walk,
+};
 use super::Engine;
 use crate::{
     error::{Error, Result},
+    file::Slot,
     types::GroupSet,
 };
 
@@ -89,7 +92,7 @@ impl std::fmt::Display for Problem {
 }
 
 /// Keeps the pages of the durable state of one moment from being used again.
-struct Pin<'e>(&'e Engine);
+pub(crate) struct Pin<'e>(&'e Engine);
 
 /// The number under which pins are registered among the views. It is below that of every transaction, so nothing that
 /// is given up while there is a pin becomes free.
@@ -108,6 +111,25 @@ impl Engine {
         self.published.lock().views.contains_key(&PIN)
     }
 
+    /// Makes everything durable, unless nothing can be written.
+    pub fn checkpoint_if_possible(self: &Arc<Self>) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        match self.checkpoint(GroupSet::ALL) {
+            // What is on the disk can still be read, and the more reason there is to.
+            Ok(()) | Err(Error::Latched { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The newest durable state, whose pages stay as they are until the pin is dropped.
+    pub fn pin(&self) -> (Pin<'_>, Slot) {
+        let flusher = self.flusher.lock();
+        self.published.lock().add_view(PIN);
+        (Pin(self), flusher.slot.clone())
+    }
+
     pub fn verify(
         self: &Arc<Self>,
         options: VerifyOptions,
@@ -115,18 +137,10 @@ impl Engine {
         progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<VerifyReport> {
         self.check_open()?;
-        if !self.read_only && !options.as_it_is {
-            match self.checkpoint(GroupSet::ALL) {
-                // What is on the disk can still be checked, and the more reason there is to.
-                Ok(()) | Err(Error::Latched { .. }) => {}
-                Err(error) => return Err(error),
-            }
+        if !options.as_it_is {
+            self.checkpoint_if_possible()?;
         }
-        let (_pin, slot) = {
-            let flusher = self.flusher.lock();
-            *self.published.lock().views.entry(PIN).or_default() += 1;
-            (Pin(self), flusher.slot.clone())
-        };
+        let (_pin, slot) = self.pin();
         let pace = Pace::new(clock, options.rate);
         Walk::new(&self.pager, &slot, pace, progress).run()
     }

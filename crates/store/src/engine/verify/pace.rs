@@ -40,7 +40,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// A walk that was held up catches up on no more than this.
 const MOST_CREDIT: Duration = Duration::from_millis(200);
 
-pub(super) struct Pace<'c> {
+pub(crate) struct Pace<'c> {
     clock: &'c dyn Clock,
     /// Bytes a second; 0 for as fast as it goes.
     rate: u64,

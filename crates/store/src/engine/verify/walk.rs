@@ -18,7 +18,7 @@ use crate::{
 /// A damaged file could give one for each page; nobody reads more than this.
 const MOST_PROBLEMS: usize = 10_000;
 
-pub(super) struct Walk<'w, P> {
+pub(crate) struct Walk<'w, P> {
     pager: &'w Pager,
     slot: &'w Slot,
     pace: Pace<'w>,
