@@ -245,7 +245,7 @@ fn a_copy_made_while_others_write_is_one_moment() {
             let mut commits = 0u64;
             while !stop.load(Ordering::Relaxed) || commits < 20 {
                 let mut txn = db.begin_write().unwrap();
-                if commits % 3 > 0 {
+                if !commits.is_multiple_of(3) {
                     txn.set_durability(Durability::Eventual);
                 }
                 let number = txn.number().to_le_bytes();

@@ -194,6 +194,9 @@ pub(super) fn damaged(fault: impl Into<String>) -> Error {
     }
 }
 
+/// A page and its number.
+type NumberedPage = (u64, Vec<u8>);
+
 /// Reads a stream. Nothing that it gives out is unchecked, and it takes a chunk of memory, whatever the stream says.
 pub(super) struct Decoder<R> {
     reader: R,
@@ -242,7 +245,7 @@ impl<R: Read> Decoder<R> {
     }
 
     /// The pages of the next chunk, each whole in itself and with its number; none at the end.
-    pub fn chunk(&mut self, sealer: Sealer) -> Result<Option<Vec<(u64, Vec<u8>)>>> {
+    pub fn chunk(&mut self, sealer: Sealer) -> Result<Option<Vec<NumberedPage>>> {
         let mut bytes = vec![0; 4];
         fill(&mut self.reader, &mut bytes)?;
         let count = read_u32(&bytes, 0) as usize;
