@@ -296,7 +296,7 @@ fn in_table(table: &Option<Arc<str>>) -> String {
 }
 
 impl Error {
-    /// Whether the error means that bytes of the file are damaged or missing.
+    /// Whether the error means that bytes of the file, or of a backup, are damaged or missing.
     #[must_use]
     pub fn is_corruption(&self) -> bool {
         matches!(

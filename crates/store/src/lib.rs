@@ -119,7 +119,7 @@
 //! - the bytes of each value that is decoded or inserted, but for those that [`insert_reserve`](TableMut::insert_reserve)
 //!   writes page by page;
 //! - with savepoints, a copy of each page that the transaction had in memory and changes afterwards;
-//! - two bits a page while a verification or a scrub is under way.
+//! - up to two bits a page while a verification, a scrub or a backup is under way.
 //!
 //! Nothing is mapped into memory: an I/O error is an [`Error`], not a signal.
 //!
@@ -131,6 +131,9 @@
 //!
 //! [`Database::verify`] checks everything in a database that is in use; [`Database::start_scrub`] does so again and again
 //! in the background. [`salvage`](salvage()) copies what can be read of a damaged file into a new one.
+//!
+//! [`Database::backup_to`] copies a database that is in use, [`Database::backup_since`] what has changed since, and
+//! [`apply_backup`] puts that onto the copy. [`Database::readers`] says which views keep space from being used again.
 //!
 //! When the disk is full, transactions that add rows fail with [`Error::Full`] before anything of them is visible. Room is
 //! kept back for those that only remove rows, and for one that asks for it by
@@ -168,6 +171,7 @@
 //! | [`LostCommit`](Error::LostCommit), [`DoubtfulCommit`](Error::DoubtfulCommit) | restore from a replica or a backup, or accept the loss by [`Builder::accept_loss`] |
 //! | other [`corruption`](Error::is_corruption) | restore, or [`salvage`](salvage()); `Corrupted` costs the rows that need the page, other rows can be read |
 //! | [`NewerFormat`](Error::NewerFormat) | use a newer version of this crate |
+//! | [`BackupDamaged`](Error::BackupDamaged), [`BackupBase`](Error::BackupBase) | make another backup; nothing was changed |
 //! | [`TableTypes`](Error::TableTypes), [`TableInUse`](Error::TableInUse), [`OutOfOrder`](Error::OutOfOrder), [`KeyTooLong`](Error::KeyTooLong) and the like | mend the program; nothing was changed |
 //!
 //! # Format
@@ -176,7 +180,8 @@
 //! little-endian, and big-endian in keys, whose encodings are listed in [`types`]. The first page holds a format version and
 //! the features that a program must know; a file of a newer format is refused with [`Error::NewerFormat`], and one that is
 //! no database with [`Error::NotADatabase`]. Before version 1.0 of this crate the format may change with a minor
-//! version. A file that no process has open may be copied or moved.
+//! version. A file that no process has open may be copied or moved; one that is in use is copied by
+//! [`Database::backup_to`]. Two exact copies of a file must not both be written to and then mixed.
 //!
 //! # Platforms
 //!
