@@ -2,8 +2,11 @@
 //!
 //! Exit codes: 0 success, 1 error, 2 wrong usage, 3 corruption found, 4 unavailable.
 
+mod backup;
 mod client;
 mod demo;
+mod dump;
+mod load;
 mod output;
 mod rate;
 mod recover;
@@ -39,6 +42,14 @@ enum Command {
     Recover(recover::Arguments),
     /// Show what is in a file
     Stat(stat::Arguments),
+    /// Write all rows of a file in a form that does not depend on the file format
+    Dump(dump::Arguments),
+    /// Put the rows of a dump into a file
+    Load(load::Arguments),
+    /// Copy a file, or what has changed in it since an earlier copy
+    Backup(backup::Arguments),
+    /// Bring a copy up to date with what has changed since
+    Apply(backup::ApplyArguments),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +60,10 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
+        Command::Dump(arguments) => dump::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
+        Command::Apply(arguments) => backup::apply(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

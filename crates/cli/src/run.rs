@@ -54,6 +54,12 @@ impl From<OpenError> for Failure {
     }
 }
 
+impl From<folio_store::Error> for Failure {
+    fn from(error: folio_store::Error) -> Self {
+        OpenError::from(error).into()
+    }
+}
+
 /// The runtime of the commands that run nodes.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()

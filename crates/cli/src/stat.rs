@@ -1,12 +1,17 @@
 //! `folio stat`: what is in a file that no node has open.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use folio_node::offline::{self, StatReport};
+use folio_store::Database;
+use serde::Serialize;
 
 use crate::output::{self, Format, Table, grouped, size};
 use crate::run::Failure;
+
+/// The pages at the start of every file.
+const FIXED: u64 = 8;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -15,23 +20,139 @@ starts. Reads little of the file and checks only what it reads: `folio verify` c
 
 Examples:
   folio stat node-1.folio
+  folio stat node-1.folio --pages       # why is it so large?
   folio stat node-1.folio --format json | jq .raft
 
 Exit codes: 0 success, 1 error, 3 damaged, 4 the file is in use.")]
 pub struct Arguments {
     /// The file of a node
     file: PathBuf,
+    /// Count the pages of every table too, which reads all of them but those of long values
+    #[arg(long)]
+    pages: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let report = offline::stat(&arguments.file)?;
+    let stat = offline::stat(&arguments.file)?;
+    let pages = match arguments.pages {
+        true => Some(count_pages(&arguments.file)?),
+        false => None,
+    };
     match arguments.format {
-        Format::Table => output::print(&describe(&report)),
-        Format::Json => output::print_json(&report),
+        Format::Table => {
+            let mut text = describe(&stat);
+            if let Some(pages) = &pages {
+                text.push_str(&format!("\n{}", describe_pages(pages)));
+            }
+            output::print(&text)
+        }
+        Format::Json => output::print_json(&Report { stat, pages }),
     }
+}
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    stat: StatReport,
+    #[serde(rename = "page_use", skip_serializing_if = "Option::is_none")]
+    pages: Option<PageUse>,
+}
+
+/// Where the pages of a file are. They add up to its length.
+#[derive(Serialize)]
+struct PageUse {
+    page_size: u64,
+    /// Header, slots, acknowledgement.
+    fixed: u64,
+    tables: Vec<TablePages>,
+    /// Catalogs, the free-space map, and a list of the last commit's pages.
+    catalogs_and_map: u64,
+    free: u64,
+    grown_ahead: u64,
+}
+
+#[derive(Serialize)]
+struct TablePages {
+    group: u8,
+    name: String,
+    rows: u64,
+    depth: u64,
+    branch: u64,
+    leaf: u64,
+    long_values: u64,
+    fill: f64,
+}
+
+impl TablePages {
+    fn pages(&self) -> u64 {
+        self.branch
+            .saturating_add(self.leaf)
+            .saturating_add(self.long_values)
+    }
+}
+
+fn count_pages(file: &Path) -> Result<PageUse, Failure> {
+    let database = Database::open_read_only(file)?;
+    let statistics = database.statistics();
+    let view = database.begin_read()?;
+    let mut tables = Vec::new();
+    for definition in view.tables()? {
+        let found = view.untyped(&definition)?.statistics()?;
+        tables.push(TablePages {
+            group: definition.group.index(),
+            name: definition.name,
+            rows: found.rows,
+            depth: found.depth,
+            branch: found.branch_pages,
+            leaf: found.leaf_pages,
+            long_values: found.overflow_pages,
+            fill: found.fill(),
+        });
+    }
+    let of_tables = tables
+        .iter()
+        .fold(FIXED, |sum: u64, table| sum.saturating_add(table.pages()));
+    let used = statistics
+        .length_pages
+        .saturating_sub(statistics.free_pages);
+    Ok(PageUse {
+        page_size: statistics.page_size,
+        fixed: FIXED,
+        tables,
+        catalogs_and_map: used.saturating_sub(of_tables),
+        free: statistics.free_pages,
+        grown_ahead: statistics
+            .file_pages
+            .saturating_sub(statistics.length_pages),
+    })
+}
+
+fn describe_pages(pages: &PageUse) -> String {
+    let bytes = |count: u64| size(count.saturating_mul(pages.page_size));
+    let mut list = Table::new(&["pages of", "pages", "", "branch", "leaf", "long", "fill"]);
+    for table in &pages.tables {
+        list.row([
+            format!("table {}/{}", table.group, table.name),
+            grouped(table.pages()),
+            bytes(table.pages()),
+            grouped(table.branch),
+            grouped(table.leaf),
+            grouped(table.long_values),
+            format!("{:.0} %", table.fill * 100.0),
+        ]);
+    }
+    for (what, count) in [
+        ("the file itself", pages.fixed),
+        ("catalogs, free-space map", pages.catalogs_and_map),
+        ("nobody: free", pages.free),
+        ("nobody: grown ahead", pages.grown_ahead),
+    ] {
+        list.row([what.to_owned(), grouped(count), bytes(count)]);
+    }
+    list.to_string()
 }
 
 fn describe(report: &StatReport) -> String {

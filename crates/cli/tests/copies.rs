@@ -1,0 +1,204 @@
+//! `folio dump`, `load`, `backup` and `apply`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{folio, text};
+use folio_store::{Database, Group, TableDefinition};
+
+fn table(name: &str, group: u8) -> TableDefinition {
+    TableDefinition {
+        name: name.into(),
+        group: Group::from_index(group).unwrap(),
+        key_type: "bytes".into(),
+        value_type: "str".into(),
+    }
+}
+
+fn fill(path: &Path, rows: std::ops::Range<u32>, length: usize) {
+    let db = Database::builder().open_or_create(path).unwrap();
+    let txn = db.begin_write().unwrap();
+    for definition in [table("one", 0), table("two \"quoted\"", 7)] {
+        let mut table = txn.untyped(&definition).unwrap();
+        for row in rows.clone() {
+            let value = vec![row as u8; row as usize % 50];
+            table.insert(&row.to_be_bytes(), &value).unwrap();
+        }
+        table.insert(&[], &vec![9; length]).unwrap();
+    }
+    txn.untyped(&table("empty", 3)).unwrap();
+    txn.commit().unwrap();
+    db.close().unwrap();
+}
+
+type Row = (Vec<u8>, Vec<u8>);
+
+fn contents(path: &Path) -> Vec<(TableDefinition, Vec<Row>)> {
+    let db = Database::open_read_only(path).unwrap();
+    assert_eq!(db.verify(|_, _| ()).unwrap().problems, []);
+    let view = db.begin_read().unwrap();
+    let tables = view.tables().unwrap().into_iter();
+    let rows = |table: TableDefinition| {
+        let rows = view.untyped(&table).unwrap();
+        let rows = rows.iter().map(Result::unwrap).collect();
+        (table, rows)
+    };
+    tables.map(rows).collect()
+}
+
+#[test]
+fn a_dump_loads_into_the_same_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fill(&at("old"), 0..5_000, 100_000);
+    for form in ["jsonl", "binary"] {
+        let (dump, new) = (at(&format!("dump-{form}")), at(&format!("new-{form}")));
+        let arguments = ["dump", text(&at("old")), "--format", form, "--out"].map(str::to_owned);
+        let run = folio(arguments.iter().map(String::as_str).chain([text(&dump)]));
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let run = folio(["load", text(&new), "--from", text(&dump)]);
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.stdout.contains("10,002 rows in 3 tables"), "{run:?}");
+        assert!(contents(&new) == contents(&at("old")));
+        // Not over rows that are there.
+        let before = fs::read(&new).unwrap();
+        let run = folio(["load", text(&new), "--from", text(&dump)]);
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(run.stderr.contains("has rows already"), "{run:?}");
+        assert!(fs::read(&new).unwrap().len() == before.len());
+        assert!(contents(&new) == contents(&at("old")));
+    }
+    let run = folio(["dump", text(&at("old")), "--table", "two \"quoted\""]);
+    assert_eq!(run.stdout.lines().count(), 5_003);
+    let run = folio(["dump", text(&at("old")), "--table", "three"]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+}
+
+#[test]
+fn a_damaged_dump_loads_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fill(&at("old"), 0..12, 70);
+    let (bad, new) = (at("bad"), at("new"));
+    for form in ["jsonl", "binary"] {
+        let whole = at(form);
+        let run = folio([
+            "dump",
+            text(&at("old")),
+            "--format",
+            form,
+            "--out",
+            text(&whole),
+        ]);
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let bytes = fs::read(&whole).unwrap();
+        let refused = |bytes: &[u8], what: &str| {
+            fs::write(&bad, bytes).unwrap();
+            let run = folio(["load", text(&new), "--from", text(&bad)]);
+            // A version that is damaged may look like a newer one.
+            assert!(matches!(run.code, Some(1 | 3)), "{form}, {what}: {run:?}");
+            assert!(!new.exists(), "{form}, {what}");
+        };
+        for place in (0..bytes.len()).step_by(bytes.len() / 60) {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 1 << (place % 7);
+            refused(&damaged, &format!("byte {place}"));
+        }
+        for length in (0..bytes.len()).step_by(bytes.len() / 30) {
+            refused(&bytes[..length], &format!("{length} bytes"));
+        }
+        refused(&bytes[..bytes.len() - 1], "a byte less");
+        refused(&[&bytes[..], b"\n"].concat(), "a byte more");
+    }
+    // Lengths and names that nobody means.
+    let head = |tables: &str| format!("{{\"folio_dump\":1,\"tables\":[{tables}]}}\n");
+    for (text, why) in [
+        (head("").replace(":1,", ":9,"), "a newer version"),
+        (
+            head(r#"{"name":"","group":0,"key_type":"","value_type":"","rows":0}"#),
+            "no name",
+        ),
+        (
+            head(r#"{"name":"a","group":99,"key_type":"","value_type":"","rows":0}"#),
+            "no such group",
+        ),
+    ] {
+        fs::write(&bad, text).unwrap();
+        let run = folio(["load", common::text(&new), "--from", common::text(&bad)]);
+        assert!(matches!(run.code, Some(1 | 3)), "{why}: {run:?}");
+        assert!(!new.exists(), "{why}");
+    }
+    fs::write(
+        &bad,
+        [b"FolioDmp\x01\0\0\0".as_slice(), &[0xFF; 40]].concat(),
+    )
+    .unwrap();
+    let run = folio(["load", text(&new), "--from", text(&bad)]);
+    assert_eq!(run.code, Some(3), "{run:?}");
+}
+
+#[test]
+fn a_copy_and_its_changes_are_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (file, copy, changes) = (at("file"), at("copy"), at("changes"));
+    fill(&file, 0..3_000, 10);
+    let run = folio(["backup", text(&file), text(&copy)]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(contents(&copy) == contents(&file));
+    fill(&file, 2_900..3_100, 50_000);
+    let since = [
+        "backup",
+        text(&file),
+        text(&changes),
+        "--since",
+        text(&copy),
+    ];
+    let run = folio(since);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(fs::metadata(&changes).unwrap().len() < fs::metadata(&copy).unwrap().len());
+    let run = folio(["apply", text(&copy), text(&changes)]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(contents(&copy) == contents(&file));
+    let run = folio(["apply", text(&copy), text(&changes)]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let run = folio(["apply", text(&copy), text(&file)]);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    let run = folio(["backup", text(&file), text(&at("small")), "--compacted"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(contents(&at("small")) == contents(&file));
+    // A file that is written to cannot be copied from outside.
+    let open = Database::open(&file).unwrap();
+    let run = folio(["backup", text(&file), text(&at("other"))]);
+    assert_eq!(run.code, Some(4), "{run:?}");
+    drop(open);
+}
+
+#[test]
+fn the_pages_that_stat_counts_add_up_to_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fill(&file, 0..3_000, 50_000);
+    fill(&file, 2_000..3_100, 10);
+    let run = folio(["stat", text(&file), "--pages", "--format", "json"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let report = run.json();
+    let found = &report["page_use"];
+    let count = |value: &serde_json::Value| value.as_u64().unwrap();
+    let tables = found["tables"].as_array().unwrap().iter();
+    let of_tables =
+        tables.map(|table| ["branch", "leaf", "long_values"].map(|of| count(&table[of])));
+    let others = ["fixed", "catalogs_and_map", "free", "grown_ahead"].map(|of| count(&found[of]));
+    let sum = of_tables.flatten().sum::<u64>() + others.iter().sum::<u64>();
+    assert_eq!(sum * 4096, fs::metadata(&file).unwrap().len(), "{report}");
+    assert!(others[1] > 0 && others[1] < 30, "{report}");
+    let run = folio(["stat", text(&file), "--pages"]);
+    for words in ["table 0/one", "catalogs, free-space map", "grown ahead"] {
+        assert!(run.stdout.contains(words), "{run:?}");
+    }
+    let run = folio(["stat", text(&file), "--format", "json"]);
+    assert!(run.json()["page_use"].is_null(), "{run:?}");
+}
