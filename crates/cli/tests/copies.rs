@@ -4,10 +4,21 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use common::{folio, text};
 use folio_store::{Database, Group, TableDefinition};
+
+/// These tests open files themselves and run the tool. A process that is being started holds, until it is another
+/// program, the locks of all files that are open here, those of other tests too; so they run one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn table(name: &str, group: u8) -> TableDefinition {
     TableDefinition {
@@ -51,6 +62,7 @@ fn contents(path: &Path) -> Vec<(TableDefinition, Vec<Row>)> {
 
 #[test]
 fn a_dump_loads_into_the_same_rows() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fill(&at("old"), 0..5_000, 100_000);
@@ -79,6 +91,7 @@ fn a_dump_loads_into_the_same_rows() {
 
 #[test]
 fn a_damaged_dump_loads_nothing() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fill(&at("old"), 0..12, 70);
@@ -142,6 +155,7 @@ fn a_damaged_dump_loads_nothing() {
 
 #[test]
 fn a_copy_and_its_changes_are_the_file() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let (file, copy, changes) = (at("file"), at("copy"), at("changes"));
@@ -179,6 +193,7 @@ fn a_copy_and_its_changes_are_the_file() {
 
 #[test]
 fn the_pages_that_stat_counts_add_up_to_the_file() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fill(&file, 0..3_000, 50_000);
