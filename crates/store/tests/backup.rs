@@ -197,30 +197,29 @@ fn an_idle_database_gives_a_short_stream() {
 #[test]
 fn changes_of_a_transaction_that_began_before_the_copy_are_in_the_next_stream() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("copy");
-    let db = Database::builder().cache_size(1 << 20).in_memory().unwrap();
-    let mut model = Contents::default();
-    change(&db, &mut SplitMix64::new(4), &mut model, 500);
-    let txn = db.begin_write().unwrap();
-    let mut rows = txn.table::<Rows>().unwrap();
-    rows.insert(1_000_000, [1; 50_000].as_slice()).unwrap();
-    let report = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
-    // Also more than the cache, so that some is written early.
-    for key in 0..10_000 {
-        rows.insert(2_000_000 + key, [2; 200].as_slice()).unwrap();
+    // Also of more than the cache, so that some is written early.
+    for more in [0, 10, 10_000] {
+        let path = folder.path().join(format!("copy-{more}"));
+        let db = Database::builder().cache_size(1 << 20).in_memory().unwrap();
+        change(&db, &mut SplitMix64::new(4), &mut Contents::default(), 500);
+        let txn = db.begin_write().unwrap();
+        let mut rows = txn.table::<Rows>().unwrap();
+        rows.insert(1_000_000, [1; 50_000].as_slice()).unwrap();
+        let report = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+        let point = report.point.unwrap();
+        for key in 0..more {
+            rows.insert(2_000_000 + key, [2; 200].as_slice()).unwrap();
+        }
+        drop(rows);
+        let number = txn.number();
+        txn.commit().unwrap();
+        assert!(number < point.transaction(), "not the case that is meant");
+        let mut stream = Vec::new();
+        db.backup_since(&point, &BackupOptions::new(), &mut stream, go_on)
+            .unwrap();
+        apply_backup(&path, stream.as_slice()).unwrap();
+        assert_eq!(sound(&path), contents(&db));
     }
-    drop(rows);
-    txn.commit().unwrap();
-    let mut stream = Vec::new();
-    db.backup_since(
-        &report.point.unwrap(),
-        &BackupOptions::new(),
-        &mut stream,
-        go_on,
-    )
-    .unwrap();
-    apply_backup(&path, stream.as_slice()).unwrap();
-    assert_eq!(sound(&path), contents(&db));
 }
 
 #[test]
