@@ -16,7 +16,7 @@ use std::{
 };
 
 use folio_store::{
-    BackupOptions, BackupPoint, Database, Durability, Error, Group, Table, apply_backup,
+    BackupOptions, BackupPoint, Database, Durability, Error, Group, GroupSet, Table, apply_backup,
     storage::{MemoryStorage, SplitMix64, Storage},
 };
 
@@ -220,6 +220,50 @@ fn changes_of_a_transaction_that_began_before_the_copy_are_in_the_next_stream() 
         apply_backup(&path, stream.as_slice()).unwrap();
         assert_eq!(sound(&path), contents(&db));
     }
+}
+
+/// Whoever is told of the progress changes everything, durably, again and again.
+#[test]
+fn pages_of_the_moment_are_not_used_again_before_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copy");
+    let db = Database::builder().cache_size(1 << 20).in_memory().unwrap();
+    let (mut random, mut model) = (SplitMix64::new(21), Contents::default());
+    change(&db, &mut random, &mut model, 3_000);
+    let first = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+    change(&db, &mut random, &mut model, 3_000);
+    let disturb = |random: &mut SplitMix64, model: &mut Contents, calls: &mut u32| {
+        *calls += 1;
+        if *calls < 12 {
+            change(&db, random, model, 1_500);
+            db.checkpoint(GroupSet::ALL).unwrap();
+        }
+        ControlFlow::Continue(())
+    };
+    let (before, mut calls) = (model.clone(), 0);
+    let mut stream = Vec::new();
+    db.backup_since(
+        &first.point.unwrap(),
+        &BackupOptions::new(),
+        &mut stream,
+        |_, _| disturb(&mut random, &mut model, &mut calls),
+    )
+    .unwrap();
+    assert!(calls > 12);
+    apply_backup(&path, stream.as_slice()).unwrap();
+    assert!(sound(&path) == before);
+
+    for options in [BackupOptions::new(), BackupOptions::new().compacted()] {
+        db.checkpoint(GroupSet::ALL).unwrap();
+        let (before, mut calls) = (model.clone(), 0);
+        db.backup_to(&options, &path, |_, _| {
+            disturb(&mut random, &mut model, &mut calls)
+        })
+        .unwrap();
+        assert!(calls > 3);
+        assert!(sound(&path) == before);
+    }
+    assert!(contents(&db) == model);
 }
 
 #[test]
