@@ -469,6 +469,88 @@ fn a_damaged_stream_is_refused_and_changes_nothing() {
     assert_eq!(sound(&path), contents(&db));
 }
 
+/// Makes the checks of a stream right after its slot was changed.
+fn checked_again(stream: &mut [u8]) {
+    use xxhash_rust::xxh3;
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    let point = 16;
+    let slot = point + BackupPoint::LENGTH;
+    let seed = number(&stream[point + 8..]);
+    let checksum = xxh3::xxh3_128_with_seed(&stream[slot + 24..slot + PAGE], seed);
+    stream[slot + 8..slot + 24].copy_from_slice(&checksum.to_le_bytes());
+    let (mut start, mut end, mut check) = (0, slot + PAGE, 0u128);
+    loop {
+        check = xxh3::xxh3_128(&[&check.to_le_bytes(), &stream[start..end]].concat());
+        stream[end..end + 16].copy_from_slice(&check.to_le_bytes());
+        start = end + 16;
+        if start == stream.len() {
+            return;
+        }
+        let count = u32::from_le_bytes(stream[start..start + 4].try_into().unwrap());
+        end = start + 4 + if count == 0 { 8 } else { count as usize * PAGE };
+    }
+}
+
+#[test]
+fn a_crafted_slot_with_right_checks_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copy");
+    let seed = 0xC0DE;
+    let mut random = SplitMix64::new(seed);
+    let db = Database::in_memory().unwrap();
+    let mut model = Contents::default();
+    change(&db, &mut random, &mut model, 300);
+    let report = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+    let before = fs::read(&path).unwrap();
+    change(&db, &mut random, &mut model, 5);
+    let mut stream = Vec::new();
+    db.backup_since(
+        &report.point.unwrap(),
+        &BackupOptions::new(),
+        &mut stream,
+        go_on,
+    )
+    .unwrap();
+    let mut same = stream.clone();
+    checked_again(&mut same);
+    assert!(same == stream, "the test knows the format");
+    let slot = 16 + BackupPoint::LENGTH;
+    let mut refusals = 0;
+    for round in 0..400 {
+        let mut crafted = stream.clone();
+        let place = match round {
+            0..80 => 24 + 8 * (round / 4),
+            _ => 24 + random.below(100) as usize * 8,
+        };
+        let old = u64::from_le_bytes(stream[slot + place..][..8].try_into().unwrap());
+        let new = match round % 4 {
+            0 => u64::MAX >> 21,
+            1 => old.wrapping_add(1),
+            2 => old.wrapping_sub(1),
+            _ => random.below(64),
+        };
+        crafted[slot + place..][..8].copy_from_slice(&new.to_le_bytes());
+        checked_again(&mut crafted);
+        println!("seed {seed}, round {round}: {old} at {place} becomes {new}");
+        match apply_backup(&path, crafted.as_slice()) {
+            Err(error) => {
+                assert!(error.is_corruption(), "{error}");
+                assert!(fs::read(&path).unwrap() == before);
+                refusals += 1;
+            }
+            Ok(_) => {
+                // Numbers that lead nowhere; the rows are those of the stream.
+                if let Ok(opened) = Database::open(&path) {
+                    opened.verify(|_, _| ()).unwrap();
+                }
+                fs::write(&path, &before).unwrap();
+            }
+        }
+        assert_eq!(files(folder.path()), ["copy"]);
+    }
+    assert!(refusals > 100, "{refusals}");
+}
+
 #[test]
 fn a_damaged_copy_takes_no_changes() {
     let folder = tempfile::tempdir().unwrap();
