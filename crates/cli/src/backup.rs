@@ -17,6 +17,9 @@ use crate::verify::{progress_bar, show_progress};
 Copies FILE as its last durable commit has it to OUT, which is replaced by a whole copy or not at all. Every page is
 checked on the way. No process may have FILE open for writing; a program copies its own with `Database::backup`.
 
+Never start a node of a cluster that goes on without it on an earlier copy: it would have forgotten votes it gave and
+entries it acknowledged. Add it anew, with a new id and an empty file. Copies are for when the whole cluster is lost.
+
 With --since, OUT gets what has changed since an earlier copy, for `folio apply`.
 
 Examples:
