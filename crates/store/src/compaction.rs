@@ -24,8 +24,8 @@ impl Default for CompactOptions {
 }
 
 impl CompactOptions {
-    /// How many pages are moved in one transaction. The writer waits for one such transaction, and at the end for the cut of the file. A value longer than
-    /// that is moved in one step all the same.
+    /// How many pages are moved in one transaction. The writer waits for one such transaction, and at the end for the cut
+    /// of the file. A value longer than that is moved in one step all the same.
     #[must_use]
     pub fn pages_a_step(mut self, pages: u64) -> Self {
         self.pages_a_step = pages.max(1);
