@@ -10,8 +10,8 @@ use folio_raft::snapshot::write_snapshot;
 use folio_raft::{
     Batch, Entry, LogId, RaftLogStore, SnapshotMeta, StateMachine, StoreOptions, Vote,
 };
-use folio_store::Database;
 use folio_store::storage::{DiskEvent, Journal, MemoryStorage, SimulatedDisk, SplitMix64, Subset};
+use folio_store::{Database, Durability};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader, RaftSnapshotBuilder, RaftStorage};
 use tokio::io::AsyncWriteExt;
 
@@ -74,8 +74,14 @@ struct Promise {
 const INSTALLED: u64 = 60;
 
 /// Runs the load; the promise after each step is marked in the disk's journal by its number.
-async fn load(disk: &Arc<SimulatedDisk>, snapshot: &[u8], meta: &SnapshotMeta) -> Vec<Promise> {
+async fn load(
+    disk: &Arc<SimulatedDisk>,
+    default: Durability,
+    snapshot: &[u8],
+    meta: &SnapshotMeta,
+) -> Vec<Promise> {
     let database = Database::builder()
+        .durability(default)
         .create_on(disk.clone())
         .expect("creates");
     let mut store = open(&database);
@@ -199,11 +205,20 @@ fn subsets(pending: usize, random: &mut SplitMix64) -> Vec<Subset> {
 
 #[tokio::test]
 async fn every_image_a_power_cut_can_leave_keeps_what_was_promised() {
+    attack(Durability::Immediate).await;
+}
+
+#[tokio::test]
+async fn so_it_does_in_a_database_whose_commits_are_not_durable_by_default() {
+    attack(Durability::Eventual).await;
+}
+
+async fn attack(default: Durability) {
     const SEED: u64 = 20;
     let (states, _) = states(INSTALLED + 3).await;
     let (_, meta) = self::states(INSTALLED).await;
     let disk = Arc::new(SimulatedDisk::recording(&MemoryStorage::new()));
-    let promises = load(&disk, &states[INSTALLED as usize], &meta).await;
+    let promises = load(&disk, default, &states[INSTALLED as usize], &meta).await;
     let journal: Journal = disk.journal().expect("a recording");
 
     // Shown when the test fails; the last line names the moment of the cut.

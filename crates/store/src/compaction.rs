@@ -1,12 +1,11 @@
 //! Giving free space back to the filesystem while the database is in use.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::ops::ControlFlow;
 
 use crate::{
     database::Database,
-    engine::{Engine, Handle, Patience},
     error::Result,
-    transaction::{CompactionStep, WriteTransaction},
+    transaction::{CompactionStep, Durability},
     types::GroupSet,
 };
 
@@ -89,7 +88,7 @@ impl Database {
         if total > 0 {
             let mut step = Some(CompactionStep::first(bound, options.pages_a_step));
             while let Some(next) = step.take() {
-                let (moved, following) = run_step(self.handle(), engine, next)?;
+                let (moved, following) = self.compact_step(next)?;
                 pages_moved += moved;
                 step = following;
                 if progress(pages_moved, total.max(pages_moved)).is_break() && step.is_some() {
@@ -114,20 +113,17 @@ impl Database {
             complete,
         })
     }
-}
 
-fn run_step(
-    handle: &Arc<Handle>,
-    engine: &Engine,
-    step: CompactionStep,
-) -> Result<(u64, Option<CompactionStep>)> {
-    let Some(mut transaction) = WriteTransaction::begin(handle, Patience::Endless)? else {
-        return Ok((0, Some(step)));
-    };
-    engine.search_from_start();
-    let (moved, following) = transaction.compact(step)?;
-    if moved > 0 {
-        transaction.commit()?;
+    /// Gives back how many pages moved, and where to go on.
+    fn compact_step(&self, step: CompactionStep) -> Result<(u64, Option<CompactionStep>)> {
+        let mut transaction = self.begin_write()?;
+        // What a step gave up is free for the next one only when the step is durable.
+        transaction.set_durability(Durability::Immediate);
+        self.handle().engine().search_from_start();
+        let (moved, following) = transaction.compact(step)?;
+        if moved > 0 {
+            transaction.commit()?;
+        }
+        Ok((moved, following))
     }
-    Ok((moved, following))
 }

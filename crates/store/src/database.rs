@@ -314,7 +314,8 @@ impl Builder {
         self
     }
 
-    /// When commits return unless a transaction says otherwise. The default is [`Durability::Immediate`].
+    /// When commits return unless a transaction says otherwise. The default is [`Durability::Immediate`]. Code that is
+    /// handed a database and promises something about its commits asks for what it needs in each transaction.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.options.durability = durability;

@@ -186,6 +186,25 @@ fn an_interrupted_compaction_counts_and_the_next_goes_on() {
 }
 
 #[test]
+fn every_step_is_durable_whatever_commits_do_by_default() {
+    let builder = Database::builder().durability(Durability::Eventual);
+    let db = builder.in_memory().unwrap();
+    sparse(&db, 10, 3_000, 10);
+    let options = CompactOptions::default().pages_a_step(16);
+    let mut steps = 0;
+    db.compact(options, |_, _| {
+        let published = db.published_transaction();
+        // Of the two groups a step has changed at least one.
+        let durable = [Group::DEFAULT, Group::new(3)].map(|group| db.durable_transaction(group));
+        assert!(durable.contains(&published), "{durable:?}, {published}");
+        steps += 1;
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(steps > 3, "{steps}");
+}
+
+#[test]
 fn writers_and_readers_go_on_meanwhile() {
     let db = Database::builder()
         .cache_size(64 * 4096)

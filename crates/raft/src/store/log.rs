@@ -24,7 +24,9 @@ pub(crate) struct LogEnds {
 
 impl<S: StateMachine> Shared<S> {
     pub fn save_vote(&self, database: &Database, vote: &Vote) -> Result<()> {
-        let txn = database.begin_write()?;
+        let mut txn = database.begin_write()?;
+        // Whatever the database does by default: these are promises to peers.
+        txn.set_durability(Durability::Immediate);
         txn.table::<Votes>()?
             .insert(&(), &VoteRecord { vote: *vote })?;
         txn.commit()?;
@@ -87,7 +89,8 @@ impl<S: StateMachine> Shared<S> {
             Some(last) => first.log_id.index.min(last.index.saturating_add(1)),
             None => first.log_id.index,
         };
-        let txn = database.begin_write()?;
+        let mut txn = database.begin_write()?;
+        txn.set_durability(Durability::Immediate);
         {
             let mut log = txn.table::<Log<S>>()?;
             for entry in entries {

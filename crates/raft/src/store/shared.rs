@@ -225,7 +225,8 @@ fn claim(database: &Database, node: NodeId) -> crate::Result<()> {
             wanted: node,
         }),
         None => {
-            let txn = database.begin_write()?;
+            let mut txn = database.begin_write()?;
+            txn.set_durability(Durability::Immediate);
             txn.table::<Identity>()?
                 .insert(&(), &IdentityRecord { node })?;
             txn.commit()?;

@@ -158,7 +158,8 @@ impl<S: StateMachine> Shared<S> {
             time: staged.header.time,
             snapshot: Some(meta.clone()),
         };
-        let txn = database.begin_write()?;
+        let mut txn = database.begin_write()?;
+        txn.set_durability(Durability::Immediate);
         for table in &self.tables {
             txn.replace_table(&staged_table(table), table)?;
         }
