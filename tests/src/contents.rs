@@ -41,7 +41,11 @@ impl Contents {
         }
         let tables = known.into_iter().map(|table| {
             let rows = view.untyped(&table).expect("the table");
-            let rows = rows.iter().collect::<Result<_, _>>().expect("its rows");
+            let rows = rows
+                .iter()
+                .expect("its rows")
+                .collect::<Result<_, _>>()
+                .expect("its rows");
             (table.name, rows)
         });
         Self {

@@ -69,14 +69,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         ControlFlow::Continue(())
     };
     let report = match &arguments.since {
-        None => database.backup_to(&options, &arguments.out, progress),
+        None => database.backup_to(options, &arguments.out, progress),
         Some(copy) => {
             let point = BackupPoint::of_file(copy)?;
             let out = &arguments.out;
             let file = File::create_new(out).map_err(|error| {
                 Failure::Error(format!("{}: cannot create it: {error}", out.display()))
             })?;
-            let report = database.backup_since(&point, &options, &file, progress);
+            let report = database.backup_since(&point, options, &file, progress);
             if report.is_err() {
                 // A part of it is of no use; the failure says what happened.
                 drop(std::fs::remove_file(out));

@@ -160,7 +160,7 @@ fn dump(database: &Database, arguments: &Arguments, out: impl Write) -> Result<(
     let bar = progress_bar();
     let mut done = 0u64;
     for (number, table) in (0..).zip(&tables) {
-        for row in view.untyped(table)?.iter() {
+        for row in view.untyped(table)?.iter()? {
             let (key, value) = row?;
             writer.row(number, &key, &value).map_err(write_failure)?;
             done += 1;

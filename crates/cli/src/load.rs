@@ -85,7 +85,7 @@ fn load(file: &Path, dump: &mut Dump) -> Result<u64, Failure> {
         let mut loader = table.loader()?;
         while let Some(row) = next.take_if(|row| row.table as usize == number) {
             loader
-                .push(&row.key, &row.value)
+                .push(row.key.as_slice(), row.value.as_slice())
                 .map_err(|error| match error {
                     Error::OutOfOrder { .. } => damaged(error.to_string()),
                     error => error.into(),

@@ -36,9 +36,13 @@ fn fill(path: &Path, rows: std::ops::Range<u32>, length: usize) {
         let mut table = txn.untyped(&definition).unwrap();
         for row in rows.clone() {
             let value = vec![row as u8; row as usize % 50];
-            table.insert(&row.to_be_bytes(), &value).unwrap();
+            table
+                .insert(row.to_be_bytes().as_slice(), value.as_slice())
+                .unwrap();
         }
-        table.insert(&[], &vec![9; length]).unwrap();
+        table
+            .insert([].as_slice(), vec![9; length].as_slice())
+            .unwrap();
     }
     txn.untyped(&table("empty", 3)).unwrap();
     txn.commit().unwrap();
@@ -54,7 +58,7 @@ fn contents(path: &Path) -> Vec<(TableDefinition, Vec<Row>)> {
     let tables = view.tables().unwrap().into_iter();
     let rows = |table: TableDefinition| {
         let rows = view.untyped(&table).unwrap();
-        let rows = rows.iter().map(Result::unwrap).collect();
+        let rows = rows.iter().unwrap().map(Result::unwrap).collect();
         (table, rows)
     };
     tables.map(rows).collect()

@@ -189,8 +189,13 @@ fn a_row_that_no_hash_covers_is_checked_too() {
         .find(|table| table.name == "ledger_session_uses")
         .expect("the ledger has it");
     let mut rows = txn.untyped(&uses).expect("sound");
-    let (first, _) = rows.iter().next().expect("a row").expect("sound");
-    rows.remove(&first).expect("sound");
+    let (first, _) = rows
+        .iter()
+        .expect("sound")
+        .next()
+        .expect("a row")
+        .expect("sound");
+    rows.remove(first.as_slice()).expect("sound");
     drop(rows);
     txn.commit().expect("room");
     database.close().expect("room");

@@ -107,9 +107,15 @@ fn copied(replica: &Replica) -> Replica {
     let txn = database.begin_write().expect("in memory");
     for table in Ledger.tables().definitions() {
         let mut to = txn.untyped(&table).expect("in memory");
-        for row in view.untyped(&table).expect("in memory").iter() {
+        for row in view
+            .untyped(&table)
+            .expect("in memory")
+            .iter()
+            .expect("in memory")
+        {
             let (key, value) = row.expect("in memory");
-            to.insert(&key, &value).expect("in memory");
+            to.insert(key.as_slice(), value.as_slice())
+                .expect("in memory");
         }
     }
     txn.commit().expect("in memory");

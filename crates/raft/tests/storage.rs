@@ -575,7 +575,7 @@ async fn what_is_staged_when_a_node_crashes_is_removed_at_the_next_start() {
     let txn = database.begin_write().expect("a transaction");
     for table in &staged {
         txn.untyped(table)
-            .and_then(|mut rows| rows.insert(b"half", b"done"))
+            .and_then(|mut rows| rows.insert(b"half".as_slice(), b"done".as_slice()))
             .expect("inserted");
     }
     txn.commit().expect("committed");

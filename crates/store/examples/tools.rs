@@ -35,7 +35,7 @@ pub fn main() -> folio_store::Result<()> {
             statistics.pages(),
             statistics.fill() * 100.0,
         );
-        for row in rows.iter().take(2) {
+        for row in rows.iter()?.take(2) {
             let (key, value) = row?;
             println!("  {key:02x?}: {} bytes", value.len());
         }
@@ -47,7 +47,7 @@ pub fn main() -> folio_store::Result<()> {
         txn.delete_table(&table)?;
     }
     txn.commit()?;
-    db.compact(CompactOptions::default(), |_, _| ControlFlow::Continue(()))?;
+    db.compact(CompactOptions::new(), |_, _| ControlFlow::Continue(()))?;
     let report = db.verify(|_, _| {})?;
     assert!(report.problems.is_empty());
     println!("{} pages are left in use", report.pages);

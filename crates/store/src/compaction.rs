@@ -16,13 +16,18 @@ pub struct CompactOptions {
 }
 
 impl Default for CompactOptions {
-    /// Steps of 256 pages: 1 MiB of pages of the default size.
     fn default() -> Self {
-        Self { pages_a_step: 256 }
+        Self::new()
     }
 }
 
 impl CompactOptions {
+    /// Steps of 256 pages: 1 MiB of pages of the default size.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { pages_a_step: 256 }
+    }
+
     /// How many pages are moved in one transaction. The writer waits for one such transaction, and at the end for the cut
     /// of the file. A value longer than that is moved in one step all the same.
     #[must_use]
@@ -67,7 +72,7 @@ impl Database {
     ///
     /// # fn main() -> folio_store::Result<()> {
     /// let db = Database::in_memory()?;
-    /// let done = db.compact(CompactOptions::default(), |_, _| ControlFlow::Continue(()))?;
+    /// let done = db.compact(CompactOptions::new(), |_, _| ControlFlow::Continue(()))?;
     /// assert!(done.complete && done.bytes_after <= done.bytes_before);
     /// # Ok(())
     /// # }

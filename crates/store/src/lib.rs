@@ -40,7 +40,8 @@
 //!
 //! A [`Table`] is a type that names a table and the types of its keys and values, so a key of another table does not
 //! compile. A file that holds a table with other types is refused with an error that names both. Keys encode so that
-//! comparing bytes is comparing keys; [`types`] says how. A [`MultiTable`] holds several values a key.
+//! comparing bytes is comparing keys; [`types`] says how. A [`MultiTable`] holds several values a key. Tools that know no
+//! types open a table by its [`TableDefinition`] as [`Untyped`], with the same handles.
 //!
 //! | to | use |
 //! |---|---|
@@ -141,19 +142,25 @@
 //!
 //! # Limits
 //!
-//! | | |
-//! |---|---|
-//! | page size | 4,096 (the default) to 65,536 bytes, fixed when the file is created |
-//! | encoded key | a quarter page less 64 bytes: 960 bytes at the default page size, 16,320 at the largest |
-//! | key and value of a [`MultiTable`] | together what a key may have, as a pair |
-//! | elements of a tuple | 2 to 8; tuples may hold tuples |
-//! | encoded value | 4 GiB - 1 byte |
-//! | table name | 1 to 512 bytes |
-//! | type names | any length; what follows the 200th byte is not compared |
-//! | tables | some 4 billion in the life of a file, deleted ones included |
-//! | groups | 16 |
-//! | file | 2^44 pages |
-//! | rows, views, size of a transaction | no limit but the file |
+//! Each has a test at the limit and one past it.
+//!
+//! | | at most | one past it |
+//! |---|---|---|
+//! | page size | 4,096 (the default) to 65,536 bytes, a power of two, fixed when the file is created | [`Configuration`](Error::Configuration) |
+//! | encoded key | a quarter page less 64 bytes: 960 bytes at the default page size, 16,320 at the largest | [`KeyTooLong`](Error::KeyTooLong) |
+//! | key and value of a [`MultiTable`] | together what a key may have, as a pair | [`KeyTooLong`](Error::KeyTooLong) |
+//! | elements of a tuple | 2 to 8; tuples may hold tuples | does not compile |
+//! | encoded value | 4 GiB - 1 byte. One that is inserted or read as a whole is in memory as a whole; [`insert_reserve`](TableMut::insert_reserve) and [`get_in_parts`](TableView::get_in_parts) take a page at a time | [`ValueTooLong`](Error::ValueTooLong) |
+//! | table name | 1 to 512 bytes | [`Configuration`](Error::Configuration) |
+//! | type names | any length; what follows the 200th byte is not compared | |
+//! | tables | 2^32 - 16 in the life of a file, deleted ones included | [`Configuration`](Error::Configuration) |
+//! | groups | 16 | [`Group::new`] panics, in a constant at compile time; [`Group::from_index`] gives `None` |
+//! | file | 2^44 pages: 64 PiB at the default page size | [`Full`](Error::Full) |
+//! | transactions in the life of a file | 2^63 - 1 numbers; at a million a second they last 290,000 years, so no test gets there | |
+//! | write transactions at a time | 1 | the next one waits |
+//! | handles to a table in a write transaction | 1 | [`TableInUse`](Error::TableInUse) |
+//! | cache | from 0 on; a few pages are always kept | |
+//! | rows, views, tickets, savepoints, size of a transaction | no limit but file and memory | |
 //!
 //! # Errors
 //!
@@ -220,13 +227,13 @@ pub use self::{
     salvage::{LostRange, SalvageReport, SalvagedTable, salvage, salvage_storage},
     statistics::Statistics,
     transaction::{
-        Cursor, Durability, Entry, ExtractIf, Keys, Loader, MultiKeys, MultiRange, MultiTableMut,
-        MultiTableView, MultiValues, OccupiedEntry, Range, ReadTransaction, Savepoint, Stored,
-        StoredRange, TableMut, TableStatistics, TableView, Ticket, UntypedCursor, UntypedLoader,
-        UntypedRange, UntypedTableMut, UntypedTableView, VacantEntry, WriteTransaction,
+        Cursor, Durability, Entry, ExtractIf, Keys, Loader, MultiCursor, MultiKeys, MultiRange,
+        MultiTableMut, MultiTableView, MultiValues, OccupiedEntry, Range, ReadTransaction,
+        Savepoint, Stored, StoredRange, TableMut, TableStatistics, TableView, Ticket, VacantEntry,
+        WriteTransaction,
     },
     types::{
         Beginning, BorrowedValue, DecodeError, Group, GroupSet, Key, MultiTable, Newtype, Pairs,
-        Postcard, Prefix, Table, TableDefinition, Value,
+        Postcard, Prefix, RowTypes, Table, TableDefinition, Untyped, Value,
     },
 };

@@ -113,9 +113,9 @@ fn a_copy_of_an_empty_database_is_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("copy");
     let db = Database::in_memory().unwrap();
-    db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+    db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     assert_eq!(sound(&path), Contents::default());
-    db.backup_to(&BackupOptions::new().compacted(), &path, go_on)
+    db.backup_to(BackupOptions::new().compacted(), &path, go_on)
         .unwrap();
     assert_eq!(sound(&path), Contents::default());
     assert_eq!(files(folder.path()), ["copy"]);
@@ -133,7 +133,7 @@ fn copies_and_changes_of_a_database_are_the_moment_they_name() {
             change(&db, &mut random, &mut model, 200);
         }
         let path = folder.path().join(format!("copy-{seed}"));
-        let first = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+        let first = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
         assert_eq!(first.bytes, fs::metadata(&path).unwrap().len());
         let mut point = first.point.unwrap();
         assert_eq!(BackupPoint::of_file(&path).unwrap(), point);
@@ -145,11 +145,11 @@ fn copies_and_changes_of_a_database_are_the_moment_they_name() {
             }
             let mut stream = Vec::new();
             let report = db
-                .backup_since(&point, &BackupOptions::new(), &mut stream, go_on)
+                .backup_since(&point, BackupOptions::new(), &mut stream, go_on)
                 .unwrap();
             assert_eq!(report.bytes, stream.len() as u64);
             let mut whole = Vec::new();
-            let direct = db.backup(&BackupOptions::new(), &mut whole, go_on).unwrap();
+            let direct = db.backup(BackupOptions::new(), &mut whole, go_on).unwrap();
             apply_backup(&path, stream.as_slice()).unwrap();
             assert!(fs::read(&path).unwrap() == whole, "not the same bytes");
             point = report.point.unwrap();
@@ -160,7 +160,7 @@ fn copies_and_changes_of_a_database_are_the_moment_they_name() {
         assert_eq!(sound(&place), model);
         // A compacted copy has the same rows in fewer pages.
         let compacted = db
-            .backup_to(&BackupOptions::new().compacted(), &place, go_on)
+            .backup_to(BackupOptions::new().compacted(), &place, go_on)
             .unwrap();
         assert_eq!(sound(&place), model);
         assert!(compacted.bytes < fs::metadata(&path).unwrap().len());
@@ -176,13 +176,13 @@ fn an_idle_database_gives_a_short_stream() {
     let mut model = Contents::default();
     let mut random = SplitMix64::new(9);
     change(&db, &mut random, &mut model, 2_000);
-    let report = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+    let report = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     let before = fs::read(&path).unwrap();
     let mut stream = Vec::new();
     let since = db
         .backup_since(
             &report.point.unwrap(),
-            &BackupOptions::new(),
+            BackupOptions::new(),
             &mut stream,
             go_on,
         )
@@ -205,7 +205,7 @@ fn changes_of_a_transaction_that_began_before_the_copy_are_in_the_next_stream() 
         let txn = db.begin_write().unwrap();
         let mut rows = txn.table::<Rows>().unwrap();
         rows.insert(1_000_000, [1; 50_000].as_slice()).unwrap();
-        let report = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+        let report = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
         let point = report.point.unwrap();
         for key in 0..more {
             rows.insert(2_000_000 + key, [2; 200].as_slice()).unwrap();
@@ -215,7 +215,7 @@ fn changes_of_a_transaction_that_began_before_the_copy_are_in_the_next_stream() 
         txn.commit().unwrap();
         assert!(number < point.transaction(), "not the case that is meant");
         let mut stream = Vec::new();
-        db.backup_since(&point, &BackupOptions::new(), &mut stream, go_on)
+        db.backup_since(&point, BackupOptions::new(), &mut stream, go_on)
             .unwrap();
         apply_backup(&path, stream.as_slice()).unwrap();
         assert_eq!(sound(&path), contents(&db));
@@ -230,7 +230,7 @@ fn pages_of_the_moment_are_not_used_again_before_the_end() {
     let db = Database::builder().cache_size(1 << 20).in_memory().unwrap();
     let (mut random, mut model) = (SplitMix64::new(21), Contents::default());
     change(&db, &mut random, &mut model, 3_000);
-    let first = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+    let first = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     change(&db, &mut random, &mut model, 3_000);
     let disturb = |random: &mut SplitMix64, model: &mut Contents, calls: &mut u32| {
         *calls += 1;
@@ -244,7 +244,7 @@ fn pages_of_the_moment_are_not_used_again_before_the_end() {
     let mut stream = Vec::new();
     db.backup_since(
         &first.point.unwrap(),
-        &BackupOptions::new(),
+        BackupOptions::new(),
         &mut stream,
         |_, _| disturb(&mut random, &mut model, &mut calls),
     )
@@ -256,7 +256,7 @@ fn pages_of_the_moment_are_not_used_again_before_the_end() {
     for options in [BackupOptions::new(), BackupOptions::new().compacted()] {
         db.checkpoint(GroupSet::ALL).unwrap();
         let (before, mut calls) = (model.clone(), 0);
-        db.backup_to(&options, &path, |_, _| {
+        db.backup_to(options.clone(), &path, |_, _| {
             disturb(&mut random, &mut model, &mut calls)
         })
         .unwrap();
@@ -312,13 +312,13 @@ fn a_copy_made_while_others_write_is_one_moment() {
     for round in 0..6 {
         match point {
             None => {
-                let report = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+                let report = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
                 point = report.point;
             }
             Some(base) => {
                 let mut stream = Vec::new();
                 let report = db
-                    .backup_since(&base, &BackupOptions::new(), &mut stream, go_on)
+                    .backup_since(&base, BackupOptions::new(), &mut stream, go_on)
                     .unwrap();
                 apply_backup(&path, stream.as_slice()).unwrap();
                 point = report.point;
@@ -328,7 +328,7 @@ fn a_copy_made_while_others_write_is_one_moment() {
         fs::copy(&path, &seen).unwrap();
         same(&seen);
         if round == 3 {
-            db.backup_to(&BackupOptions::new().compacted(), &seen, go_on)
+            db.backup_to(BackupOptions::new().compacted(), &seen, go_on)
                 .unwrap();
             same(&seen);
         }
@@ -345,7 +345,7 @@ fn a_copy_goes_on_as_the_database_did() {
     let db = Database::in_memory().unwrap();
     let (mut random, mut model) = (SplitMix64::new(11), Contents::default());
     change(&db, &mut random, &mut model, 2_000);
-    let report = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+    let report = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     let copy = Database::open(&path).unwrap();
     for _ in 0..20 {
         change(&copy, &mut random, &mut model, 100);
@@ -356,7 +356,7 @@ fn a_copy_goes_on_as_the_database_did() {
     let mut stream = Vec::new();
     db.backup_since(
         &report.point.unwrap(),
-        &BackupOptions::new(),
+        BackupOptions::new(),
         &mut stream,
         go_on,
     )
@@ -376,13 +376,13 @@ fn changes_belong_on_the_copy_they_were_made_from() {
     let (mut random, mut model) = (SplitMix64::new(12), Contents::default());
     let db = Database::in_memory().unwrap();
     change(&db, &mut random, &mut model, 300);
-    let first = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+    let first = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     change(&db, &mut random, &mut model, 300);
     let mut stream = Vec::new();
     let second = db
         .backup_since(
             &first.point.unwrap(),
-            &BackupOptions::new(),
+            BackupOptions::new(),
             &mut stream,
             go_on,
         )
@@ -393,13 +393,13 @@ fn changes_belong_on_the_copy_they_were_made_from() {
     assert!(matches!(again, Err(Error::BackupBase { .. })), "{again:?}");
     let foreign = Database::in_memory().unwrap();
     foreign
-        .backup_to(&BackupOptions::new(), &other, go_on)
+        .backup_to(BackupOptions::new(), &other, go_on)
         .unwrap();
     let refused = apply_backup(&other, stream.as_slice());
     assert!(refused.is_err(), "{refused:?}");
     // From a point of another database, or from the future.
     let base = second.point.unwrap();
-    let refused = foreign.backup_since(&base, &BackupOptions::new(), io::sink(), go_on);
+    let refused = foreign.backup_since(&base, BackupOptions::new(), io::sink(), go_on);
     assert!(
         matches!(refused, Err(Error::BackupBase { .. })),
         "{refused:?}"
@@ -429,7 +429,7 @@ fn a_damaged_stream_is_refused_and_changes_nothing() {
     let (mut random, mut model) = (SplitMix64::new(13), Contents::default());
     let db = Database::in_memory().unwrap();
     change(&db, &mut random, &mut model, 20);
-    let report = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+    let report = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     let before = fs::read(&path).unwrap();
     let txn = db.begin_write().unwrap();
     txn.table::<Rows>()
@@ -440,7 +440,7 @@ fn a_damaged_stream_is_refused_and_changes_nothing() {
     let mut stream = Vec::new();
     db.backup_since(
         &report.point.unwrap(),
-        &BackupOptions::new(),
+        BackupOptions::new(),
         &mut stream,
         go_on,
     )
@@ -500,13 +500,13 @@ fn a_crafted_slot_with_right_checks_does_no_harm() {
     let db = Database::in_memory().unwrap();
     let mut model = Contents::default();
     change(&db, &mut random, &mut model, 300);
-    let report = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+    let report = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     let before = fs::read(&path).unwrap();
     change(&db, &mut random, &mut model, 5);
     let mut stream = Vec::new();
     db.backup_since(
         &report.point.unwrap(),
-        &BackupOptions::new(),
+        BackupOptions::new(),
         &mut stream,
         go_on,
     )
@@ -558,12 +558,12 @@ fn a_damaged_copy_takes_no_changes() {
     let (mut random, mut model) = (SplitMix64::new(14), Contents::default());
     let db = Database::in_memory().unwrap();
     change(&db, &mut random, &mut model, 2_000);
-    let report = db.backup_to(&BackupOptions::new(), &path, go_on).unwrap();
+    let report = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     change(&db, &mut random, &mut model, 2);
     let mut stream = Vec::new();
     db.backup_since(
         &report.point.unwrap(),
-        &BackupOptions::new(),
+        BackupOptions::new(),
         &mut stream,
         go_on,
     )
@@ -606,7 +606,7 @@ fn damage_ends_a_backup_and_is_named() {
     storage.read_at(0, &mut image).unwrap();
     let db = Database::builder().open_on(storage.clone()).unwrap();
     let mut copy = Vec::new();
-    db.backup(&BackupOptions::new(), &mut copy, go_on).unwrap();
+    db.backup(BackupOptions::new(), &mut copy, go_on).unwrap();
     let used: Vec<_> = (8..copy.len() / PAGE)
         .filter(|page| copy[page * PAGE + 4] != 0)
         .collect();
@@ -622,14 +622,14 @@ fn damage_ends_a_backup_and_is_named() {
                 .unwrap();
         };
         write(&damaged);
-        let ended = db.backup(&BackupOptions::new(), io::sink(), go_on);
+        let ended = db.backup(BackupOptions::new(), io::sink(), go_on);
         assert!(
             matches!(ended, Err(Error::Corrupted { page: found, .. }) if found == page as u64),
             "page {page}: {ended:?}"
         );
         write(&image[place]);
     }
-    db.backup(&BackupOptions::new(), io::sink(), go_on).unwrap();
+    db.backup(BackupOptions::new(), io::sink(), go_on).unwrap();
 }
 
 /// Every checksum is right, and a page is the one that was there before.
@@ -646,13 +646,13 @@ fn a_lost_write_ends_a_backup_and_is_named() {
     for _ in 0..5 {
         change(&db, &mut random, &mut model, 500);
     }
-    db.backup(&BackupOptions::new(), io::sink(), go_on).unwrap();
+    db.backup(BackupOptions::new(), io::sink(), go_on).unwrap();
     let old = image();
     for _ in 0..20 {
         change(&db, &mut random, &mut model, 500);
     }
     let mut copy = Vec::new();
-    db.backup(&BackupOptions::new(), &mut copy, go_on).unwrap();
+    db.backup(BackupOptions::new(), &mut copy, go_on).unwrap();
     let new = image();
     let mut tried = 0;
     for page in 8..old.len().min(copy.len()) / PAGE {
@@ -671,7 +671,7 @@ fn a_lost_write_ends_a_backup_and_is_named() {
                 .unwrap();
         };
         write(&old[place.clone()]);
-        let ended = db.backup(&BackupOptions::new(), io::sink(), go_on);
+        let ended = db.backup(BackupOptions::new(), io::sink(), go_on);
         assert!(
             matches!(ended, Err(Error::Corrupted { .. })),
             "page {page}: {ended:?}"
@@ -718,16 +718,16 @@ fn an_end_on_request_and_a_full_disk_leave_nothing_behind() {
                 _ => ControlFlow::Continue(()),
             }
         };
-        let ended = db.backup_to(&options, &path, stop);
+        let ended = db.backup_to(options.clone(), &path, stop);
         assert!(matches!(ended, Err(Error::Interrupted { .. })), "{ended:?}");
-        let ended = db.backup(&options, Full(100_000), go_on);
+        let ended = db.backup(options, Full(100_000), go_on);
         assert!(matches!(ended, Err(Error::Io { .. })), "{ended:?}");
         assert_eq!(files(folder.path()), Vec::<String>::new());
     }
     assert_eq!(db.statistics().readers, 0);
     let own = folder.path().join("own");
     let db = Database::create(&own).unwrap();
-    let refused = db.backup_to(&BackupOptions::new(), &own, go_on);
+    let refused = db.backup_to(BackupOptions::new(), &own, go_on);
     assert!(
         matches!(refused, Err(Error::Configuration(_))),
         "{refused:?}"

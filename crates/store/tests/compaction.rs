@@ -71,7 +71,7 @@ fn sparse(db: &Database, seed: u64, rows: u64, keep: u64) {
 }
 
 fn compact(db: &Database) -> Compaction {
-    db.compact(CompactOptions::default(), |_, _| ControlFlow::Continue(()))
+    db.compact(CompactOptions::new(), |_, _| ControlFlow::Continue(()))
         .unwrap()
 }
 
@@ -164,7 +164,7 @@ fn an_interrupted_compaction_counts_and_the_next_goes_on() {
     let db = Database::in_memory().unwrap();
     sparse(&db, 5, 3_000, 10);
     let before = read(&db.begin_read().unwrap());
-    let options = CompactOptions::default().pages_a_step(16);
+    let options = CompactOptions::new().pages_a_step(16);
     let mut steps = 0;
     let ended = db
         .compact(options, |moved, total| {
@@ -190,7 +190,7 @@ fn every_step_is_durable_whatever_commits_do_by_default() {
     let builder = Database::builder().durability(Durability::Eventual);
     let db = builder.in_memory().unwrap();
     sparse(&db, 10, 3_000, 10);
-    let options = CompactOptions::default().pages_a_step(16);
+    let options = CompactOptions::new().pages_a_step(16);
     let mut steps = 0;
     db.compact(options, |_, _| {
         let published = db.published_transaction();
@@ -230,7 +230,7 @@ fn writers_and_readers_go_on_meanwhile() {
         })
     };
     let kept = read(&db.begin_read().unwrap())[1].clone();
-    let options = CompactOptions::default().pages_a_step(8);
+    let options = CompactOptions::new().pages_a_step(8);
     for _ in 0..3 {
         db.compact(options, |_, _| {
             assert!(read(&db.begin_read().unwrap())[1] == kept);
@@ -259,7 +259,7 @@ fn a_power_cut_at_any_moment_of_a_compaction_costs_nothing() {
     db.close().unwrap();
     let disk = Arc::new(SimulatedDisk::recording(&disk.crash(&mut |_| true)));
     let db = builder.open_on(disk.clone()).unwrap();
-    let options = CompactOptions::default().pages_a_step(30);
+    let options = CompactOptions::new().pages_a_step(30);
     let done = db
         .compact(options, |_, _| ControlFlow::Continue(()))
         .unwrap();
@@ -313,6 +313,6 @@ fn a_file_opened_for_reading_is_not_compacted() {
     let path = folder.path().join("file");
     sparse(&Database::create(&path).unwrap(), 1, 10, 1);
     let db = Database::open_read_only(&path).unwrap();
-    let refused = db.compact(CompactOptions::default(), |_, _| ControlFlow::Continue(()));
+    let refused = db.compact(CompactOptions::new(), |_, _| ControlFlow::Continue(()));
     assert!(matches!(refused, Err(Error::ReadOnly { .. })));
 }

@@ -116,6 +116,142 @@ fn a_value_of_many_megabytes_is_stored_through_a_small_cache() {
 }
 
 #[test]
+fn views_tickets_and_savepoints_are_as_many_as_a_program_keeps() {
+    const MANY: u64 = 1_000;
+    let db = Database::in_memory().unwrap();
+    let (mut views, mut tickets) = (Vec::new(), Vec::new());
+    for number in 0..MANY {
+        let txn = db.begin_write().unwrap();
+        let mut table = txn.table::<Bytes>().unwrap();
+        table
+            .insert(number.to_be_bytes().as_slice(), b"row".as_slice())
+            .unwrap();
+        drop(table);
+        tickets.push(txn.commit_with_ticket().unwrap());
+        views.push(db.begin_read().unwrap());
+    }
+    assert_eq!(db.statistics().readers, MANY);
+    for (number, view) in views.iter().enumerate() {
+        let rows = view.table::<Bytes>().unwrap().len().unwrap();
+        assert_eq!(rows, number as u64 + 1);
+    }
+    tickets.iter().for_each(|ticket| ticket.wait().unwrap());
+    assert!(tickets.iter().all(folio_store::Ticket::is_durable));
+    drop(views);
+
+    let mut txn = db.begin_write().unwrap();
+    let mut savepoints = Vec::new();
+    for number in 0..MANY {
+        savepoints.push(txn.savepoint().unwrap());
+        let mut table = txn.table::<Bytes>().unwrap();
+        table.remove(number.to_be_bytes().as_slice()).unwrap();
+    }
+    for (number, savepoint) in savepoints.iter().enumerate().rev() {
+        txn.rollback_to(savepoint).unwrap();
+        let rows = txn.table::<Bytes>().unwrap().len().unwrap();
+        assert_eq!(rows, MANY - number as u64);
+    }
+    txn.commit().unwrap();
+    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+}
+
+#[test]
+fn a_database_of_very_many_tables_lists_and_reopens_them() {
+    const MANY: u32 = 20_000;
+    let db = Database::in_memory().unwrap();
+    let txn = db.begin_write().unwrap();
+    let named = |number: u32| {
+        let name = format!("table {number:05}");
+        folio_store::TableDefinition::of::<Bytes>().renamed(name)
+    };
+    for number in 0..MANY {
+        let mut table = txn.untyped(&named(number)).unwrap();
+        table
+            .insert(b"number".as_slice(), number.to_be_bytes().as_slice())
+            .unwrap();
+    }
+    txn.commit().unwrap();
+    let view = db.begin_read().unwrap();
+    let tables = view.tables().unwrap();
+    assert_eq!(tables.len(), MANY as usize);
+    for (number, definition) in (0..).zip(&tables) {
+        assert_eq!(*definition, named(number));
+        let table = view.untyped(definition).unwrap();
+        let found = table.get(b"number".as_slice()).unwrap();
+        assert_eq!(found, Some(number.to_be_bytes().to_vec()));
+    }
+}
+
+#[test]
+fn the_smallest_cache_that_can_be_asked_for_works() {
+    for page_size in [4096, 65_536] {
+        let db = Database::builder()
+            .page_size(page_size)
+            .cache_size(0)
+            .in_memory()
+            .unwrap();
+        let value = vec![7; 3 * page_size];
+        for round in 0..3u32 {
+            let txn = db.begin_write().unwrap();
+            let mut table = txn.table::<Bytes>().unwrap();
+            for key in 0..300u32 {
+                let key = (key * 3 + round).to_be_bytes();
+                table.insert(key.as_slice(), value.as_slice()).unwrap();
+            }
+            drop(table);
+            txn.commit().unwrap();
+        }
+        let view = db.begin_read().unwrap();
+        let table = view.table::<Bytes>().unwrap();
+        assert_eq!(table.len().unwrap(), 900);
+        assert!(table.iter().unwrap().all(|row| row.unwrap().1 == value));
+        let statistics = db.statistics();
+        assert!(
+            statistics.cached_pages <= statistics.cache_limit,
+            "{statistics:?}"
+        );
+        assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+    }
+}
+
+#[test]
+fn there_are_sixteen_groups_and_not_one_more() {
+    let last = folio_store::Group::COUNT as u8 - 1;
+    assert_eq!(last, 15);
+    assert!(folio_store::Group::from_index(last).is_some());
+    assert_eq!(folio_store::Group::from_index(last + 1), None);
+    assert!(catch_unwind(|| folio_store::Group::new(16)).is_err());
+    let db = Database::in_memory().unwrap();
+    let txn = db.begin_write().unwrap();
+    for group in folio_store::GroupSet::ALL {
+        let definition = folio_store::TableDefinition {
+            group,
+            ..folio_store::TableDefinition::of::<Bytes>().renamed(format!("in {group}"))
+        };
+        let mut table = txn.untyped(&definition).unwrap();
+        table.insert(b"a".as_slice(), b"b".as_slice()).unwrap();
+    }
+    txn.commit().unwrap();
+    assert_eq!(db.begin_read().unwrap().tables().unwrap().len(), 16);
+}
+
+#[test]
+fn a_tuple_of_eight_is_a_key() {
+    struct Eight;
+    impl Table for Eight {
+        const NAME: &'static str = "eight";
+        type Key = (u8, u8, u8, u8, u8, u8, u8, &'static str);
+        type Value = ();
+    }
+    let db = Database::in_memory().unwrap();
+    let txn = db.begin_write().unwrap();
+    let mut table = txn.table::<Eight>().unwrap();
+    table.insert((1, 2, 3, 4, 5, 6, 7, "8"), ()).unwrap();
+    let row = table.prefix((1, 2, 3, 4, 5, 6, 7)).unwrap().next();
+    assert_eq!(row.unwrap().unwrap().0.7, "8");
+}
+
+#[test]
 fn a_value_of_4_gib_is_refused_before_anything_of_it_is_asked_for() {
     let db = Database::in_memory().unwrap();
     let txn = db.begin_write().unwrap();

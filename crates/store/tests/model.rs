@@ -283,11 +283,11 @@ fn a_table_moves_with_its_rows_when_it_replaces_another() {
     for number in 0..3_000u32 {
         txn.untyped(&target)
             .unwrap()
-            .insert(&number.to_be_bytes(), b"old")
+            .insert(number.to_be_bytes().as_slice(), b"old".as_slice())
             .unwrap();
         txn.untyped(&staged)
             .unwrap()
-            .insert(&number.to_le_bytes(), b"new")
+            .insert(number.to_le_bytes().as_slice(), b"new".as_slice())
             .unwrap();
     }
     txn.commit().unwrap();
@@ -300,6 +300,7 @@ fn a_table_moves_with_its_rows_when_it_replaces_another() {
         view.untyped(&target)
             .unwrap()
             .iter()
+            .unwrap()
             .all(|row| row.unwrap().1 == b"new")
     );
     assert_eq!(view.untyped(&target).unwrap().len().unwrap(), 3_000);
@@ -363,7 +364,7 @@ fn a_table_that_replaces_itself_keeps_its_rows() {
     let txn = db.begin_write().unwrap();
     txn.untyped(&table)
         .unwrap()
-        .insert(b"key", b"value")
+        .insert(b"key".as_slice(), b"value".as_slice())
         .unwrap();
     txn.replace_table(&table, &table).unwrap();
     txn.commit().unwrap();

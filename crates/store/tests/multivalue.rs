@@ -74,11 +74,66 @@ fn assert_same(table: &MultiTableView<'_, Tags>, model: &Model, context: &str) {
             .eq(model.keys().cloned()),
         "{context}"
     );
+    assert_eq!(table.first().unwrap(), pairs(model).next(), "{context}");
+    assert_eq!(table.last().unwrap(), pairs(model).next_back(), "{context}");
+    for prefix in ["", "\0", "a", "\u{1}a", "\u{FF}\0"] {
+        let found = table.prefix(prefix).unwrap().map(Result::unwrap);
+        let expected = pairs(model).filter(|(key, _)| key.starts_with(prefix));
+        assert!(found.eq(expected), "{context}, prefix {prefix:?}");
+    }
+    assert_cursor(table, model, context);
     for (key, values) in model {
         let found = table.get(key.as_str()).unwrap().map(Result::unwrap);
         assert!(found.eq(values.iter().cloned()), "{context}");
         let found = table.get(key.as_str()).unwrap().rev().map(Result::unwrap);
         assert!(found.eq(values.iter().rev().cloned()), "{context}");
+    }
+}
+
+/// A cursor is compared with places in a sorted list.
+fn assert_cursor(table: &MultiTableView<'_, Tags>, model: &Model, context: &str) {
+    let list: Vec<_> = pairs(model).collect();
+    let mut random = SplitMix64::new(list.len() as u64);
+    let mut cursor = table.cursor();
+    let mut place = 0;
+    for _ in 0..60 {
+        let (key, value) = (key(&mut random), value(&mut random));
+        let sought = (key.clone(), value.clone());
+        match random.below(7) {
+            0 => {
+                cursor.seek(key.as_str()).unwrap();
+                place = list.partition_point(|pair| pair.0 < key);
+            }
+            1 => {
+                cursor.seek_after(key.as_str()).unwrap();
+                place = list.partition_point(|pair| pair.0 <= key);
+            }
+            2 => {
+                cursor.seek_pair(key.as_str(), value.as_slice()).unwrap();
+                place = list.partition_point(|pair| *pair < sought);
+            }
+            3 if random.one_in(2) => {
+                cursor.seek_start();
+                place = 0;
+            }
+            3 => {
+                cursor.seek_end();
+                place = list.len();
+            }
+            4 => {
+                let before = place.checked_sub(1).map(|before| list[before].clone());
+                assert_eq!(cursor.prev().unwrap(), before, "{context}");
+                place = place.saturating_sub(1);
+            }
+            _ => {
+                assert_eq!(
+                    cursor.next().unwrap(),
+                    list.get(place).cloned(),
+                    "{context}"
+                );
+                place = (place + 1).min(list.len());
+            }
+        }
     }
 }
 
@@ -290,4 +345,41 @@ fn in_the_file_it_is_a_table_of_pairs_and_other_types_are_refused() {
             .unwrap()
     );
     assert_eq!(view.table::<Pairs<Tags>>().unwrap().len().unwrap(), 1);
+}
+
+#[test]
+fn pairs_are_popped_from_both_ends_and_extracted_from_a_range_of_keys() {
+    let db = Database::in_memory().unwrap();
+    let txn = db.begin_write().unwrap();
+    let mut tags = txn.multi_table::<Tags>().unwrap();
+    for key in ["a", "b", "b\0", "c"] {
+        for value in 0..50u8 {
+            assert!(tags.insert(key, &[value][..]).unwrap());
+        }
+    }
+    assert_eq!(tags.pop_first().unwrap(), Some(("a".to_owned(), vec![0])));
+    assert_eq!(tags.pop_last().unwrap(), Some(("c".to_owned(), vec![49])));
+    let even = |_: &String, value: &Vec<u8>| value[0].is_multiple_of(2);
+    let extracted: Vec<_> = tags
+        .extract_if("b".."c", even)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let expected: Vec<_> = ["b", "b\0"]
+        .into_iter()
+        .flat_map(|key| {
+            (0..50)
+                .step_by(2)
+                .map(move |value| (key.to_owned(), vec![value]))
+        })
+        .collect();
+    assert_eq!(extracted, expected);
+    assert_eq!(tags.len().unwrap(), 200 - 2 - 50);
+    let mut rest = tags.extract_if::<&str, _>(.., |_, _| true).unwrap();
+    rest.next().unwrap().unwrap();
+    drop(rest);
+    assert_eq!(tags.len().unwrap(), 147, "what it has not come to stays");
+    assert_eq!(tags.clear().unwrap(), 147);
+    assert_eq!(tags.pop_first().unwrap(), None);
+    assert_eq!((tags.first().unwrap(), tags.last().unwrap()), (None, None));
 }

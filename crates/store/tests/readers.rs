@@ -103,7 +103,7 @@ fn verifications_and_backups_are_readers_too() {
         seen += db.readers().len();
         ControlFlow::Continue(())
     };
-    db.backup(&BackupOptions::new(), std::io::sink(), count)
+    db.backup(BackupOptions::new(), std::io::sink(), count)
         .unwrap();
     assert!(seen > 0);
     assert_eq!(db.readers(), []);

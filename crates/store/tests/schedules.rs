@@ -208,7 +208,7 @@ fn a_compaction_and_a_verification_disturb_nobody_under_any_schedule() {
                     assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
                 })
             };
-            let options = CompactOptions::default().pages_a_step(4);
+            let options = CompactOptions::new().pages_a_step(4);
             db.compact(options, |_, _| ControlFlow::Continue(()))
                 .unwrap();
             for thread in [reader, writer, verifier] {

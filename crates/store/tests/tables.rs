@@ -550,79 +550,6 @@ fn the_source_of_a_reserved_value_may_be_another_table_of_the_transaction() {
 }
 
 #[test]
-fn a_loader_fills_leaves_and_a_smaller_key_is_an_error_that_changes_nothing() {
-    for (page_size, value_size) in [(4096, 8), (4096, 100), (16384, 300)] {
-        let db = Database::builder()
-            .page_size(page_size)
-            .in_memory()
-            .unwrap();
-        let txn = db.begin_write().unwrap();
-        let mut table = txn.table::<Rows>().unwrap();
-        let mut loader = table.loader().unwrap();
-        for key in 0..20_000u64 {
-            let value = vec![7; value_size];
-            loader
-                .push(key.to_be_bytes().as_slice(), value.as_slice())
-                .unwrap();
-            if key % 1_000 == 0 {
-                for wrong in [key, key.saturating_sub(1)] {
-                    let error = loader
-                        .push(wrong.to_be_bytes().as_slice(), [].as_slice())
-                        .unwrap_err();
-                    assert!(matches!(error, Error::OutOfOrder { .. }), "{error}");
-                }
-            }
-        }
-        assert_eq!(loader.finish().unwrap(), 20_000);
-        let statistics = table.statistics().unwrap();
-        assert_eq!(statistics.rows, 20_000);
-        assert!(statistics.fill() >= 0.95, "{statistics:?}");
-        assert_eq!(table.first().unwrap().unwrap().0, 0u64.to_be_bytes());
-        drop(table);
-        txn.commit().unwrap();
-        assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
-    }
-}
-
-#[test]
-fn loading_a_little_again_and_again_fills_leaves_too() {
-    let db = Database::in_memory().unwrap();
-    for start in (0..10_000).step_by(10) {
-        let txn = db.begin_write().unwrap();
-        let mut table = txn.table::<Numbers>().unwrap();
-        let mut loader = table.loader().unwrap();
-        (start..start + 10).for_each(|key| loader.push(key, key).unwrap());
-        loader.finish().unwrap();
-        drop(table);
-        txn.commit().unwrap();
-    }
-    let view = db.begin_read().unwrap();
-    let statistics = view.table::<Numbers>().unwrap().statistics().unwrap();
-    assert_eq!(statistics.rows, 10_000);
-    assert!(statistics.fill() >= 0.95, "{statistics:?}");
-    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
-}
-
-#[test]
-fn a_loader_that_is_leaked_loses_rows_and_no_pages() {
-    let db = Database::in_memory().unwrap();
-    let txn = db.begin_write().unwrap();
-    let mut table = txn.table::<Rows>().unwrap();
-    let mut loader = table.loader().unwrap();
-    for key in 0..50u64 {
-        let value = vec![7; if key == 30 { 50_000 } else { 10 }];
-        loader
-            .push(key.to_be_bytes().as_slice(), value.as_slice())
-            .unwrap();
-    }
-    std::mem::forget(loader);
-    assert_eq!(table.len().unwrap(), 31, "up to the long value");
-    drop(table);
-    txn.commit().unwrap();
-    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
-}
-
-#[test]
 fn statistics_of_a_table_count_its_pages() {
     let db = Database::in_memory().unwrap();
     let txn = db.begin_write().unwrap();
@@ -694,7 +621,7 @@ fn a_row_that_does_not_decode_is_an_error_and_the_last_item() {
     let definition = TableDefinition::of::<Names>();
     let mut table = txn.untyped(&definition).unwrap();
     for (key, value) in (0u64..).zip([&b"a"[..], b"b", b"\xFF", b"d"]) {
-        table.insert(&key.to_be_bytes(), value).unwrap();
+        table.insert(key.to_be_bytes().as_slice(), value).unwrap();
     }
     drop(table);
     let mut table = txn.table::<Names>().unwrap();
@@ -718,40 +645,6 @@ fn a_row_that_does_not_decode_is_an_error_and_the_last_item() {
     assert_eq!(table.len().unwrap(), 2);
     assert!(is_decode(table.pop_first().unwrap_err()));
     assert_eq!(table.pop_first().unwrap(), Some((3, "d".to_owned())));
-}
-
-#[test]
-fn untyped_tables_do_what_typed_ones_do() {
-    let db = Database::in_memory().unwrap();
-    let txn = db.begin_write().unwrap();
-    let mut table = txn.untyped(&TableDefinition::of::<Rows>()).unwrap();
-    let mut loader = table.loader().unwrap();
-    for key in 0..1_000u32 {
-        loader.push(&key.to_be_bytes(), b"value").unwrap();
-    }
-    assert_eq!(loader.finish().unwrap(), 1_000);
-    assert_eq!(table.prefix(&[0, 0, 1]).count(), 256);
-    assert_eq!(table.first().unwrap().unwrap().0, [0; 4]);
-    assert_eq!(table.last().unwrap().unwrap().0, 999u32.to_be_bytes());
-    assert_eq!(table.pop_first().unwrap().unwrap().1, b"value");
-    assert_eq!(table.pop_last().unwrap().unwrap().0, 999u32.to_be_bytes());
-    assert_eq!(table.retain(|key, _| key[3] % 2 == 0).unwrap(), 499);
-    let mut source = &b"abc"[..];
-    let fill = |part: &mut [u8]| source.read_exact(part);
-    assert!(!table.insert_reserve(b"key", 3, fill).unwrap());
-    assert_eq!(table.get(b"key").unwrap().unwrap(), b"abc");
-    let mut cursor = table.cursor();
-    cursor.seek_after(&[0, 0, 0, 2]).unwrap();
-    assert_eq!(cursor.next().unwrap().unwrap().0, [0, 0, 0, 4]);
-    cursor.seek_end();
-    assert_eq!(cursor.prev().unwrap().unwrap().0, b"key");
-    let bounds = (
-        std::ops::Bound::Included(&b"k"[..]),
-        std::ops::Bound::Unbounded,
-    );
-    assert_eq!(table.remove_range(bounds).unwrap(), 1);
-    assert_eq!(table.statistics().unwrap().rows, 499);
-    assert_eq!(table.clear().unwrap(), 499);
 }
 
 #[test]

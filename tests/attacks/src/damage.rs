@@ -254,8 +254,8 @@ fn read(view: &ReadTransaction, fixture: &Fixture) -> Result<(Errors, Option<Str
         // Not an error of the table's: a catalog has no name.
         let found = view.untyped(definition)?;
         let ends = [
-            compare(right.iter(), found.iter()),
-            compare(right.iter().rev(), found.iter().rev()),
+            compare(right.iter(), found.iter()?),
+            compare(right.iter().rev(), found.iter()?.rev()),
         ];
         for end in ends {
             match end {
@@ -452,9 +452,10 @@ pub fn use_everything(image: MemoryStorage, accept_loss: bool, choices: &mut imp
         let _ = view.tables();
         for definition in definitions() {
             if let Ok(table) = view.untyped(definition) {
-                let _ = table.iter().take_while(Result::is_ok).count();
-                let _ = table.iter().rev().take_while(Result::is_ok).count();
-                let _ = table.get(b"12");
+                let rows = || table.iter().into_iter().flatten();
+                let _ = rows().take_while(Result::is_ok).count();
+                let _ = rows().rev().take_while(Result::is_ok).count();
+                let _ = table.get(b"12".as_slice());
             }
         }
     }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use folio_store::{
-    Database, Error, Group, GroupSet, ReadTransaction, Result, Table, TableDefinition,
-    UntypedTableView, VerifyReport, storage::SplitMix64,
+    Database, Error, Group, GroupSet, ReadTransaction, Result, Table, TableDefinition, TableView,
+    Untyped, VerifyReport, storage::SplitMix64,
 };
 
 /// The number of tables.
@@ -140,7 +140,7 @@ impl State {
 /// # Errors
 ///
 /// Those of reading.
-pub fn rows_differ(right: &Rows, found: &UntypedTableView<'_>) -> Result<Option<String>> {
+pub fn rows_differ(right: &Rows, found: &TableView<'_, Untyped>) -> Result<Option<String>> {
     if found.len()? != right.len() as u64 {
         return Ok(Some(format!(
             "{} rows are recorded in place of {}",
@@ -148,10 +148,10 @@ pub fn rows_differ(right: &Rows, found: &UntypedTableView<'_>) -> Result<Option<
             right.len()
         )));
     }
-    let forwards = walk_differs(right.iter(), found.iter())?;
+    let forwards = walk_differs(right.iter(), found.iter()?)?;
     let difference = match forwards {
         Some(difference) => Some(difference),
-        None => walk_differs(right.iter().rev(), found.iter().rev())?
+        None => walk_differs(right.iter().rev(), found.iter()?.rev())?
             .map(|difference| format!("backwards, {difference}")),
     };
     Ok(difference)

@@ -277,7 +277,7 @@ impl World {
             }
             Step::Compact { pages } => {
                 self.checkpoint(ALL)?;
-                let options = CompactOptions::default().pages_a_step(u64::from(*pages) + 1);
+                let options = CompactOptions::new().pages_a_step(u64::from(*pages) + 1);
                 // It changes no row, and every step of it is durable: what is owed stays the same.
                 let done = self.db().compact(options, |_, _| ControlFlow::Continue(()));
                 self.published = self.db().published_transaction();
@@ -471,7 +471,7 @@ impl World {
         }
         let index = ticket % self.tickets.len();
         let KnownTicket { ticket, groups } = self.tickets.swap_remove(index);
-        let durable = self.is_durable(groups, ticket.transaction());
+        let durable = self.is_durable(groups, ticket.number());
         self.check(
             ticket.is_durable() == durable,
             "a ticket is wrong about its commit",
@@ -581,7 +581,7 @@ impl World {
             db.kill();
         }
         for KnownTicket { ticket, groups } in std::mem::take(&mut self.tickets) {
-            let durable = self.is_durable(groups, ticket.transaction());
+            let durable = self.is_durable(groups, ticket.number());
             let told = ticket.wait().is_ok();
             // A close, or a flush that failed late, may have made more durable than the model knows.
             if told && !durable && self.in_flight.is_none() && self.durable != self.newest {

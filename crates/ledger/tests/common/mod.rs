@@ -142,8 +142,12 @@ impl Replica {
             let mut rows_mut = txn.untyped(table).expect("in memory");
             for (key, value) in rows {
                 match change(&key, value) {
-                    Some(value) => drop(rows_mut.insert(&key, &value).expect("in memory")),
-                    None => drop(rows_mut.remove(&key).expect("in memory")),
+                    Some(value) => drop(
+                        rows_mut
+                            .insert(key.as_slice(), value.as_slice())
+                            .expect("in memory"),
+                    ),
+                    None => drop(rows_mut.remove(key.as_slice()).expect("in memory")),
                 }
             }
         }
@@ -153,7 +157,10 @@ impl Replica {
 
 fn rows_of(view: &ReadTransaction, table: &TableDefinition) -> Rows {
     let rows = view.untyped(table).expect("in memory");
-    rows.iter().collect::<Result<_, _>>().expect("in memory")
+    rows.iter()
+        .expect("in memory")
+        .collect::<Result<_, _>>()
+        .expect("in memory")
 }
 
 /// The contents of a vault, as the tests expect them.

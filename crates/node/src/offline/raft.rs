@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use folio_raft::{LogId, NodeId, SnapshotMeta, StoredMembership, Vote};
 use folio_store::{
-    Error, Postcard, ReadTransaction, Result, TableDefinition, UntypedTableView, Value,
+    Error, Postcard, ReadTransaction, Result, TableDefinition, TableView, Untyped, Value,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -80,8 +80,8 @@ impl RaftSummary {
                         row.map(|row| decode::<u64>(&row?.0, definition))
                             .transpose()
                     };
-                    summary.first_log = index(table.iter().next())?;
-                    summary.last_log = index(table.iter().next_back())?;
+                    summary.first_log = index(table.iter()?.next())?;
+                    summary.last_log = index(table.iter()?.next_back())?;
                 }
                 _ => {}
             }
@@ -91,11 +91,11 @@ impl RaftSummary {
 }
 
 /// The row of a table that has one.
-fn only_row<T>(table: &UntypedTableView<'_>, definition: &TableDefinition) -> Result<Option<T>>
+fn only_row<T>(table: &TableView<'_, Untyped>, definition: &TableDefinition) -> Result<Option<T>>
 where
     T: Serialize + DeserializeOwned + 'static,
 {
-    let row = table.iter().next().transpose()?;
+    let row = table.iter()?.next().transpose()?;
     row.map(|(_, value)| decode::<Postcard<T>>(&value, definition))
         .transpose()
 }

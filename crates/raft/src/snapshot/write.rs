@@ -75,7 +75,7 @@ fn write_rows(
         rows.clear();
         Ok(())
     };
-    for row in source.iter() {
+    for row in source.iter()? {
         let (key, value) = row?;
         let length = key.len() + value.len();
         if length > ROW_LIMIT {

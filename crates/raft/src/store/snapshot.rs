@@ -222,7 +222,7 @@ fn stage_rows(
                 };
                 let mut table = txn.untyped(definition)?;
                 for (key, value) in &rows.rows {
-                    table.insert(key, value)?;
+                    table.insert(key.as_slice(), value.as_slice())?;
                     bytes += key.len() + value.len();
                 }
             }

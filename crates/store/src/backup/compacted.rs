@@ -4,7 +4,7 @@ use std::{fs, io::Write, ops::ControlFlow, path::PathBuf};
 
 use super::{BackupOptions, BackupReport, apply::beside, image::Watch};
 use crate::{
-    CompactOptions, Database, Durability, TableDefinition, UntypedTableView,
+    CompactOptions, Database, Durability, TableDefinition, TableView, Untyped,
     engine::{Pace, SystemClock},
     error::Result,
 };
@@ -47,7 +47,7 @@ pub(super) fn write(
         load(source, &target, table, &view.untyped(table)?, &mut watch)?;
     }
     // What the transactions gave up on their way.
-    target.compact(CompactOptions::default(), |_, _| ControlFlow::Continue(()))?;
+    target.compact(CompactOptions::new(), |_, _| ControlFlow::Continue(()))?;
     let written = target.write_exact(0, writer, &mut |_, _| ControlFlow::Continue(()))?;
     target.close()?;
     Ok(BackupReport {
@@ -61,11 +61,11 @@ fn load(
     source: &Database,
     target: &Database,
     definition: &TableDefinition,
-    rows: &UntypedTableView<'_>,
+    rows: &TableView<'_, Untyped>,
     watch: &mut Watch<'_>,
 ) -> Result<()> {
     let pager = &source.handle().engine().pager;
-    let mut rows = rows.iter().peekable();
+    let mut rows = rows.iter()?.peekable();
     loop {
         let transaction = target.begin_write()?;
         let mut table = transaction.untyped(definition)?;
@@ -74,7 +74,7 @@ fn load(
         while bytes < TRANSACTION_BYTES {
             let Some(row) = rows.next() else { break };
             let (key, value) = row?;
-            loader.push(&key, &value)?;
+            loader.push(key.as_slice(), value.as_slice())?;
             let length = key.len() + value.len();
             bytes += length;
             watch.step(pager, 1, length as u64)?;

@@ -207,12 +207,12 @@ impl Database {
     /// `writer` fails. What was written is of no use then.
     pub fn backup(
         &self,
-        options: &BackupOptions,
+        options: BackupOptions,
         writer: impl Write,
         mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<BackupReport> {
         if options.compacted {
-            return compacted::write(self, options, writer, &mut progress);
+            return compacted::write(self, &options, writer, &mut progress);
         }
         self.write_exact(options.rate, writer, &mut progress)
     }
@@ -256,7 +256,7 @@ impl Database {
     /// As there.
     pub fn backup_to(
         &self,
-        options: &BackupOptions,
+        mut options: BackupOptions,
         path: impl AsRef<Path>,
         progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<BackupReport> {
@@ -267,12 +267,11 @@ impl Database {
                 "a backup cannot take the place of the file that it is made from".into(),
             ));
         }
-        let mut options = options.clone();
         if options.scratch.is_none() {
             options.scratch = path.parent().map(Path::to_owned);
         }
         let aside = Beside::create(path, "new")?;
-        let report = self.backup(&options, &aside.file, progress)?;
+        let report = self.backup(options, &aside.file, progress)?;
         aside.replace(path)?;
         Ok(report)
     }
@@ -305,7 +304,7 @@ impl Database {
     /// let db = Database::in_memory()?;
     /// let go_on = |_, _| ControlFlow::Continue(());
     /// let copy = folder.path().join("copy.folio");
-    /// let whole = db.backup_to(&BackupOptions::new(), &copy, go_on)?;
+    /// let whole = db.backup_to(BackupOptions::new(), &copy, go_on)?;
     ///
     /// let txn = db.begin_write()?;
     /// txn.table::<Stock>()?.insert("apples", 12)?;
@@ -313,7 +312,7 @@ impl Database {
     ///
     /// let mut changes = Vec::new();
     /// let point = whole.point.expect("an exact copy has one");
-    /// db.backup_since(&point, &BackupOptions::new(), &mut changes, go_on)?;
+    /// db.backup_since(&point, BackupOptions::new(), &mut changes, go_on)?;
     /// apply_backup(&copy, changes.as_slice())?;
     /// let view = Database::open_read_only(&copy)?.begin_read()?;
     /// assert_eq!(view.table::<Stock>()?.get("apples")?, Some(12));
@@ -323,7 +322,7 @@ impl Database {
     pub fn backup_since(
         &self,
         base: &BackupPoint,
-        options: &BackupOptions,
+        options: BackupOptions,
         writer: impl Write,
         mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<BackupReport> {

@@ -34,6 +34,9 @@ pub(crate) const SECTOR: usize = 512;
 /// No sequence or transaction number of ours is greater, so that arithmetic on those of a file cannot overflow.
 const MAX_NUMBER: u64 = u64::MAX / 2;
 
+/// No file has more pages, so that no offset in one overflows.
+pub(crate) const MAX_PAGES: u64 = 1 << 44;
+
 /// The page of the slot of a flush. The twin of the flush before has its place on the following page.
 pub(crate) fn slot_page(sequence: u64) -> u64 {
     if sequence.is_multiple_of(2) { 1 } else { 3 }

@@ -25,7 +25,7 @@ use crate::{
     types::Group,
 };
 
-use super::{FIXED_PAGES, MAX_NUMBER};
+use super::{FIXED_PAGES, MAX_NUMBER, MAX_PAGES};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"FolioSlt");
 const GROUPS: usize = 136;
@@ -228,7 +228,7 @@ impl Slot {
             return Err("impossible transaction numbers");
         }
         if self.length < FIXED_PAGES
-            || self.length > u64::MAX >> 20
+            || self.length > MAX_PAGES
             || !(FIXED_PAGES..=self.length).contains(&self.used)
         {
             return Err("impossible length");
@@ -349,6 +349,17 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(Slot::decode(&damaged, &IDENTITY).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_file_has_up_to_2_to_the_44_pages_and_not_one_more() {
+        let decoded = |length| {
+            let mut slot = slot();
+            slot.length = length;
+            Slot::decode(&slot.encode(4096, &IDENTITY), &IDENTITY).map(|slot| slot.length)
+        };
+        assert_eq!(decoded(1 << 44), Ok(1 << 44));
+        assert_eq!(decoded((1 << 44) + 1), Err("impossible length"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     walk::{Lost, Marks, Visitor},
 };
 use crate::{
-    Database, Durability, TableDefinition, UntypedTableMut, WriteTransaction, error::Result,
+    Database, Durability, TableDefinition, TableMut, Untyped, WriteTransaction, error::Result,
     node::Node, page::PageBytes, space::PageBits,
 };
 
@@ -37,7 +37,7 @@ impl<'d> Output<'d> {
     pub fn change<R>(
         &mut self,
         table: &TableDefinition,
-        change: impl FnOnce(&mut UntypedTableMut<'_>, &mut usize) -> Result<R>,
+        change: impl FnOnce(&mut TableMut<'_, Untyped>, &mut usize) -> Result<R>,
     ) -> Result<R> {
         let mut transaction = match self.transaction.take() {
             Some(transaction) => transaction,
@@ -144,7 +144,7 @@ impl Visitor for Copy<'_, '_> {
 pub(super) fn write_rows(
     source: &Source,
     number: u32,
-    table: &mut UntypedTableMut<'_>,
+    table: &mut TableMut<'_, Untyped>,
     leaf: &PageBytes,
     rows: std::ops::Range<usize>,
     met: &mut PageBits,
@@ -161,7 +161,7 @@ pub(super) fn write_rows(
         match value {
             Ok(value) => {
                 *weight += key.len() + value.len();
-                table.insert(&key, &value)?;
+                table.insert(key.as_slice(), &*value)?;
                 written += 1;
             }
             Err(fault) => lost.push(LostValue { key, fault }),
@@ -207,18 +207,18 @@ impl Gap {
     }
 
     /// Removes the rows between the bounds from the new table, for a gap that is filled anew.
-    pub fn empty(&mut self, table: &mut UntypedTableMut<'_>) -> Result<()> {
+    pub fn empty(&mut self, table: &mut TableMut<'_, Untyped>) -> Result<()> {
         let low = self
             .lost
             .low
-            .clone()
+            .as_deref()
             .map_or(Bound::Unbounded, Bound::Included);
         let high = self
             .lost
             .high
-            .clone()
+            .as_deref()
             .map_or(Bound::Unbounded, Bound::Excluded);
-        table.remove_range_owned(&(low, high))?;
+        table.remove_range::<&[u8]>((low, high))?;
         (self.found, self.values) = (0, 0);
         Ok(())
     }
@@ -229,7 +229,7 @@ impl Gap {
 pub(super) fn fill(
     source: &Source,
     number: u32,
-    table: &mut UntypedTableMut<'_>,
+    table: &mut TableMut<'_, Untyped>,
     leaf: &PageBytes,
     gaps: &mut [Gap],
     weight: &mut usize,
@@ -266,7 +266,11 @@ pub(super) fn fill(
                 .clone()
                 .map_or(Bound::Unbounded, Bound::Excluded),
         };
-        let removed = table.remove_range_owned(&(low, high))?;
+        let (low, high) = (
+            low.as_ref().map(Vec::as_slice),
+            high.as_ref().map(Vec::as_slice),
+        );
+        let removed = table.remove_range::<&[u8]>((low, high))?;
         let (written, values) =
             write_rows(source, number, table, leaf, first..end, &mut met, weight)?;
         gap.found = (gap.found + written).saturating_sub(removed);

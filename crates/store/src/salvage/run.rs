@@ -544,7 +544,7 @@ impl Run<'_> {
         self.output.change(&work.known.definition, |table, _| {
             let mut missing = BTreeMap::new();
             for (key, fault) in std::mem::take(values) {
-                if !table.contains_key(&key)? {
+                if !table.contains_key(key.as_slice())? {
                     missing.insert(key, fault);
                 }
             }

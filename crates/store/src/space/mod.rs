@@ -12,12 +12,12 @@
 mod page_bits;
 mod page_set;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 pub(crate) use self::{page_bits::PageBits, page_set::PageSet};
 use crate::{
     error::{Error, Result},
-    file::{FIXED_PAGES, SpaceChange},
+    file::{FIXED_PAGES, MAX_PAGES, SpaceChange},
     pager::{Counters, Pager},
     tree::{Relocation, Tree, TreeRoot},
     workspace::{SYSTEM, Workspace},
@@ -320,12 +320,18 @@ impl Space {
         let page_size = pager.page_size as u64;
         let step = (self.physical * page_size / 4).clamp(self.growth.0, self.growth.1) / page_size;
         let from = self.physical * page_size;
+        let left = MAX_PAGES.saturating_sub(self.physical);
         let grow = |pages: u64| {
-            pager
-                .storage
-                .grow(from, from + pages * page_size)
+            let outcome = match pages <= left {
+                true => pager.storage.grow(from, from + pages * page_size),
+                false => Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    format!("a database has at most {MAX_PAGES} pages"),
+                )),
+            };
+            outcome
                 .map(|()| pages)
-                .map_err(|error| pager.growth_error(pages * page_size, error))
+                .map_err(|error| pager.growth_error(pages.saturating_mul(page_size), error))
         };
         // A disk that has no room for the usual step may have some for what is needed.
         let grown = match grow(step.max(pages)) {
@@ -522,7 +528,13 @@ impl Chunk {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::{
+        Database,
+        storage::{MemoryStorage, Storage},
+    };
 
     #[test]
     fn the_first_free_bit_is_found_from_any_start() {
@@ -542,6 +554,56 @@ mod tests {
             assert_eq!(chunk.first_free(from, CHUNK_PAGES), found, "from {from}");
         }
         assert_eq!(chunk.first_free(65, 4095), None);
+    }
+
+    /// A disk without end: growing costs nothing.
+    #[derive(Debug)]
+    struct Endless(MemoryStorage);
+
+    impl Storage for Endless {
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+            self.0.read_at(offset, buffer)
+        }
+        fn write_at(&self, offset: u64, buffers: &[io::IoSlice<'_>]) -> io::Result<()> {
+            self.0.write_at(offset, buffers)
+        }
+        fn sync(&self) -> io::Result<()> {
+            self.0.sync()
+        }
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn grow(&self, from: u64, to: u64) -> io::Result<()> {
+            match from {
+                0 => self.0.grow(from, to),
+                _ => Ok(()),
+            }
+        }
+        fn truncate(&self, len: u64) -> io::Result<()> {
+            self.0.truncate(len)
+        }
+        fn name(&self) -> String {
+            "endless".to_owned()
+        }
+    }
+
+    #[test]
+    fn a_file_grows_to_its_last_page_and_is_then_full() {
+        let storage = Arc::new(Endless(MemoryStorage::new()));
+        let db = Database::builder().create_on(storage).expect("empty");
+        let engine = db.handle().engine();
+        let mut space = engine.space.lock();
+        space.physical = MAX_PAGES - 3;
+        let refused = space.grow(4, &engine.pager).expect_err("one too many");
+        assert!(matches!(refused, Error::Full { .. }), "{refused}");
+        assert_eq!(space.physical, MAX_PAGES - 3);
+        space
+            .grow(2, &engine.pager)
+            .expect("though not by a whole step");
+        space.grow(1, &engine.pager).expect("the last one");
+        assert_eq!(space.physical, MAX_PAGES);
+        let refused = space.grow(1, &engine.pager).expect_err("no page is left");
+        assert!(matches!(refused, Error::Full { .. }), "{refused}");
     }
 
     #[test]

@@ -3,114 +3,14 @@
 use std::{borrow::Borrow, marker::PhantomData, sync::Arc};
 
 use super::{
-    table::{KeyView, Row, StoredRow, decode_row, encode, stored_row},
-    untyped::owned_row,
+    codec::{KeyView, Row, StoredRow, decode_row, encode, stored_row},
     write::Source,
 };
 use crate::{
     error::Result,
-    tree::{Direction, Seeker, StoredBytes, read_value},
-    types::Table,
+    tree::{self, Direction, Seeker, read_value},
+    types::RowTypes,
 };
-
-/// A place between two rows of a table of bytes. See [`Cursor`].
-pub struct UntypedCursor<'t> {
-    seeker: Seeker<Source<'t>>,
-    name: Arc<str>,
-}
-
-impl<'t> UntypedCursor<'t> {
-    pub(super) fn new(seeker: Seeker<Source<'t>>, name: Arc<str>) -> Self {
-        Self { seeker, name }
-    }
-
-    /// Goes to the place before the first row whose key is `key` or greater.
-    ///
-    /// # Errors
-    ///
-    /// If a page cannot be read or is damaged; the cursor is then where it was. The same goes for every method here.
-    pub fn seek(&mut self, key: &[u8]) -> Result<()> {
-        let result = self.seeker.seek(key, false);
-        result.map_err(|error| error.in_table(&self.name))
-    }
-
-    /// Goes to the place before the first row whose key is greater than `key`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`seek`](Self::seek).
-    pub fn seek_after(&mut self, key: &[u8]) -> Result<()> {
-        let result = self.seeker.seek(key, true);
-        result.map_err(|error| error.in_table(&self.name))
-    }
-
-    /// Goes to the place before the first row.
-    pub fn seek_start(&mut self) {
-        self.seeker.seek_start();
-    }
-
-    /// Goes to the place behind the last row.
-    pub fn seek_end(&mut self) {
-        self.seeker.seek_end();
-    }
-
-    /// Goes over the next row and gives it back; `None` at the end.
-    ///
-    /// # Errors
-    ///
-    /// As for [`seek`](Self::seek).
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "it goes both ways and may fail"
-    )]
-    pub fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
-        self.step(Direction::Forward, owned_row)
-    }
-
-    /// Goes back over the row before and gives it back; `None` at the start.
-    ///
-    /// # Errors
-    ///
-    /// As for [`seek`](Self::seek).
-    pub fn prev(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
-        self.step(Direction::Backward, owned_row)
-    }
-
-    pub(super) fn step<R>(
-        &mut self,
-        direction: Direction,
-        read: impl FnOnce(Vec<u8>, StoredBytes) -> Result<R>,
-    ) -> Result<Option<R>> {
-        let source = *self.seeker.source();
-        let row = match direction {
-            Direction::Forward => self.seeker.next(),
-            Direction::Backward => self.seeker.prev(),
-        };
-        let result = row.and_then(|row| {
-            let read = |row: crate::tree::Row<'_>| {
-                read(row.key(), read_value(&source, row.leaf, row.index)?)
-            };
-            row.map(read).transpose()
-        });
-        result.map_err(|error| error.in_table(&self.name))
-    }
-
-    /// The same for the key alone; a long value is not read.
-    pub(super) fn next_key(&mut self) -> Result<Option<Vec<u8>>> {
-        let row = self.seeker.next();
-        row.map(|row| row.map(|row| row.key()))
-            .map_err(|error| error.in_table(&self.name))
-    }
-}
-
-impl std::fmt::Debug for UntypedCursor<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("UntypedCursor")
-            .field("table", &self.name)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A place in a table: before the first row, between two rows, or behind the last one.
 ///
@@ -144,16 +44,24 @@ impl std::fmt::Debug for UntypedCursor<'_> {
 /// # }
 /// ```
 pub struct Cursor<'t, T> {
-    cursor: UntypedCursor<'t>,
+    seeker: Seeker<Source<'t>>,
+    name: Arc<str>,
     table: PhantomData<fn() -> T>,
 }
 
-impl<'t, T: Table> Cursor<'t, T> {
-    pub(super) fn new(cursor: UntypedCursor<'t>) -> Self {
+impl<'t, T: RowTypes> Cursor<'t, T> {
+    pub(super) fn new(seeker: Seeker<Source<'t>>, name: Arc<str>) -> Self {
         Self {
-            cursor,
+            seeker,
+            name,
             table: PhantomData,
         }
+    }
+
+    /// Goes to the place before the first row whose key has this encoding or a greater one, or behind that row.
+    pub(super) fn seek_to(&mut self, key: &[u8], behind: bool) -> Result<()> {
+        let result = self.seeker.seek(key, behind);
+        result.map_err(|error| error.in_table(&self.name))
     }
 
     /// Goes to the place before the first row whose key is `key` or greater.
@@ -162,7 +70,7 @@ impl<'t, T: Table> Cursor<'t, T> {
     ///
     /// If a page cannot be read or is damaged; the cursor is then where it was.
     pub fn seek<'k>(&mut self, key: impl Borrow<KeyView<'k, T>>) -> Result<()> {
-        self.cursor.seek(&encode::<T::Key>(key.borrow()))
+        self.seek_to(&encode::<T::Key>(key.borrow()), false)
     }
 
     /// Goes to the place before the first row whose key is greater than `key`.
@@ -171,17 +79,17 @@ impl<'t, T: Table> Cursor<'t, T> {
     ///
     /// As for [`seek`](Self::seek).
     pub fn seek_after<'k>(&mut self, key: impl Borrow<KeyView<'k, T>>) -> Result<()> {
-        self.cursor.seek_after(&encode::<T::Key>(key.borrow()))
+        self.seek_to(&encode::<T::Key>(key.borrow()), true)
     }
 
     /// Goes to the place before the first row.
     pub fn seek_start(&mut self) {
-        self.cursor.seek_start();
+        self.seeker.seek_start();
     }
 
     /// Goes to the place behind the last row.
     pub fn seek_end(&mut self) {
-        self.cursor.seek_end();
+        self.seeker.seek_end();
     }
 
     /// Goes over the next row and gives it back; `None` at the end.
@@ -224,26 +132,47 @@ impl<'t, T: Table> Cursor<'t, T> {
         self.step_stored(Direction::Backward)
     }
 
+    /// The encoding of the next key, over whose row the cursor goes. A long value is not read.
+    pub(super) fn next_key(&mut self) -> Result<Option<Vec<u8>>> {
+        self.step_row(Direction::Forward, |_, row| Ok(row.key()))
+    }
+
     fn step(&mut self, direction: Direction) -> Result<Option<Row<T>>> {
-        let name = self.cursor.name.clone();
-        self.cursor.step(direction, |key, value| {
-            decode_row::<T>(&name, &key, value.as_slice())
+        let name = self.name.clone();
+        self.step_row(direction, |source, row| {
+            let value = read_value(source, row.leaf, row.index)?;
+            decode_row::<T>(&name, &row.key(), value.as_slice())
         })
     }
 
     fn step_stored(&mut self, direction: Direction) -> Result<Option<StoredRow<T>>> {
-        let name = self.cursor.name.clone();
-        self.cursor.step(direction, |key, value| {
-            Ok(stored_row::<T>(&name, key, value))
+        let name = self.name.clone();
+        self.step_row(direction, |source, row| {
+            let value = read_value(source, row.leaf, row.index)?;
+            Ok(stored_row::<T>(&name, row.key(), value))
         })
+    }
+
+    fn step_row<R>(
+        &mut self,
+        direction: Direction,
+        read: impl FnOnce(&Source<'_>, &tree::Row<'_>) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let source = *self.seeker.source();
+        let row = match direction {
+            Direction::Forward => self.seeker.next(),
+            Direction::Backward => self.seeker.prev(),
+        };
+        let result = row.and_then(|row| row.map(|row| read(&source, &row)).transpose());
+        result.map_err(|error| error.in_table(&self.name))
     }
 }
 
-impl<T: Table> std::fmt::Debug for Cursor<'_, T> {
+impl<T: RowTypes> std::fmt::Debug for Cursor<'_, T> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Cursor")
-            .field("table", &T::NAME)
+            .field("table", &self.name)
             .finish_non_exhaustive()
     }
 }

@@ -3,23 +3,24 @@
 use std::{borrow::Borrow, marker::PhantomData};
 
 use super::{
-    Stored, UntypedTableMut,
-    table::{OwnedValue, ValueView, encode},
+    Stored,
+    codec::{OwnedValue, ValueView, encode},
+    raw::RawMut,
 };
-use crate::{error::Result, tree::StoredBytes, types::Table};
+use crate::{error::Result, tree::StoredBytes, types::RowTypes};
 
 /// The row of a key, there or not. From [`TableMut::entry`](super::TableMut::entry).
 #[derive(Debug)]
-pub enum Entry<'e, 't, T: Table> {
+pub enum Entry<'e, 't, T: RowTypes> {
     /// There is a row.
     Occupied(OccupiedEntry<'e, 't, T>),
     /// There is none.
     Vacant(VacantEntry<'e, 't, T>),
 }
 
-impl<'e, 't, T: Table> Entry<'e, 't, T> {
-    pub(super) fn find(rows: &'e mut UntypedTableMut<'t>, key: Vec<u8>) -> Result<Self> {
-        let found = rows.get_stored(&key)?;
+impl<'e, 't, T: RowTypes> Entry<'e, 't, T> {
+    pub(super) fn find(rows: &'e mut RawMut<'t>, key: Vec<u8>) -> Result<Self> {
+        let found = rows.get(&key)?;
         let place = VacantEntry {
             rows,
             key,
@@ -43,8 +44,8 @@ impl<'e, 't, T: Table> Entry<'e, 't, T> {
         match self {
             Self::Occupied(entry) => Ok(entry.stored),
             Self::Vacant(entry) => {
-                let value = encode::<T::Value>(default.borrow());
-                entry.rows.insert_stored(&entry.key, &value)?;
+                let value = encode::<T::Value>(default.borrow()).into_owned();
+                entry.rows.insert(&entry.key, &value)?;
                 let name = entry.rows.name.clone();
                 Ok(Stored::new(StoredBytes::Owned(value), name))
             }
@@ -53,12 +54,12 @@ impl<'e, 't, T: Table> Entry<'e, 't, T> {
 }
 
 /// A row that is there.
-pub struct OccupiedEntry<'e, 't, T: Table> {
+pub struct OccupiedEntry<'e, 't, T: RowTypes> {
     place: VacantEntry<'e, 't, T>,
     stored: Stored<T::Value>,
 }
 
-impl<T: Table> OccupiedEntry<'_, '_, T> {
+impl<T: RowTypes> OccupiedEntry<'_, '_, T> {
     /// Its value.
     ///
     /// # Errors
@@ -83,7 +84,7 @@ impl<T: Table> OccupiedEntry<'_, '_, T> {
         let value = encode::<T::Value>(value.borrow());
         // A page that is held would be copied when it is changed.
         drop(self.stored);
-        self.place.rows.insert_stored(&self.place.key, &value)?;
+        self.place.rows.insert(&self.place.key, &value)?;
         Ok(())
     }
 
@@ -94,12 +95,12 @@ impl<T: Table> OccupiedEntry<'_, '_, T> {
     /// As for [`TableMut::remove`](super::TableMut::remove).
     pub fn remove(self) -> Result<()> {
         drop(self.stored);
-        self.place.rows.remove_stored(&self.place.key)?;
+        self.place.rows.remove(&self.place.key)?;
         Ok(())
     }
 }
 
-impl<T: Table> std::fmt::Debug for OccupiedEntry<'_, '_, T> {
+impl<T: RowTypes> std::fmt::Debug for OccupiedEntry<'_, '_, T> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("OccupiedEntry")
@@ -110,13 +111,13 @@ impl<T: Table> std::fmt::Debug for OccupiedEntry<'_, '_, T> {
 }
 
 /// The place where a row would be.
-pub struct VacantEntry<'e, 't, T: Table> {
-    rows: &'e mut UntypedTableMut<'t>,
+pub struct VacantEntry<'e, 't, T: RowTypes> {
+    rows: &'e mut RawMut<'t>,
     key: Vec<u8>,
     table: PhantomData<fn() -> T>,
 }
 
-impl<T: Table> VacantEntry<'_, '_, T> {
+impl<T: RowTypes> VacantEntry<'_, '_, T> {
     /// Inserts a row there.
     ///
     /// # Errors
@@ -124,12 +125,12 @@ impl<T: Table> VacantEntry<'_, '_, T> {
     /// As for [`TableMut::insert`](super::TableMut::insert).
     pub fn insert<'v>(self, value: impl Borrow<ValueView<'v, T>>) -> Result<()> {
         let value = encode::<T::Value>(value.borrow());
-        self.rows.insert_stored(&self.key, &value)?;
+        self.rows.insert(&self.key, &value)?;
         Ok(())
     }
 }
 
-impl<T: Table> std::fmt::Debug for VacantEntry<'_, '_, T> {
+impl<T: RowTypes> std::fmt::Debug for VacantEntry<'_, '_, T> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("VacantEntry")

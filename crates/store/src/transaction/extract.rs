@@ -1,8 +1,12 @@
 //! Removing the rows of a range that somebody chooses one by one.
 
-use std::{ops::Bound, sync::Arc};
+use std::{marker::PhantomData, ops::Bound, sync::Arc};
 
-use super::{WriteTransaction, write::Source};
+use super::{
+    WriteTransaction,
+    codec::{OwnedKey, OwnedValue, Row, decode_row},
+    write::Source,
+};
 use crate::{
     error::Result,
     node::Node,
@@ -12,6 +16,7 @@ use crate::{
         Direction, KeyRange, Position, StoredBytes, Target, is_empty, lower_index, read_value,
         upper_index,
     },
+    types::RowTypes,
 };
 
 /// A walk that removes. Rows that are chosen stay in their leaf until the walk leaves it, or is dropped; then they go in
@@ -160,5 +165,56 @@ impl Drop for Extraction<'_> {
             // A failure poisons the transaction, so it does not go unnoticed.
             drop(self.remove_chosen(leaf.position.leaf));
         }
+    }
+}
+
+/// The rows that [`TableMut::extract_if`](super::TableMut::extract_if) removes. An error is an item, and then there are no more.
+#[must_use = "rows are removed when the iterator comes to them"]
+pub struct ExtractIf<'e, T, F> {
+    rows: Extraction<'e>,
+    choose: F,
+    table: PhantomData<fn() -> T>,
+}
+
+impl<'e, T, F> ExtractIf<'e, T, F> {
+    pub(super) fn new(rows: Extraction<'e>, choose: F) -> Self {
+        Self {
+            rows,
+            choose,
+            table: PhantomData,
+        }
+    }
+}
+
+impl<T, F> Iterator for ExtractIf<'_, T, F>
+where
+    T: RowTypes,
+    F: FnMut(&OwnedKey<T>, &OwnedValue<T>) -> bool,
+{
+    type Item = Result<Row<T>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let name = self.rows.name.clone();
+        let found = self.rows.next(|key, value| {
+            let row = decode_row::<T>(&name, &key, value.as_slice())?;
+            Ok((self.choose)(&row.0, &row.1).then_some(row))
+        });
+        found.transpose()
+    }
+}
+
+impl<T, F> std::iter::FusedIterator for ExtractIf<'_, T, F>
+where
+    T: RowTypes,
+    F: FnMut(&OwnedKey<T>, &OwnedValue<T>) -> bool,
+{
+}
+
+impl<T: RowTypes, F> std::fmt::Debug for ExtractIf<'_, T, F> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ExtractIf")
+            .field("table", &self.rows.name)
+            .finish_non_exhaustive()
     }
 }

@@ -1,11 +1,14 @@
 //! What a user holds: transactions, and tables in them.
 
+mod codec;
 mod compact;
 mod cursor;
 mod entry;
 mod extract;
 mod loader;
 mod multi;
+mod range;
+mod raw;
 mod read;
 mod reserve;
 mod savepoint;
@@ -13,21 +16,23 @@ mod stored;
 mod table;
 mod table_statistics;
 mod ticket;
-mod untyped;
+mod view;
 mod write;
 
 pub(crate) use self::compact::CompactionStep;
 pub use self::{
-    cursor::{Cursor, UntypedCursor},
+    cursor::Cursor,
     entry::{Entry, OccupiedEntry, VacantEntry},
-    loader::{Loader, UntypedLoader},
-    multi::{MultiKeys, MultiRange, MultiTableMut, MultiTableView, MultiValues},
+    extract::ExtractIf,
+    loader::Loader,
+    multi::{MultiCursor, MultiKeys, MultiRange, MultiTableMut, MultiTableView, MultiValues},
+    range::{Keys, Range, StoredRange},
     read::ReadTransaction,
     savepoint::Savepoint,
     stored::Stored,
-    table::{ExtractIf, Keys, Range, StoredRange, TableMut, TableView},
+    table::TableMut,
     table_statistics::TableStatistics,
     ticket::Ticket,
-    untyped::{UntypedRange, UntypedTableMut, UntypedTableView},
+    view::TableView,
     write::{Durability, WriteTransaction},
 };

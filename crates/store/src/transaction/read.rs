@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{TableView, UntypedTableView};
+use super::{TableView, raw::RawView};
 use crate::{
     catalog,
     engine::{Engine, Groups, Handle},
@@ -10,7 +10,7 @@ use crate::{
     page::{PageBytes, PageRef},
     pager::{PageSource, Pager},
     tree::TreeRoot,
-    types::{Group, Table, TableDefinition},
+    types::{Group, Table, TableDefinition, Untyped},
 };
 
 /// A view: the whole database as it was when the view was opened, whatever is committed meanwhile.
@@ -45,7 +45,7 @@ impl ReadTransaction {
     ///
     /// If the file holds the table with other types, or its catalog cannot be read. Costs one lookup in the catalog.
     pub fn table<T: Table>(&self) -> Result<TableView<'_, T>> {
-        Ok(TableView::new(self.untyped(&TableDefinition::of::<T>())?))
+        Ok(TableView::new(self.rows(&TableDefinition::of::<T>())?))
     }
 
     /// Opens a table by its definition, to read keys and values as bytes.
@@ -53,7 +53,11 @@ impl ReadTransaction {
     /// # Errors
     ///
     /// As for [`table`](Self::table).
-    pub fn untyped(&self, table: &TableDefinition) -> Result<UntypedTableView<'_>> {
+    pub fn untyped(&self, table: &TableDefinition) -> Result<TableView<'_, Untyped>> {
+        Ok(TableView::new(self.rows(table)?))
+    }
+
+    fn rows(&self, table: &TableDefinition) -> Result<RawView<'_>> {
         let record = catalog::find(self.engine(), self.catalog(table.group), &table.name)?;
         let root = match record {
             Some(record) => {
@@ -62,11 +66,7 @@ impl ReadTransaction {
             }
             None => TreeRoot::EMPTY,
         };
-        Ok(UntypedTableView::of_view(
-            self,
-            root,
-            table.name.as_str().into(),
-        ))
+        Ok(RawView::of_view(self, root, table.name.as_str().into()))
     }
 
     /// The tables of all groups, by group and name.

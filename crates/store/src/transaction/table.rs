@@ -1,430 +1,42 @@
-//! Typed tables.
+//! Tables of a write transaction.
 
 use std::{
     borrow::Borrow,
-    marker::PhantomData,
-    ops::{Bound, Deref, RangeBounds},
-    sync::Arc,
+    ops::{Deref, RangeBounds},
 };
 
 use super::{
-    Cursor, Entry, Loader, Stored, TableStatistics, UntypedTableMut, UntypedTableView,
-    extract::Extraction, stored::undecodable, untyped::UntypedRange,
+    Entry, ExtractIf, Loader, Stored, TableView,
+    codec::{KeyView, OwnedKey, OwnedValue, Row, ValueView, decode_row, encode, encode_range},
+    raw::{EVERYTHING, RawMut},
 };
 use crate::{
     error::Result,
-    tree::{Direction, KeyRange, StoredBytes},
-    types::{Prefix, Table, Value, range_of},
+    tree::{Batch, Direction, StoredBytes},
+    types::RowTypes,
 };
-
-pub(super) type OwnedKey<T> = <<T as Table>::Key as Value>::Owned;
-pub(super) type OwnedValue<T> = <<T as Table>::Value as Value>::Owned;
-pub(super) type Row<T> = (OwnedKey<T>, OwnedValue<T>);
-pub(super) type StoredRow<T> = (Stored<<T as Table>::Key>, Stored<<T as Table>::Value>);
-pub(super) type KeyView<'a, T> = <<T as Table>::Key as Value>::View<'a>;
-pub(super) type ValueView<'a, T> = <<T as Table>::Value as Value>::View<'a>;
-
-/// A table read through its types.
-pub struct TableView<'t, T> {
-    rows: UntypedTableView<'t>,
-    table: PhantomData<fn() -> T>,
-}
-
-pub(super) fn encode<V: Value>(view: &V::View<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    V::encode(view, &mut bytes);
-    bytes
-}
-
-pub(super) fn encode_into<V: Value>(view: &V::View<'_>, bytes: &mut Vec<u8>) {
-    bytes.clear();
-    V::encode(view, bytes);
-}
-
-fn encode_range<'k, T: Table, B: Borrow<KeyView<'k, T>>>(range: impl RangeBounds<B>) -> KeyRange {
-    let bound = |bound: Bound<&B>| bound.map(|key| encode::<T::Key>(key.borrow()));
-    (bound(range.start_bound()), bound(range.end_bound()))
-}
-
-pub(super) fn decode_row<T: Table>(name: &Arc<str>, key: &[u8], value: &[u8]) -> Result<Row<T>> {
-    let key = T::Key::decode(key).map_err(|source| undecodable(name, source))?;
-    let value = T::Value::decode(value).map_err(|source| undecodable(name, source))?;
-    Ok((key, value))
-}
-
-pub(super) fn stored_row<T: Table>(
-    name: &Arc<str>,
-    key: Vec<u8>,
-    value: StoredBytes,
-) -> StoredRow<T> {
-    let key = Stored::new(StoredBytes::Owned(key), name.clone());
-    (key, Stored::new(value, name.clone()))
-}
-
-impl<'t, T: Table> TableView<'t, T> {
-    pub(super) fn new(rows: UntypedTableView<'t>) -> Self {
-        Self {
-            rows,
-            table: PhantomData,
-        }
-    }
-
-    /// The value of a key.
-    ///
-    /// # Errors
-    ///
-    /// If a page cannot be read or is damaged, or the row is not an encoding of the table's types; the same goes for
-    /// every method here. Costs one page for each level of the tree.
-    pub fn get<'k>(&self, key: impl Borrow<KeyView<'k, T>>) -> Result<Option<OwnedValue<T>>> {
-        self.get_stored(key)?
-            .map(|stored| stored.decode())
-            .transpose()
-    }
-
-    /// The value of a key, not decoded, and not copied where it lies in a page.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get).
-    pub fn get_stored<'k>(
-        &self,
-        key: impl Borrow<KeyView<'k, T>>,
-    ) -> Result<Option<Stored<T::Value>>> {
-        let bytes = self.rows.get_stored(&encode::<T::Key>(key.borrow()))?;
-        Ok(bytes.map(|bytes| Stored::new(bytes, self.rows.name.clone())))
-    }
-
-    /// Whether the table has a row of this key.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get).
-    pub fn contains_key<'k>(&self, key: impl Borrow<KeyView<'k, T>>) -> Result<bool> {
-        self.rows.contains_key(&encode::<T::Key>(key.borrow()))
-    }
-
-    /// The row with the least key.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get).
-    pub fn first(&self) -> Result<Option<Row<T>>> {
-        self.iter()?.next().transpose()
-    }
-
-    /// The row with the greatest key.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get).
-    pub fn last(&self) -> Result<Option<Row<T>>> {
-        self.iter()?.next_back().transpose()
-    }
-
-    /// The row with the greatest key below `key`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get).
-    pub fn below<'k>(&self, key: impl Borrow<KeyView<'k, T>>) -> Result<Option<Row<T>>> {
-        let mut cursor = self.cursor();
-        cursor.seek(key)?;
-        cursor.prev()
-    }
-
-    /// The row of `key` or, if there is none, the one with the greatest key below it.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get).
-    pub fn at_or_below<'k>(&self, key: impl Borrow<KeyView<'k, T>>) -> Result<Option<Row<T>>> {
-        let mut cursor = self.cursor();
-        cursor.seek_after(key)?;
-        cursor.prev()
-    }
-
-    /// The row with the least key above `key`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get).
-    pub fn above<'k>(&self, key: impl Borrow<KeyView<'k, T>>) -> Result<Option<Row<T>>> {
-        let mut cursor = self.cursor();
-        cursor.seek_after(key)?;
-        cursor.next()
-    }
-
-    /// The row of `key` or, if there is none, the one with the least key above it.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get).
-    pub fn at_or_above<'k>(&self, key: impl Borrow<KeyView<'k, T>>) -> Result<Option<Row<T>>> {
-        let mut cursor = self.cursor();
-        cursor.seek(key)?;
-        cursor.next()
-    }
-
-    /// The number of rows. O(1).
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get).
-    pub fn len(&self) -> Result<u64> {
-        self.rows.len()
-    }
-
-    /// Whether the table has no rows. O(1).
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get).
-    pub fn is_empty(&self) -> Result<bool> {
-        self.rows.is_empty()
-    }
-
-    /// The rows whose keys lie in a range, in the order of their keys, from either end.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get); errors met on the way are items of the iterator.
-    pub fn range<'k, B: Borrow<KeyView<'k, T>>>(
-        &self,
-        range: impl RangeBounds<B>,
-    ) -> Result<Range<'_, T>> {
-        Ok(Range {
-            rows: self.rows.range_owned(encode_range::<T, B>(range)),
-            table: PhantomData,
-        })
-    }
-
-    /// The rows whose keys begin with `prefix`, in the order of their keys, from either end. See [`Prefix`] for what a
-    /// prefix is.
-    ///
-    /// ```
-    /// # use folio_store::{Database, Table};
-    /// # struct Visits;
-    /// # impl Table for Visits {
-    /// #     const NAME: &'static str = "visits";
-    /// #     type Key = (&'static str, u64);
-    /// #     type Value = ();
-    /// # }
-    /// # fn main() -> folio_store::Result<()> {
-    /// # let db = Database::in_memory()?;
-    /// # let txn = db.begin_write()?;
-    /// # let mut visits = txn.table::<Visits>()?;
-    /// for key in [("ada", 3), ("ada", 7), ("adam", 1), ("bob", 2)] {
-    ///     visits.insert(key, ())?;
-    /// }
-    /// let latest = visits.prefix(("ada",))?.keys().next_back().transpose()?;
-    /// assert_eq!(latest, Some(("ada".to_owned(), 7)));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As for [`range`](Self::range).
-    pub fn prefix(&self, prefix: impl Prefix<T::Key>) -> Result<Range<'_, T>> {
-        let mut bytes = Vec::new();
-        prefix.encode_prefix(&mut bytes);
-        Ok(Range {
-            rows: self.rows.range_owned(range_of(bytes)),
-            table: PhantomData,
-        })
-    }
-
-    /// A cursor before the first row. Costs nothing until it is moved.
-    #[must_use]
-    pub fn cursor(&self) -> Cursor<'_, T> {
-        Cursor::new(self.rows.cursor())
-    }
-
-    /// What the table takes in the file.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get). Reads every page of the tree, and one page of each long value.
-    pub fn statistics(&self) -> Result<TableStatistics> {
-        self.rows.statistics()
-    }
-
-    /// All rows, in the order of their keys, from either end.
-    ///
-    /// # Errors
-    ///
-    /// As for [`range`](Self::range).
-    pub fn iter(&self) -> Result<Range<'_, T>> {
-        Ok(Range {
-            rows: self.rows.iter(),
-            table: PhantomData,
-        })
-    }
-}
-
-impl<T: Table> std::fmt::Debug for TableView<'_, T> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("TableView")
-            .field("name", &T::NAME)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The rows of a range. An error is an item, and then there are no more.
-pub struct Range<'t, T> {
-    rows: UntypedRange<'t>,
-    table: PhantomData<fn() -> T>,
-}
-
-impl<'t, T: Table> Range<'t, T> {
-    /// The same rows, not decoded, and their values not copied where they lie in a page.
-    #[must_use]
-    pub fn stored(self) -> StoredRange<'t, T> {
-        StoredRange(self)
-    }
-
-    /// The keys of the rows. Long values are not read.
-    #[must_use]
-    pub fn keys(self) -> Keys<'t, T> {
-        Keys(self)
-    }
-
-    fn step(&mut self, direction: Direction) -> Option<Result<Row<T>>> {
-        let name = self.rows.name.clone();
-        self.rows.step(direction, |key, value| {
-            decode_row::<T>(&name, &key, value.as_slice())
-        })
-    }
-}
-
-impl<T: Table> Iterator for Range<'_, T> {
-    type Item = Result<Row<T>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.step(Direction::Forward)
-    }
-}
-
-impl<T: Table> DoubleEndedIterator for Range<'_, T> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(Direction::Backward)
-    }
-}
-
-impl<T: Table> std::iter::FusedIterator for Range<'_, T> {}
-
-impl<T: Table> std::fmt::Debug for Range<'_, T> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Range")
-            .field("table", &T::NAME)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The rows of a [`Range`] as they are stored: for keys and values that are looked at without a copy.
-///
-/// ```
-/// # use folio_store::{Database, Table};
-/// # struct Names;
-/// # impl Table for Names {
-/// #     const NAME: &'static str = "names";
-/// #     type Key = u64;
-/// #     type Value = &'static str;
-/// # }
-/// # fn main() -> folio_store::Result<()> {
-/// # let db = Database::in_memory()?;
-/// # let txn = db.begin_write()?;
-/// # let mut names = txn.table::<Names>()?;
-/// names.insert(1, "Ada")?;
-/// for row in names.iter()?.stored() {
-///     let (id, name) = row?;
-///     let name: &str = name.view()?; // borrowed from the page
-///     println!("{} is called {name}", id.view()?);
-/// }
-/// # Ok(())
-/// # }
-/// ```
-pub struct StoredRange<'t, T>(Range<'t, T>);
-
-impl<T: Table> StoredRange<'_, T> {
-    fn step(&mut self, direction: Direction) -> Option<Result<StoredRow<T>>> {
-        let name = self.0.rows.name.clone();
-        self.0.rows.step(direction, |key, value| {
-            Ok(stored_row::<T>(&name, key, value))
-        })
-    }
-}
-
-impl<T: Table> Iterator for StoredRange<'_, T> {
-    type Item = Result<(Stored<T::Key>, Stored<T::Value>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.step(Direction::Forward)
-    }
-}
-
-impl<T: Table> DoubleEndedIterator for StoredRange<'_, T> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(Direction::Backward)
-    }
-}
-
-impl<T: Table> std::iter::FusedIterator for StoredRange<'_, T> {}
-
-impl<T: Table> std::fmt::Debug for StoredRange<'_, T> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_tuple("StoredRange").field(&self.0).finish()
-    }
-}
-
-/// The keys of a [`Range`].
-pub struct Keys<'t, T>(Range<'t, T>);
-
-impl<T: Table> Keys<'_, T> {
-    fn step(&mut self, direction: Direction) -> Option<Result<OwnedKey<T>>> {
-        let name = self.0.rows.name.clone();
-        self.0.rows.step_key(direction, |key| {
-            T::Key::decode(key).map_err(|source| undecodable(&name, source))
-        })
-    }
-}
-
-impl<T: Table> Iterator for Keys<'_, T> {
-    type Item = Result<OwnedKey<T>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.step(Direction::Forward)
-    }
-}
-
-impl<T: Table> DoubleEndedIterator for Keys<'_, T> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(Direction::Backward)
-    }
-}
-
-impl<T: Table> std::iter::FusedIterator for Keys<'_, T> {}
-
-impl<T: Table> std::fmt::Debug for Keys<'_, T> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_tuple("Keys").field(&self.0).finish()
-    }
-}
 
 /// A table of a write transaction. Reads like a [`TableView`] and sees its own writes.
 pub struct TableMut<'t, T> {
     view: TableView<'t, T>,
-    rows: UntypedTableMut<'t>,
+    rows: RawMut<'t>,
 }
 
-impl<'t, T: Table> TableMut<'t, T> {
-    pub(super) fn new(rows: UntypedTableMut<'t>) -> Self {
+impl<'t, T: RowTypes> TableMut<'t, T> {
+    pub(super) fn new(rows: RawMut<'t>) -> Self {
         Self {
-            view: TableView::new(rows.as_view().duplicate()),
+            view: TableView::new(rows.duplicate()),
             rows,
         }
+    }
+
+    pub(super) fn rows_mut(&mut self) -> &mut RawMut<'t> {
+        &mut self.rows
+    }
+
+    /// As [`RawView::duplicate`].
+    pub(super) fn duplicate_view(&self) -> TableView<'t, T> {
+        TableView::new(self.rows.duplicate())
     }
 
     /// Sets a row; gives back the value that it had.
@@ -443,8 +55,8 @@ impl<'t, T: Table> TableMut<'t, T> {
             encode::<T::Key>(key.borrow()),
             encode::<T::Value>(value.borrow()),
         );
-        let old = self.rows.insert_stored(&key, &value)?;
-        Ok(old.map(|bytes| Stored::new(bytes, self.view.rows.name.clone())))
+        let old = self.rows.insert(&key, &value)?;
+        Ok(old.map(|bytes| self.view.stored(bytes)))
     }
 
     /// The row of a key, there or not, to look at it and then change it.
@@ -479,7 +91,7 @@ impl<'t, T: Table> TableMut<'t, T> {
     ///
     /// As for [`get`](TableView::get). Costs a look-up, and a change through the entry costs as much as one by the key.
     pub fn entry<'k>(&mut self, key: impl Borrow<KeyView<'k, T>>) -> Result<Entry<'_, 't, T>> {
-        let key = encode::<T::Key>(key.borrow());
+        let key = encode::<T::Key>(key.borrow()).into_owned();
         Entry::find(&mut self.rows, key)
     }
 
@@ -516,17 +128,15 @@ impl<'t, T: Table> TableMut<'t, T> {
         new: Option<&ValueView<'_, T>>,
     ) -> Result<Result<(), Option<Stored<T::Value>>>> {
         let key = encode::<T::Key>(key.borrow());
-        let found = self.rows.get_stored(&key)?;
+        let found = self.rows.get(&key)?;
         let expected = expected.map(encode::<T::Value>);
         if found.as_ref().map(StoredBytes::as_slice) != expected.as_deref() {
-            return Ok(Err(
-                found.map(|bytes| Stored::new(bytes, self.view.rows.name.clone()))
-            ));
+            return Ok(Err(found.map(|bytes| self.view.stored(bytes))));
         }
         drop(found);
         match new {
-            Some(new) => drop(self.rows.insert_stored(&key, &encode::<T::Value>(new))?),
-            None if expected.is_some() => drop(self.rows.remove_stored(&key)?),
+            Some(new) => drop(self.rows.insert(&key, &encode::<T::Value>(new))?),
+            None if expected.is_some() => drop(self.rows.remove(&key)?),
             None => {}
         }
         Ok(Ok(()))
@@ -542,8 +152,8 @@ impl<'t, T: Table> TableMut<'t, T> {
         &mut self,
         key: impl Borrow<KeyView<'k, T>>,
     ) -> Result<Option<Stored<T::Value>>> {
-        let old = self.rows.remove_stored(&encode::<T::Key>(key.borrow()))?;
-        Ok(old.map(|bytes| Stored::new(bytes, self.view.rows.name.clone())))
+        let old = self.rows.remove(&encode::<T::Key>(key.borrow()))?;
+        Ok(old.map(|bytes| self.view.stored(bytes)))
     }
 
     /// Removes the rows whose keys lie in a range; gives back how many there were. Leaves wholly inside are given up
@@ -556,7 +166,7 @@ impl<'t, T: Table> TableMut<'t, T> {
         &mut self,
         range: impl RangeBounds<B>,
     ) -> Result<u64> {
-        self.rows.remove_range_owned(&encode_range::<T, B>(range))
+        self.rows.remove_range(&encode_range::<T, B>(range))
     }
 
     /// Removes all rows; gives back how many there were. Costs a read for each branch page, and for each leaf that may hold
@@ -566,7 +176,7 @@ impl<'t, T: Table> TableMut<'t, T> {
     ///
     /// As for [`remove`](Self::remove).
     pub fn clear(&mut self) -> Result<u64> {
-        self.rows.clear()
+        self.rows.remove_range(&EVERYTHING)
     }
 
     /// Removes the row with the least key and gives it back.
@@ -588,8 +198,8 @@ impl<'t, T: Table> TableMut<'t, T> {
     }
 
     fn pop(&mut self, end: Direction) -> Result<Option<Row<T>>> {
-        let name = &self.view.rows.name;
         let row = self.rows.pop(end)?;
+        let name = &self.rows.name;
         row.map(|(key, value)| decode_row::<T>(name, &key, value.as_slice()))
             .transpose()
     }
@@ -605,9 +215,8 @@ impl<'t, T: Table> TableMut<'t, T> {
         &mut self,
         mut keep: impl FnMut(&OwnedKey<T>, &OwnedValue<T>) -> bool,
     ) -> Result<u64> {
-        let name = self.view.rows.name.clone();
-        let everything = (Bound::Unbounded, Bound::Unbounded);
-        self.rows.extract(everything).run(|key, value| {
+        let name = self.rows.name.clone();
+        self.rows.extract(EVERYTHING).run(|key, value| {
             let (key, value) = decode_row::<T>(&name, &key, value.as_slice())?;
             Ok((!keep(&key, &value)).then_some(()))
         })
@@ -654,11 +263,8 @@ impl<'t, T: Table> TableMut<'t, T> {
         B: Borrow<KeyView<'k, T>>,
         F: FnMut(&OwnedKey<T>, &OwnedValue<T>) -> bool,
     {
-        Ok(ExtractIf {
-            rows: self.rows.extract(encode_range::<T, B>(range)),
-            choose,
-            table: PhantomData,
-        })
+        let rows = self.rows.extract(encode_range::<T, B>(range));
+        Ok(ExtractIf::new(rows, choose))
     }
 
     /// Begins to append rows, which must come in the order of their keys and after those of the table.
@@ -667,11 +273,13 @@ impl<'t, T: Table> TableMut<'t, T> {
     ///
     /// As for [`get`](TableView::get).
     pub fn loader(&mut self) -> Result<Loader<'_, 't, T>> {
-        Ok(Loader::new(self.rows.loader()?))
+        let batch = Batch::last_leaf(&self.rows.source, self.rows.root().at);
+        let batch = self.rows.named(batch)?;
+        Ok(Loader::new(&self.rows, batch))
     }
 }
 
-impl<T: Table<Value = &'static [u8]>> TableMut<'_, T> {
+impl<T: RowTypes<Value = &'static [u8]>> TableMut<'_, T> {
     /// Sets a row to a value of `length` bytes that `fill` writes where they will lie; gives back the value that it had.
     /// A long value is never in memory as a whole.
     ///
@@ -710,8 +318,8 @@ impl<T: Table<Value = &'static [u8]>> TableMut<'_, T> {
         fill: impl FnMut(&mut [u8]) -> std::io::Result<()>,
     ) -> Result<Option<Stored<T::Value>>> {
         let key = encode::<T::Key>(key.borrow());
-        let old = self.rows.insert_reserve_stored(&key, length, fill)?;
-        Ok(old.map(|bytes| Stored::new(bytes, self.view.rows.name.clone())))
+        let old = self.rows.insert_reserve(&key, length, fill)?;
+        Ok(old.map(|bytes| self.view.stored(bytes)))
     }
 }
 
@@ -723,52 +331,11 @@ impl<'t, T> Deref for TableMut<'t, T> {
     }
 }
 
-impl<T: Table> std::fmt::Debug for TableMut<'_, T> {
+impl<T: RowTypes> std::fmt::Debug for TableMut<'_, T> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("TableMut")
-            .field("name", &T::NAME)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The rows that [`TableMut::extract_if`] removes. An error is an item, and then there are no more.
-#[must_use = "rows are removed when the iterator comes to them"]
-pub struct ExtractIf<'e, T, F> {
-    rows: Extraction<'e>,
-    choose: F,
-    table: PhantomData<fn() -> T>,
-}
-
-impl<T, F> Iterator for ExtractIf<'_, T, F>
-where
-    T: Table,
-    F: FnMut(&OwnedKey<T>, &OwnedValue<T>) -> bool,
-{
-    type Item = Result<Row<T>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let name = self.rows.name.clone();
-        let found = self.rows.next(|key, value| {
-            let row = decode_row::<T>(&name, &key, value.as_slice())?;
-            Ok((self.choose)(&row.0, &row.1).then_some(row))
-        });
-        found.transpose()
-    }
-}
-
-impl<T, F> std::iter::FusedIterator for ExtractIf<'_, T, F>
-where
-    T: Table,
-    F: FnMut(&OwnedKey<T>, &OwnedValue<T>) -> bool,
-{
-}
-
-impl<T: Table, F> std::fmt::Debug for ExtractIf<'_, T, F> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("ExtractIf")
-            .field("table", &T::NAME)
+            .field("name", &self.rows.name)
             .finish_non_exhaustive()
     }
 }

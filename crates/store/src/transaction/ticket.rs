@@ -15,9 +15,9 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The number of the transaction.
+    /// The number of the transaction, as [`WriteTransaction::number`](super::WriteTransaction::number).
     #[must_use]
-    pub fn transaction(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         self.transaction
     }
 

@@ -1,8 +1,8 @@
 //! The write transaction.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
-use super::{TableMut, Ticket, UntypedTableMut, savepoint::SavedState};
+use super::{TableMut, Ticket, raw::RawMut, savepoint::SavedState};
 use crate::{
     catalog::{self, MAX_NAME, TableRecord},
     engine::{Engine, GateGuard, Groups, Handle, Patience},
@@ -11,7 +11,7 @@ use crate::{
     pager::{PageSource, Pager},
     space::Purpose,
     tree::{Relocation, Tree, TreeRoot},
-    types::{Group, GroupSet, Table, TableDefinition},
+    types::{Group, GroupSet, Table, TableDefinition, Untyped},
     workspace::Workspace,
 };
 
@@ -43,6 +43,9 @@ pub(super) struct Core {
     pub workspace: Workspace,
     pub groups: Groups,
     pub tables: Vec<OpenTable>,
+    /// For each group where its tables are among `tables`. Going back to a savepoint leaves names here that are no longer
+    /// there, or whose place another one has.
+    places: [HashMap<Arc<str>, usize>; Group::COUNT],
     pub next_table: u32,
     /// Whether its inserts may take room that is kept back for removals.
     uses_reserve: bool,
@@ -79,6 +82,7 @@ impl WriteTransaction {
             workspace: Workspace::new(engine.clone(), number),
             groups,
             tables: Vec::new(),
+            places: Default::default(),
             next_table,
             uses_reserve: false,
             poisoned: None,
@@ -120,7 +124,7 @@ impl WriteTransaction {
     /// long, a page of the catalog cannot be read, or the transaction is poisoned. Costs one lookup in the catalog the
     /// first time.
     pub fn table<T: Table>(&self) -> Result<TableMut<'_, T>> {
-        Ok(TableMut::new(self.untyped(&TableDefinition::of::<T>())?))
+        Ok(TableMut::new(self.rows(&TableDefinition::of::<T>())?))
     }
 
     /// Opens a table by its definition, to read and write keys and values as bytes. The bytes are not checked against
@@ -129,7 +133,11 @@ impl WriteTransaction {
     /// # Errors
     ///
     /// As for [`table`](Self::table).
-    pub fn untyped(&self, table: &TableDefinition) -> Result<UntypedTableMut<'_>> {
+    pub fn untyped(&self, table: &TableDefinition) -> Result<TableMut<'_, Untyped>> {
+        Ok(TableMut::new(self.rows(table)?))
+    }
+
+    fn rows(&self, table: &TableDefinition) -> Result<RawMut<'_>> {
         let mut core = self.core.borrow_mut();
         let index = match core.find(table)? {
             Some(index) => index,
@@ -143,7 +151,7 @@ impl WriteTransaction {
         }
         let name = open.name.clone();
         drop(core);
-        Ok(UntypedTableMut::new(self, index, name))
+        Ok(RawMut::new(self, index, name))
     }
 
     /// The tables of all groups, by group and name.
@@ -158,12 +166,7 @@ impl WriteTransaction {
             let catalog = core.groups[usize::from(group.index())];
             let mut found: Vec<_> = catalog::list(&core.workspace, catalog)?
                 .into_iter()
-                .filter(|(name, _)| {
-                    !core
-                        .tables
-                        .iter()
-                        .any(|open| open.group == group && *open.name == **name)
-                })
+                .filter(|(name, _)| core.place(name, group).is_none())
                 .map(|(name, record)| record.definition(name, group))
                 .collect();
             let open = core
@@ -255,7 +258,7 @@ impl WriteTransaction {
         if durability == Durability::Immediate {
             ticket.wait()?;
         }
-        Ok(ticket.transaction())
+        Ok(ticket.number())
     }
 
     /// Publishes the transaction without waiting, whatever its durability; the ticket tells when it is durable. Nothing
@@ -374,15 +377,18 @@ impl Core {
         .map(drop)
     }
 
+    /// Where a table is among those touched.
+    fn place(&self, name: &str, group: Group) -> Option<usize> {
+        let &place = self.places[usize::from(group.index())].get(name)?;
+        let open = self.tables.get(place)?;
+        (open.group == group && *open.name == *name).then_some(place)
+    }
+
     /// The place of an existing table among those touched.
     pub fn find(&mut self, table: &TableDefinition) -> Result<Option<usize>> {
         self.check()?;
         let file = self.workspace.pager().file.clone();
-        let known = self
-            .tables
-            .iter()
-            .position(|open| open.group == table.group && *open.name == *table.name);
-        if let Some(index) = known {
+        if let Some(index) = self.place(&table.name, table.group) {
             if self.tables[index].deleted {
                 return Ok(None);
             }
@@ -411,12 +417,8 @@ impl Core {
     /// Which of some groups has a table of this name.
     fn group_of(&self, name: &str, groups: GroupSet) -> Result<Option<Group>> {
         for group in groups {
-            let open = self
-                .tables
-                .iter()
-                .find(|open| open.group == group && *open.name == *name);
-            let exists = match open {
-                Some(open) => !open.deleted,
+            let exists = match self.place(name, group) {
+                Some(index) => !self.tables[index].deleted,
                 None => {
                     let catalog = self.groups[usize::from(group.index())];
                     catalog.contains(&self.workspace, name.as_bytes())?
@@ -449,11 +451,8 @@ impl Core {
         }
         self.next_table = number + 1;
         let record = TableRecord::new(number, table);
-        let deleted = self
-            .tables
-            .iter()
-            .position(|open| open.group == table.group && *open.name == *table.name);
-        match deleted {
+        // Known by that name, and not found: it was deleted.
+        match self.place(&table.name, table.group) {
             Some(index) => {
                 let open = &mut self.tables[index];
                 (open.record, open.changed, open.deleted) = (record, true, false);
@@ -464,7 +463,8 @@ impl Core {
     }
 
     fn add(&mut self, table: &TableDefinition, record: TableRecord, changed: bool) -> usize {
-        let name = table.name.as_str().into();
+        let name: Arc<str> = table.name.as_str().into();
+        self.places[usize::from(table.group.index())].insert(name.clone(), self.tables.len());
         self.tables.push(OpenTable {
             name,
             group: table.group,

@@ -54,6 +54,26 @@ impl TreeRoot {
         read_value(source, &leaf, index).map(Some)
     }
 
+    /// Hands over the value of a key, a long one page by page; gives back its length.
+    pub fn get_in_parts(
+        self,
+        source: &impl PageSource,
+        key: &[u8],
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Option<u64>> {
+        let Some((leaf, index)) = self.find(source, key)? else {
+            return Ok(None);
+        };
+        let node = Node::new(&leaf);
+        if let Some(value) = node.overflow(index) {
+            overflow::read_parts(source, value, take)?;
+            return Ok(Some(u64::from(value.length)));
+        }
+        let value = node.body(index);
+        take(value)?;
+        Ok(Some(value.len() as u64))
+    }
+
     pub fn contains(self, source: &impl PageSource, key: &[u8]) -> Result<bool> {
         Ok(self.find(source, key)?.is_some())
     }

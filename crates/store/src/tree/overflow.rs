@@ -149,11 +149,24 @@ pub(super) fn pages(source: &impl PageSource, value: OverflowRef) -> Result<Plac
 
 /// Reads a value. What is allocated grows with the verified pages, not with the length that the leaf claims.
 pub(crate) fn read(source: &impl PageSource, value: OverflowRef) -> Result<Vec<u8>> {
-    let length = value.length as usize;
     let mut bytes = Vec::new();
+    read_parts(source, value, |part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// Reads a value page by page.
+pub(super) fn read_parts(
+    source: &impl PageSource,
+    value: OverflowRef,
+    mut take: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut left = value.length as usize;
     let mut seen = PageSet::default();
     let mut extent = value.at;
-    while bytes.len() < length {
+    while left > 0 {
         let (next, count) = read_extent_header(source, extent)?;
         for offset in 0..count {
             let at = PageRef {
@@ -172,12 +185,13 @@ pub(crate) fn read(source: &impl PageSource, value: OverflowRef) -> Result<Vec<u
             } else {
                 HEADER
             };
-            let here = (length - bytes.len()).min(page.len() - start);
-            bytes.extend_from_slice(&page[start..start + here]);
+            let here = left.min(page.len() - start);
+            take(&page[start..start + here])?;
+            left -= here;
         }
         extent = next;
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Gives up the pages of a value.

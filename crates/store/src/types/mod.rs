@@ -12,7 +12,7 @@
 //! | `char` | its code point as a big-endian `u32` |
 //! | `&'static str`, `&'static [u8]` | the bytes as they are |
 //! | `[u8; N]` | the bytes as they are |
-//! | tuples of 2 to 8 keys | the elements as [parts](Key::encode_part), one behind the other |
+//! | tuples of 2 to 8 keys | the elements as [parts](Key::encode_part), one behind the other; nine do not compile, two tuples in one do |
 //! | `Option<V>` | one byte, 0 for `None` and 1 for `Some`, and the encoding of what is inside |
 //! | a [`Newtype`] | that of the type inside |
 //! | [`Postcard<T>`] | postcard, as a value only |
@@ -42,7 +42,7 @@ pub use newtype::Newtype;
 pub use postcard::Postcard;
 pub(crate) use prefix::range_of;
 pub use prefix::{Beginning, Prefix};
-pub use table::{Table, TableDefinition};
+pub use table::{RowTypes, Table, TableDefinition, Untyped};
 
 /// A type that a table can hold.
 ///
@@ -63,6 +63,13 @@ pub trait Value: 'static {
 
     /// Appends the encoding.
     fn encode(view: &Self::View<'_>, out: &mut Vec<u8>);
+
+    /// What [`encode`](Value::encode) would append, if the view holds it as it is, as text and bytes do. Spares a copy;
+    /// `None` is always right.
+    #[must_use]
+    fn encoded<'v>(_view: &'v Self::View<'_>) -> Option<&'v [u8]> {
+        None
+    }
 
     /// Reads an encoding, which is all of `bytes`.
     ///

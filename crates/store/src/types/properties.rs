@@ -48,6 +48,7 @@ where
 {
     let bytes = encoded::<K>(view);
     assert_eq!(K::decode(&bytes).as_ref(), Ok(owned));
+    assert!(K::encoded(view).is_none_or(|lent| lent == bytes));
     if let Some(width) = K::FIXED_WIDTH {
         assert_eq!(bytes.len(), width);
     }

@@ -15,6 +15,10 @@ impl Value for &'static str {
         out.extend_from_slice(view.as_bytes());
     }
 
+    fn encoded<'v>(view: &'v &str) -> Option<&'v [u8]> {
+        Some(view.as_bytes())
+    }
+
     fn decode(bytes: &[u8]) -> Result<String, DecodeError> {
         Self::view(bytes).map(str::to_owned)
     }
@@ -47,6 +51,10 @@ impl Value for &'static [u8] {
         out.extend_from_slice(view);
     }
 
+    fn encoded<'v>(view: &'v &[u8]) -> Option<&'v [u8]> {
+        Some(view)
+    }
+
     fn decode(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
         Ok(bytes.to_vec())
     }
@@ -75,6 +83,10 @@ impl<const N: usize> Value for [u8; N] {
 
     fn encode(view: &Self, out: &mut Vec<u8>) {
         out.extend_from_slice(view);
+    }
+
+    fn encoded(view: &Self) -> Option<&[u8]> {
+        Some(view)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {

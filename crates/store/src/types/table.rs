@@ -29,6 +29,31 @@ pub trait Table: 'static {
     type Value: Value;
 }
 
+/// The types of the rows behind a handle: those of a [`Table`], or bytes for a table that is opened [`Untyped`]. Nobody
+/// else implements it.
+pub trait RowTypes: 'static {
+    /// The type of the keys.
+    type Key: Key;
+
+    /// The type of the values.
+    type Value: Value;
+}
+
+impl<T: Table> RowTypes for T {
+    type Key = <T as Table>::Key;
+    type Value = <T as Table>::Value;
+}
+
+/// Rows as bytes, for tools: what [`ReadTransaction::untyped`](crate::ReadTransaction::untyped) and
+/// [`WriteTransaction::untyped`](crate::WriteTransaction::untyped) open.
+#[derive(Debug)]
+pub enum Untyped {}
+
+impl RowTypes for Untyped {
+    type Key = &'static [u8];
+    type Value = &'static [u8];
+}
+
 /// What the file knows of a table: the names that tools and snapshots work with, where there is no type.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TableDefinition {

@@ -97,6 +97,20 @@ prefixes!([] A 0 B 1 C 2 D 3 E 4 F 5);
 prefixes!([] A 0 B 1 C 2 D 3 E 4 F 5 G 6);
 prefixes!([] A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7);
 
+/// Nine elements are one too many.
+///
+/// ```
+/// fn key<K: folio_store::Key>() {}
+/// key::<(u8, u8, u8, u8, u8, u8, u8, u8)>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn key<K: folio_store::Key>() {}
+/// key::<(u8, u8, u8, u8, u8, u8, u8, u8, u8)>();
+/// ```
+#[cfg(doctest)]
+pub struct Nine;
+
 #[cfg(test)]
 mod tests {
     use super::*;

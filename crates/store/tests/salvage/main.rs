@@ -7,13 +7,12 @@ mod stale;
 
 use std::{
     collections::BTreeMap,
-    ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use folio_store::{
-    Database, Error, SalvagedTable, salvage, salvage_storage,
+    Database, Error, SalvagedTable, TableMut, Untyped, salvage, salvage_storage,
     storage::{Fault, FaultPlan, FaultStorage, MemoryStorage, SplitMix64, StorageCall},
 };
 
@@ -166,7 +165,8 @@ fn a_lost_newest_commit_is_said_and_the_one_before_is_taken() {
         let txn = db.begin_write().unwrap();
         let mut rows = txn.untyped(&table).unwrap();
         for row in 0..200u64 {
-            rows.insert(&row.to_be_bytes(), &[round]).unwrap();
+            rows.insert(row.to_be_bytes().as_slice(), [round].as_slice())
+                .unwrap();
         }
         drop(rows);
         txn.commit().unwrap();
@@ -377,11 +377,10 @@ fn a_file_is_salvaged_into_a_new_one_and_is_not_changed() {
     let db = Database::open(&out).unwrap();
     assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
     let view = db.begin_read().unwrap();
-    let everything = (Bound::Unbounded, Bound::Unbounded);
     for (name, (group, rows)) in &sample.contents {
         let table = view.untyped(&definition(name, *group)).unwrap();
         assert!(
-            table.range(everything).map(Result::unwrap).eq(rows.clone()),
+            table.iter().unwrap().map(Result::unwrap).eq(rows.clone()),
             "{name}"
         );
     }
@@ -433,7 +432,7 @@ fn only_an_empty_database_is_salvaged_into() {
     let txn = target.begin_write().unwrap();
     txn.untyped(&definition("rows", 0))
         .unwrap()
-        .insert(b"a", b"b")
+        .insert(b"a".as_slice(), b"b".as_slice())
         .unwrap();
     txn.commit().unwrap();
     let image = MemoryStorage::from_bytes(&sample().image);
@@ -449,13 +448,23 @@ fn a_row_that_was_deleted_within_a_leaf_does_not_come_back() {
     let storage = Arc::new(MemoryStorage::new());
     let db = Database::builder().create_on(storage.clone()).unwrap();
     let table = definition("rows", 0);
-    let change = |change: &dyn Fn(&mut folio_store::UntypedTableMut<'_>)| {
+    let change = |change: &dyn Fn(&mut TableMut<'_, Untyped>)| {
         let txn = db.begin_write().unwrap();
         change(&mut txn.untyped(&table).unwrap());
         txn.commit().unwrap();
     };
-    change(&|rows| (0..90u8).for_each(|row| assert!(!rows.insert(&[row], b"right").unwrap())));
-    change(&|rows| (20..70u8).for_each(|row| assert!(rows.remove(&[row]).unwrap())));
+    change(&|rows| {
+        (0..90u8).for_each(|row| {
+            assert!(
+                rows.insert([row].as_slice(), b"right".as_slice())
+                    .unwrap()
+                    .is_none()
+            )
+        })
+    });
+    change(&|rows| {
+        (20..70u8).for_each(|row| assert!(rows.remove([row].as_slice()).unwrap().is_some()))
+    });
     db.close().unwrap();
     let mut image = storage.to_bytes();
     (1..=5).for_each(|page| spoil(&mut image, page, &mut SplitMix64::new(8)));

@@ -69,7 +69,9 @@ pub fn build(seed: u64, closed: bool, page_size: usize) -> Sample {
         if round == 0 {
             let mut table = txn.untyped(&gone).unwrap();
             for row in 0..100u64 {
-                table.insert(&row.to_be_bytes(), b"gone").unwrap();
+                table
+                    .insert(row.to_be_bytes().as_slice(), b"gone".as_slice())
+                    .unwrap();
             }
             txn.untyped(&definition("empty", 5)).unwrap();
         }
@@ -82,7 +84,7 @@ pub fn build(seed: u64, closed: bool, page_size: usize) -> Sample {
             for _ in 0..random.below(30) {
                 let key = key(index, random.below(400));
                 if random.below(4) == 0 {
-                    table.remove(&key).unwrap();
+                    table.remove(key.as_slice()).unwrap();
                     rows.remove(&key);
                     continue;
                 }
@@ -93,7 +95,7 @@ pub fn build(seed: u64, closed: bool, page_size: usize) -> Sample {
                 };
                 let mut value = vec![0; length as usize];
                 noise(&mut random, &mut value);
-                table.insert(&key, &value).unwrap();
+                table.insert(key.as_slice(), value.as_slice()).unwrap();
                 let of_table = history.entry(name.into()).or_default();
                 of_table
                     .entry(key.clone())
@@ -143,7 +145,7 @@ pub fn contents_of(db: &Database) -> Contents {
     let mut contents = Contents::new();
     for table in view.tables().unwrap() {
         let rows = view.untyped(&table).unwrap();
-        let rows = rows.iter().collect::<Result<_, _>>().unwrap();
+        let rows = rows.iter().unwrap().collect::<Result<_, _>>().unwrap();
         contents.insert(table.name.clone(), (table.group.index(), rows));
     }
     contents

@@ -35,7 +35,9 @@ fn pages_of(image: &[u8], kind: u8, table: u32) -> impl Iterator<Item = usize> +
 fn write_rows(txn: &folio_store::WriteTransaction, table: &TableDefinition, rows: u64, value: u8) {
     let mut table = txn.untyped(table).unwrap();
     for row in 0..rows {
-        table.insert(&row.to_be_bytes(), &[value; 40]).unwrap();
+        table
+            .insert(row.to_be_bytes().as_slice(), [value; 40].as_slice())
+            .unwrap();
     }
 }
 

@@ -201,14 +201,14 @@ impl Load {
             let mut table = transaction.untyped(&progress_table(group))?;
             let mut seen = [0; LANES * 8];
             for other in 0..LANES {
-                let step = match table.get(&[other as u8])? {
+                let step = match table.get([other as u8].as_slice())? {
                     _ if other == lane => step,
                     Some(row) => recorded(&row, other),
                     None => 0,
                 };
                 seen[other * 8..][..8].copy_from_slice(&step.to_le_bytes());
             }
-            table.insert(&[lane as u8], &seen)?;
+            table.insert([lane as u8].as_slice(), seen.as_slice())?;
         }
         Ok(())
     }
@@ -282,10 +282,10 @@ impl Load {
             loop {
                 let transaction = database.begin_write()?;
                 let mut rows = transaction.untyped(&definition)?;
-                let keys = rows.iter().take(20).map(|row| row.map(|(key, _)| key));
+                let keys = rows.iter()?.take(20).map(|row| row.map(|(key, _)| key));
                 let keys: Vec<Vec<u8>> = keys.collect::<Result<_>>()?;
                 for key in &keys {
-                    rows.remove(key)?;
+                    rows.remove(key.as_slice())?;
                 }
                 drop(rows);
                 transaction.commit()?;
@@ -323,7 +323,7 @@ pub fn read_progress(view: &ReadTransaction) -> Result<Progress> {
         let members = |lane: &usize| groups_of(*lane).contains(Group::new(group as u8));
         let mut rows = vec![None; LANES];
         for lane in (0..LANES).filter(members) {
-            let row = table.get(&[lane as u8])?;
+            let row = table.get([lane as u8].as_slice())?;
             let step = row.as_ref().map_or(0, |row| recorded(row, lane));
             let before = progress[lane].replace(step);
             assert!(
@@ -446,8 +446,8 @@ impl Model {
             definition.name = TABLE_NAMES[table].into();
             definition.group = Group::new(TABLE_GROUPS[table]);
             let found = view.untyped(&definition)?;
-            self.compare_rows(table, expected.iter(), found.iter())?;
-            self.compare_rows(table, expected.iter().rev(), found.iter().rev())?;
+            self.compare_rows(table, expected.iter(), found.iter()?)?;
+            self.compare_rows(table, expected.iter().rev(), found.iter()?.rev())?;
             assert_eq!(found.len()?, expected.len() as u64, "the count of rows");
             rows += expected.len() as u64;
         }
