@@ -13,18 +13,14 @@
 //!
 //! Integers are little-endian.
 
-use std::sync::Arc;
-
 use crate::bytes::{read_u32, read_u64, write_u32, write_u64};
+pub(crate) use crate::cache::PageBytes;
 
 /// Bytes taken by the header of every page.
 pub(crate) const HEADER: usize = 32;
 
 /// The smallest and the largest page size, in bytes. Every power of two between them is possible.
 pub(crate) const PAGE_SIZES: std::ops::RangeInclusive<usize> = 4096..=65536;
-
-/// A page's bytes, shared between the cache and whoever reads them. Immutable once published.
-pub(crate) type PageBytes = Arc<[u8]>;
 
 /// A page as its parent refers to it: where it is and which transaction wrote it, so that an older page at the same
 /// place is told apart from the right one.
@@ -78,11 +74,6 @@ impl PageKind {
             _ => None,
         }
     }
-}
-
-/// A page of zeros.
-pub(crate) fn zeroed(page_size: usize) -> PageBytes {
-    std::iter::repeat_n(0, page_size).collect()
 }
 
 /// Writes everything of the header but the checksum.

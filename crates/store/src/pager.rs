@@ -12,7 +12,7 @@ use crate::{
     cache::PageCache,
     error::{Error, Result},
     node::{self, Node},
-    page::{PageBytes, PageKind, PageRef, Sealer, zeroed},
+    page::{PageBytes, PageKind, PageRef, Sealer},
     storage::Storage,
 };
 
@@ -90,8 +90,8 @@ impl Pager {
 
     /// Reads a page from the file without the cache and without verifying it.
     pub fn read_raw(&self, page: u64) -> Result<PageBytes> {
-        let mut bytes = zeroed(self.page_size);
-        let buffer = Arc::get_mut(&mut bytes).expect("nobody else has the page yet");
+        let mut bytes = PageBytes::unset(self.page_size);
+        let buffer = bytes.make_mut();
         Counters::add(&self.counters.read_calls, 1);
         let offset = page
             .checked_mul(self.page_size as u64)
@@ -209,8 +209,7 @@ impl PageSource for Pager {
         {
             let guard = self.cache.enter();
             if let Some(bytes) = guard.get(at) {
-                self.cache.counters.hits.fetch_add(1, Ordering::Relaxed);
-                return Ok(visit(bytes));
+                return Ok(visit(&bytes));
             }
         }
         Ok(visit(&self.load(at)?))

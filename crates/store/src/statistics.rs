@@ -74,7 +74,7 @@ impl Statistics {
             read_calls: load(&counters.read_calls),
             pages_written: load(&counters.pages_written),
             bytes_written: load(&counters.bytes_written),
-            cache_hits: load(&cache.counters.hits),
+            cache_hits: cache.hits(),
             cache_misses: load(&cache.counters.misses),
             evictions: load(&cache.counters.evictions),
             cached_pages: cache.counters.pages.load(Ordering::Relaxed) as u64,

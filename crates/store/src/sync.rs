@@ -30,10 +30,16 @@ impl Witness {
         self.uses.with(|_| ());
     }
 
+    /// Fails if the memory is being read.
+    #[cfg(folio_loom)]
+    pub fn not_used(&self) {
+        self.uses.with_mut(|_| ());
+    }
+
     /// Frees memory. Under loom it only fails if a use is not over by then, and leaves the memory to those who come later.
     pub fn end<T>(memory: Box<T>, _witness: impl FnOnce(&T) -> &Self) {
         #[cfg(folio_loom)]
-        _witness(Box::leak(memory)).uses.with_mut(|_| ());
+        _witness(Box::leak(memory)).not_used();
         #[cfg(not(folio_loom))]
         drop(memory);
     }

@@ -17,7 +17,7 @@ use std::{
 use crate::{
     engine::Engine,
     error::Result,
-    page::{PageBytes, PageRef, identity, set_identity, zeroed},
+    page::{PageBytes, PageRef, identity, set_identity},
     pager::{PageSource, Pager},
     space::{PageSet, Purpose},
     types::Group,
@@ -174,7 +174,7 @@ impl Workspace {
             page,
             transaction: self.stamp,
         };
-        self.fill(page, zeroed(self.page_size()), owner);
+        self.fill(page, PageBytes::zeroed(self.page_size()), owner);
         set_identity(self.edit(at), at);
         at
     }
@@ -213,7 +213,7 @@ impl Workspace {
             .get_mut(&at.page)
             .expect("only private pages are edited");
         // An iterator may still hold the bytes; it keeps what it has, and the transaction goes on with a copy.
-        Arc::make_mut(&mut page.bytes)
+        page.bytes.make_mut()
     }
 
     /// Gives a page up. It is used again only when nobody can need it.

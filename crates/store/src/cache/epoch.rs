@@ -16,7 +16,14 @@ const IDLE: u64 = 0;
 
 /// One cache line, so that readers on different slots do not disturb each other. (128: the adjacent line is prefetched.)
 #[repr(align(128))]
-struct Slot(AtomicU64);
+struct Slot {
+    epoch: AtomicU64,
+    /// Pages that guards of this slot found. Written by the one who occupies the slot.
+    hits: Hits,
+}
+
+/// Not loom's: nothing depends on it, and each step more costs many interleavings.
+type Hits = std::sync::atomic::AtomicU64;
 
 pub(super) struct Epochs {
     current: AtomicU64,
@@ -42,7 +49,12 @@ impl Epochs {
     pub fn new() -> Self {
         Self {
             current: AtomicU64::new(1),
-            slots: (0..SLOTS).map(|_| Slot(AtomicU64::new(IDLE))).collect(),
+            slots: (0..SLOTS)
+                .map(|_| Slot {
+                    epoch: AtomicU64::new(IDLE),
+                    hits: Hits::new(0),
+                })
+                .collect(),
         }
     }
 
@@ -51,21 +63,31 @@ impl Epochs {
         loop {
             for offset in 0..SLOTS {
                 let index = (preferred + offset) % SLOTS;
-                let slot = &self.slots[index].0;
+                let slot = &self.slots[index];
                 let epoch = self.current.load(Ordering::Acquire);
-                if slot.load(Ordering::Relaxed) == IDLE
+                if slot.epoch.load(Ordering::Relaxed) == IDLE
                     && slot
+                        .epoch
                         .compare_exchange(IDLE, epoch, Ordering::SeqCst, Ordering::Relaxed)
                         .is_ok()
                 {
                     // Pairs with the fence in `oldest`: either that scan sees this slot, or this reader sees every
                     // unlinking that preceded the scan.
-                    fence(Ordering::SeqCst);
+                    fence_after_exchange();
                     return EpochGuard { slot };
                 }
             }
             yield_now();
         }
+    }
+
+    /// How often guards counted a hit.
+    pub fn hits(&self) -> u64 {
+        let hits = self
+            .slots
+            .iter()
+            .map(|slot| slot.hits.load(Ordering::Relaxed));
+        hits.sum()
     }
 
     /// The epoch in which something was unlinked just now. Guards that may still see it hold this epoch or an earlier
@@ -81,20 +103,41 @@ impl Epochs {
         let occupied = self
             .slots
             .iter()
-            .map(|slot| slot.0.load(Ordering::Acquire))
+            .map(|slot| slot.epoch.load(Ordering::Acquire))
             .filter(|&epoch| epoch != IDLE);
         occupied.min().map_or(current, |epoch| epoch.min(current))
     }
 }
 
+/// Orders the exchange before it and the loads after it, for everybody.
+fn fence_after_exchange() {
+    // On this processor the exchange is a barrier already, and another one costs as much as finding a page.
+    if cfg!(all(
+        target_arch = "x86_64",
+        not(any(miri, folio_loom, folio_shuttle))
+    )) {
+        std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
 /// A reader's presence.
 pub(super) struct EpochGuard<'e> {
-    slot: &'e AtomicU64,
+    slot: &'e Slot,
+}
+
+impl EpochGuard<'_> {
+    pub fn count_hit(&self) {
+        let hits = &self.slot.hits;
+        // Not an addition that is atomic as a whole: while this guard lives, nobody else writes.
+        hits.store(hits.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
 }
 
 impl Drop for EpochGuard<'_> {
     fn drop(&mut self) {
-        self.slot.store(IDLE, Ordering::Release);
+        self.slot.epoch.store(IDLE, Ordering::Release);
     }
 }
 

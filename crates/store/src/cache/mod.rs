@@ -1,46 +1,59 @@
 //! The page cache: one for all tables of a database. The only module of the project with `unsafe` code.
 //!
-//! A hit takes no lock and writes to no memory that another reader writes: it hashes the page number to a bucket and
-//! follows a short list of frames. Insertions and evictions take the lock of a shard.
+//! A hit takes no lock and writes to no memory that another reader writes: the page number gives a bucket, which says where
+//! the page added last is, and the identity in the page itself tells whether it is the right one; only if not does the
+//! search follow a short list of frames. Neighbouring pages have neighbouring buckets, so the buckets of the pages in use
+//! take little memory themselves, and stay in the processor's caches. Insertions and evictions take the lock of a shard.
 //!
 //! Rules, which the `unsafe` blocks rely on:
 //!
-//! 1. A frame is reachable from its bucket only between `insert` and `unlink`, both under the lock of its shard.
+//! 1. A frame, and the page it holds, is reachable from its bucket only between `insert` and `unlink`, both under the lock
+//!    of its shard.
 //! 2. A frame never changes after it became reachable, except for its atomics.
 //! 3. An unlinked frame is freed only when every epoch guard that existed at the time of unlinking is gone
 //!    (`epoch.rs`), so a reader inside a guard may follow any pointer it loads.
 //! 4. A dirty frame is never evicted: the file does not hold its bytes yet. The writer bounds their number.
 //!
-//! A reader that keeps a page beyond its guard clones the page's `Arc`; eviction does not wait for it. What is held in
+//! A reader that keeps a page beyond its guard takes a handle of its own; eviction does not wait for it. What is held in
 //! that way is one page for each live iterator or borrowed value.
 
 #![allow(unsafe_code)]
 
 mod epoch;
+#[cfg(folio_loom)]
+#[path = "plain.rs"]
+mod slab;
+#[cfg(not(folio_loom))]
+mod slab;
 
 use std::{
-    ptr,
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr::{self, NonNull},
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use self::epoch::{EpochGuard, Epochs};
+pub(crate) use self::slab::PageBytes;
 use crate::{
-    page::{PageBytes, PageRef},
+    page::{PageRef, identity},
     sync::{Mutex, Witness, atomic::AtomicPtr},
 };
 
-/// What the cache keeps for one page beside its bytes, roughly: the frame, its bucket, its place on the clock.
-const FRAME_OVERHEAD: usize = 128;
+/// What the cache keeps for one page beside its bytes, roughly: the frame, up to four buckets, its place on the clock, its
+/// share of the head of a slab.
+const FRAME_OVERHEAD: usize = 176;
 
 /// Shards are for contention among insertions only; small caches get fewer so that each can hold some pages.
 const MAX_SHARDS: usize = 32;
 const MIN_PAGES_A_SHARD: usize = 32;
 
+const BUCKETS_A_LINE: usize = 64 / size_of::<usize>();
+
 struct Frame {
     at: PageRef,
     bytes: PageBytes,
-    /// Set by a hit, cleared by the clock's hand.
-    referenced: AtomicBool,
     dirty: AtomicBool,
     /// Where the clock has it. Read and written under the shard's lock only.
     position: AtomicUsize,
@@ -48,8 +61,18 @@ struct Frame {
     witness: Witness,
 }
 
+/// Where a page belongs.
+#[derive(Clone, Copy)]
+struct Place<'c> {
+    /// Where the page of the first frame is, with its tag in the low bits of the address; or null.
+    first: &'c AtomicPtr<u8>,
+    frames: &'c AtomicPtr<Frame>,
+    shard: &'c Shard,
+    /// Bits that tell most pages of a bucket apart.
+    tag: usize,
+}
+
 struct Shard {
-    buckets: Box<[AtomicPtr<Frame>]>,
     limit: usize,
     state: Mutex<ShardState>,
 }
@@ -64,22 +87,25 @@ struct ShardState {
 }
 
 // SAFETY: the raw pointers of a `ShardState` are owned by it: frames are created and freed under its lock, and `Frame`
-// itself is `Send` and `Sync` (an `Arc` of bytes and atomics).
+// itself is `Send` and `Sync` (a handle of a page, and atomics).
 unsafe impl Send for ShardState {}
 
 /// Counters of the cache, monotonic except for the number of pages.
 #[derive(Default)]
 pub(crate) struct CacheCounters {
-    pub hits: AtomicU64,
     pub misses: AtomicU64,
     pub evictions: AtomicU64,
     pub pages: AtomicUsize,
 }
 
 pub(crate) struct PageCache {
+    /// The buckets, each in two parts: what every search reads, and what only those read that need it.
+    firsts: Box<[AtomicPtr<u8>]>,
+    frames: Box<[AtomicPtr<Frame>]>,
     shards: Box<[Shard]>,
     epochs: Epochs,
     limit: usize,
+    page_size: usize,
     pub counters: CacheCounters,
 }
 
@@ -91,11 +117,19 @@ impl PageCache {
             .clamp(1, MAX_SHARDS)
             .next_power_of_two();
         let limit_a_shard = (limit / shards).max(1);
-        let shards = (0..shards).map(|_| Shard::new(limit_a_shard)).collect();
+        // At most half full, so that most pages are the first of their bucket.
+        let buckets = 2 * limit.next_power_of_two().max(shards * BUCKETS_A_LINE);
+        let new_shard = |_| Shard {
+            limit: limit_a_shard,
+            state: Mutex::default(),
+        };
         Self {
-            shards,
+            firsts: slab::null_pointers(buckets),
+            frames: slab::null_pointers(buckets),
+            shards: (0..shards).map(new_shard).collect(),
             epochs: Epochs::new(),
             limit,
+            page_size,
             counters: CacheCounters::default(),
         }
     }
@@ -109,28 +143,36 @@ impl PageCache {
     pub fn enter(&self) -> CacheGuard<'_> {
         CacheGuard {
             cache: self,
-            _epoch: self.epochs.enter(),
+            epoch: self.epochs.enter(),
         }
     }
 
-    /// Adds a page. If it is there already, the present frame stays: equal references mean equal bytes.
+    /// Visits of pages that found them, since the cache was made.
+    pub fn hits(&self) -> u64 {
+        self.epochs.hits()
+    }
+
+    /// Adds a page, whose bytes begin with its identity. If it is there already, the present frame stays: equal
+    /// references mean equal bytes.
     pub fn insert(&self, at: PageRef, bytes: PageBytes, dirty: bool) {
-        let (shard, bucket) = self.place(at.page);
-        let mut state = shard.state.lock();
-        if shard.find(bucket, at).is_some() {
+        debug_assert_eq!(identity(&bytes), at);
+        let place = self.place(at.page);
+        let mut state = place.shard.state.lock();
+        if place.find(at).is_some() {
             return;
         }
-        while state.clock.len() >= shard.limit && self.evict_one(shard, &mut state) {}
+        while state.clock.len() >= place.shard.limit && self.evict_one(&mut state) {}
+        let page = place.tagged(&bytes);
         let frame = Box::into_raw(Box::new(Frame {
             at,
             bytes,
-            referenced: AtomicBool::new(false),
             dirty: AtomicBool::new(dirty),
             position: AtomicUsize::new(state.clock.len()),
-            next: AtomicPtr::new(shard.buckets[bucket].load(Ordering::Relaxed)),
+            next: AtomicPtr::new(place.frames.load(Ordering::Relaxed)),
             witness: Witness::default(),
         }));
-        shard.buckets[bucket].store(frame, Ordering::Release);
+        place.frames.store(frame, Ordering::Release);
+        place.first.store(page, Ordering::Release);
         state.clock.push(frame);
         self.counters.pages.fetch_add(1, Ordering::Relaxed);
         self.free_retired(&mut state);
@@ -138,9 +180,9 @@ impl PageCache {
 
     /// Declares that the file holds the page now, so that it may be evicted.
     pub fn mark_clean(&self, at: PageRef) {
-        let (shard, bucket) = self.place(at.page);
-        let _state = shard.state.lock();
-        if let Some(frame) = shard.find(bucket, at) {
+        let place = self.place(at.page);
+        let _state = place.shard.state.lock();
+        if let Some(frame) = place.find(at) {
             // SAFETY: linked frames are alive (rule 1), and the shard is locked.
             unsafe { &*frame }.dirty.store(false, Ordering::Relaxed);
         }
@@ -148,40 +190,47 @@ impl PageCache {
 
     /// Forgets a page that nobody can refer to any more, dirty or not.
     pub fn remove(&self, at: PageRef) {
-        let (shard, bucket) = self.place(at.page);
-        let mut state = shard.state.lock();
-        if let Some(frame) = shard.find(bucket, at) {
+        let place = self.place(at.page);
+        let mut state = place.shard.state.lock();
+        if let Some(frame) = place.find(at) {
             // SAFETY: linked frames are alive (rule 1), and the shard is locked.
             let position = unsafe { &*frame }.position.load(Ordering::Relaxed);
-            self.unlink(shard, &mut state, position);
+            self.unlink(&mut state, position);
             self.free_retired(&mut state);
         }
     }
 
-    fn place(&self, page: u64) -> (&Shard, usize) {
-        // Fibonacci hashing: the high bits of the product are well mixed.
-        let hash = page.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let shard = &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)];
-        (shard, (hash >> 40) as usize & (shard.buckets.len() - 1))
+    fn place(&self, page: u64) -> Place<'_> {
+        let round = page >> self.firsts.len().trailing_zeros();
+        // Fibonacci hashing of what the bucket does not tell: the high bits of the product are well mixed. A file with no
+        // more pages than there are buckets has one for each.
+        let hash = round.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        let bucket = (page ^ hash) as usize & (self.firsts.len() - 1);
+        Place {
+            first: &self.firsts[bucket],
+            frames: &self.frames[bucket],
+            // Those who insert into different shards write to different lines.
+            shard: &self.shards[(bucket / BUCKETS_A_LINE) & (self.shards.len() - 1)],
+            tag: round as usize & slab::free_address_bits(self.page_size),
+        }
     }
 
     /// Gives up one clean page that was not used since the hand passed it last. False if all pages are dirty.
-    fn evict_one(&self, shard: &Shard, state: &mut ShardState) -> bool {
+    fn evict_one(&self, state: &mut ShardState) -> bool {
         for _ in 0..2 * state.clock.len() {
             if state.hand >= state.clock.len() {
                 state.hand = 0;
             }
             // SAFETY: every pointer on the clock is a linked frame (rule 1), and the shard is locked.
             let frame = unsafe { &*state.clock[state.hand] };
-            let used = frame.referenced.swap(false, Ordering::Relaxed);
-            if used || frame.dirty.load(Ordering::Relaxed) {
+            if frame.bytes.take_used() || frame.dirty.load(Ordering::Relaxed) {
                 state.hand += 1;
                 continue;
             }
             // The frame that takes this place is a new one; the hand passes it by for one round.
             let position = state.hand;
             state.hand += 1;
-            self.unlink(shard, state, position);
+            self.unlink(state, position);
             self.counters.evictions.fetch_add(1, Ordering::Relaxed);
             return true;
         }
@@ -189,7 +238,7 @@ impl PageCache {
     }
 
     /// Takes the frame at a position of the clock out of its bucket and retires it.
-    fn unlink(&self, shard: &Shard, state: &mut ShardState, position: usize) {
+    fn unlink(&self, state: &mut ShardState, position: usize) {
         let frame = state.clock.swap_remove(position);
         if let Some(&moved) = state.clock.get(position) {
             // SAFETY: on the clock, so linked and alive (rule 1).
@@ -198,8 +247,8 @@ impl PageCache {
                 .store(position, Ordering::Relaxed);
         }
         // SAFETY: the frame was linked until now (rule 1) and is freed by `free_retired` at the earliest.
-        let page = unsafe { &*frame }.at.page;
-        let mut link = &shard.buckets[self.place(page).1];
+        let place = self.place(unsafe { &*frame }.at.page);
+        let mut link = place.frames;
         loop {
             let current = link.load(Ordering::Relaxed);
             // SAFETY: both are linked or just being unlinked, under the lock of the shard.
@@ -210,6 +259,12 @@ impl PageCache {
             }
             link = next;
         }
+        // SAFETY: null or linked (rule 1).
+        let first = unsafe { place.frames.load(Ordering::Relaxed).as_ref() };
+        let page = first.map_or(ptr::null_mut(), |first| {
+            self.place(first.at.page).tagged(&first.bytes)
+        });
+        place.first.store(page, Ordering::Release);
         self.counters.pages.fetch_sub(1, Ordering::Relaxed);
         state.retired.push_back((self.epochs.retire(), frame));
     }
@@ -225,7 +280,10 @@ impl PageCache {
             state.retired.pop_front();
             // SAFETY: unlinked in `epoch`, and every guard alive now was created later (rule 3). `retired` held the
             // only pointer, made by `Box::into_raw`.
-            Witness::end(unsafe { Box::from_raw(frame) }, |frame| &frame.witness);
+            let frame = unsafe { Box::from_raw(frame) };
+            #[cfg(folio_loom)]
+            frame.bytes.no_longer_cached();
+            Witness::end(frame, |frame| &frame.witness);
         }
     }
 }
@@ -244,21 +302,10 @@ impl Drop for PageCache {
     }
 }
 
-impl Shard {
-    fn new(limit: usize) -> Self {
-        let buckets = (0..limit.next_power_of_two())
-            .map(|_| AtomicPtr::new(ptr::null_mut()))
-            .collect();
-        Self {
-            buckets,
-            limit,
-            state: Mutex::default(),
-        }
-    }
-
+impl Place<'_> {
     /// The frame of a page. The caller holds the shard's lock or an epoch guard.
-    fn find(&self, bucket: usize, at: PageRef) -> Option<*mut Frame> {
-        let mut frame = self.buckets[bucket].load(Ordering::Acquire);
+    fn find(&self, at: PageRef) -> Option<*mut Frame> {
+        let mut frame = self.frames.load(Ordering::Acquire);
         while !frame.is_null() {
             // SAFETY: the frame was reachable when it was loaded, and under the lock or the guard that the caller
             // holds it is not freed (rules 1 and 3). The acquiring load makes its fields visible.
@@ -271,26 +318,67 @@ impl Shard {
         }
         None
     }
+
+    /// What a bucket says of a page that belongs here.
+    fn tagged(&self, page: &PageBytes) -> *mut u8 {
+        page.start().as_ptr().map_addr(|address| address | self.tag)
+    }
+
+    /// The page that the bucket says belongs here, if there is one.
+    fn first(&self, mask: usize) -> Option<NonNull<u8>> {
+        let tagged = self.first.load(Ordering::Acquire);
+        (tagged.addr() & mask == self.tag)
+            .then(|| NonNull::new(tagged.map_addr(|address| address & !mask)))
+            .flatten()
+    }
 }
 
 /// While it lives, pages found through it stay in memory.
 pub(crate) struct CacheGuard<'c> {
     cache: &'c PageCache,
-    _epoch: EpochGuard<'c>,
+    epoch: EpochGuard<'c>,
+}
+
+/// A page of the cache, without a handle of its own.
+pub(crate) struct CachedPage<'g> {
+    bytes: ManuallyDrop<PageBytes>,
+    guard: PhantomData<&'g ()>,
+}
+
+impl Deref for CachedPage<'_> {
+    type Target = PageBytes;
+
+    fn deref(&self) -> &PageBytes {
+        &self.bytes
+    }
 }
 
 impl CacheGuard<'_> {
     /// The page, if it is cached.
-    pub fn get(&self, at: PageRef) -> Option<&PageBytes> {
-        let (shard, bucket) = self.cache.place(at.page);
-        let frame = shard.find(bucket, at)?;
-        // SAFETY: found under this guard's epoch, which the returned borrow cannot outlive (rule 3).
-        let frame = unsafe { &*frame };
-        // Reading first keeps the line shared among readers of a hot page.
-        if !frame.referenced.load(Ordering::Relaxed) {
-            frame.referenced.store(true, Ordering::Relaxed);
+    pub fn get(&self, at: PageRef) -> Option<CachedPage<'_>> {
+        let place = self.cache.place(at.page);
+        let first = place.first(slab::free_address_bits(self.cache.page_size));
+        let page = first
+            .map(|start| self.borrow(start))
+            .filter(|page| identity(page) == at)
+            .or_else(|| {
+                let frame = place.find(at)?;
+                // SAFETY: found under this guard's epoch (rule 3).
+                Some(self.borrow(unsafe { &*frame }.bytes.start()))
+            })?;
+        page.mark_used();
+        self.epoch.count_hit();
+        Some(page)
+    }
+
+    /// A page that was reachable from its bucket after this guard was made.
+    fn borrow(&self, start: NonNull<u8>) -> CachedPage<'_> {
+        CachedPage {
+            // SAFETY: the frame that holds the page is not freed while this guard lives (rules 1 and 3), which what is
+            // returned cannot outlive. The acquiring load that found it makes the bytes visible.
+            bytes: unsafe { PageBytes::borrowed(start, self.cache.page_size) },
+            guard: PhantomData,
         }
-        Some(&frame.bytes)
     }
 }
 
@@ -310,7 +398,10 @@ mod tests {
             page: number,
             transaction: number + 1,
         };
-        (at, number.to_le_bytes().repeat(PAGE / 8).into())
+        let mut bytes = PageBytes::zeroed(PAGE);
+        bytes.make_mut().fill(number as u8);
+        at.write(bytes.make_mut(), 8);
+        (at, bytes)
     }
 
     fn cache(pages: usize) -> PageCache {
@@ -326,7 +417,7 @@ mod tests {
         let cache = cache(8);
         let (at, bytes) = page(3);
         cache.insert(at, bytes.clone(), false);
-        assert_eq!(cache.enter().get(at), Some(&bytes));
+        assert_eq!(cache.enter().get(at).as_deref(), Some(&bytes));
         assert!(!holds(
             &cache,
             PageRef {
@@ -391,7 +482,7 @@ mod tests {
             let (at, bytes) = page(number);
             cache.insert(at, bytes, false);
         }
-        assert_eq!(found[..8], 7u64.to_le_bytes());
+        assert_eq!(found[..8], [7; 8]);
     }
 
     #[test]
@@ -403,7 +494,8 @@ mod tests {
         assert!(!holds(&cache, at));
         let (other, other_bytes) = page(8);
         cache.insert(other, other_bytes, false);
-        assert_eq!(std::sync::Arc::strong_count(&bytes), 1);
+        let mut bytes = bytes;
+        assert!(bytes.get_mut().is_some(), "nobody else has a handle");
     }
 
     #[test]

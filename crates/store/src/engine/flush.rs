@@ -18,7 +18,7 @@ use crate::{
         ACKNOWLEDGEMENT_PAGE, Acknowledgement, MANIFEST_ENTRY_SIZE, MAX_SPACE_CHANGES, Slot,
         inline_manifest_limit, slot_page,
     },
-    page::{HEADER, PageBytes, PageKind, PageRef, write_header, zeroed},
+    page::{HEADER, PageBytes, PageKind, PageRef, write_header},
     pager::{Counters, Pager},
     space::{DurableSpace, PageSet, Purpose, Space},
     types::{Group, GroupSet},
@@ -335,8 +335,8 @@ impl Engine {
             let next = numbers
                 .get(index + 1)
                 .map_or(PageRef::NONE, |&page| PageRef { page, transaction });
-            let mut bytes = zeroed(self.pager.page_size);
-            let buffer = Arc::get_mut(&mut bytes).expect("nobody else has the page yet");
+            let mut bytes = PageBytes::zeroed(self.pager.page_size);
+            let buffer = bytes.make_mut();
             write_header(buffer, PageKind::Manifest, 0, at, 0);
             next.write(buffer, HEADER);
             write_u32(buffer, HEADER + 16, part.len() as u32);

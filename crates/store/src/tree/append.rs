@@ -113,13 +113,13 @@ impl Tree<'_> {
             self.fill_leaf(at, &entries);
             *self.root = TreeRoot { at, rows: added };
         } else if batch.stored > 0 {
-            let descent = self.descend_last()?;
+            let (descent, _) = self.descend_last()?;
             let leaf = self.workspace.make_private(descent.leaf, self.owner)?;
             self.fill_leaf(leaf, &entries);
             self.propagate(&descent, leaf, added, overflow, None)?;
         } else {
-            let descent = self.descend_last()?;
-            let left = Node::new(&descent.bytes);
+            let (descent, bytes) = self.descend_last()?;
+            let left = Node::new(&bytes);
             let last_key = left.key(left.len() - 1);
             let last = Entry::new(&last_key, &[], false);
             if entries[0].key() <= last_key {

@@ -1,13 +1,11 @@
 //! A long value whose bytes arrive a page at a time.
 
-use std::sync::Arc;
-
 use super::overflow::{EXTENT_HEADER, NEXT, PAGES};
 use crate::{
     bytes::write_u32,
     error::Result,
     node::OverflowRef,
-    page::{HEADER, PageBytes, PageKind, PageRef, write_header, zeroed},
+    page::{HEADER, PageBytes, PageKind, PageRef, write_header},
     workspace::{Owner, Workspace},
 };
 
@@ -73,8 +71,8 @@ impl Filling {
             page: first + offset,
             transaction: self.transaction,
         };
-        let mut bytes = zeroed(self.page_size);
-        let buffer = Arc::get_mut(&mut bytes).expect("nobody else has the page yet");
+        let mut bytes = PageBytes::zeroed(self.page_size);
+        let buffer = bytes.make_mut();
         write_header(buffer, PageKind::Overflow, 0, at, self.table);
         let mut start = HEADER;
         if offset == 0 {

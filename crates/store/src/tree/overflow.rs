@@ -70,7 +70,7 @@ struct Chain {
     /// The pages of the present extent that are still to be read.
     rest: std::ops::Range<u64>,
     transaction: u64,
-    page: PageBytes,
+    page: Option<PageBytes>,
     /// Where in the page the bytes go on.
     offset: usize,
 }
@@ -81,19 +81,22 @@ impl Chain {
             next: first,
             rest: 0..0,
             transaction: 0,
-            page: PageBytes::from([]),
+            page: None,
             offset: 0,
         }
     }
 
     fn read(&mut self, source: &impl PageSource, mut bytes: &mut [u8]) -> Result<()> {
         while !bytes.is_empty() {
-            if self.offset == self.page.len() {
+            let page = self.page.as_ref();
+            let left = page.map_or(&[][..], |page| &page[self.offset..]);
+            if left.is_empty() {
                 self.advance(source)?;
+                continue;
             }
-            let count = bytes.len().min(self.page.len() - self.offset);
+            let count = bytes.len().min(left.len());
             let (here, later) = bytes.split_at_mut(count);
-            here.copy_from_slice(&self.page[self.offset..self.offset + count]);
+            here.copy_from_slice(&left[..count]);
             self.offset += count;
             bytes = later;
         }
@@ -114,7 +117,7 @@ impl Chain {
             transaction: self.transaction,
         };
         self.rest.start += 1;
-        self.page = fetch(source, at)?;
+        self.page = Some(fetch(source, at)?);
         Ok(())
     }
 }

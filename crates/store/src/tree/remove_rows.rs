@@ -14,8 +14,8 @@ impl Tree<'_> {
         let Some(&last) = indices.last() else {
             return Ok(());
         };
-        let descent = self.descend(key)?;
-        let node = Node::new(&descent.bytes);
+        let (descent, bytes) = self.descend(key)?;
+        let node = Node::new(&bytes);
         if last >= node.len() {
             return Err(self.misplaced(descent.leaf));
         }
@@ -26,7 +26,7 @@ impl Tree<'_> {
         }
         // Without the bytes held here, a page that is private already is changed in place.
         let path = descent.path;
-        drop(descent.bytes);
+        drop(bytes);
         let leaf = self.workspace.make_private(descent.leaf, self.owner)?;
         let mut node = NodeMut::new(self.workspace.edit(leaf));
         // From the back, so that the indices before stay what they are.

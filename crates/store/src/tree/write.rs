@@ -23,7 +23,6 @@ pub(super) struct Descent {
     /// The branches and the child taken in each, from the root down.
     pub path: Vec<(PageRef, usize)>,
     pub leaf: PageRef,
-    pub bytes: PageBytes,
     /// Whether no leaf follows.
     rightmost: bool,
 }
@@ -61,14 +60,13 @@ impl Tree<'_> {
             return Ok(None);
         }
 
-        let mut descent = self.descend(key)?;
-        // Not kept while the leaf is edited: else a private page would be copied for each change.
-        let bytes = std::mem::take(&mut descent.bytes);
+        let (descent, bytes) = self.descend(key)?;
         let place = Node::new(&bytes).search(key);
         let old = match place {
             Ok(index) => Some(self.take_value(descent.leaf, &bytes, index)?),
             Err(_) => None,
         };
+        // Not kept while the leaf is edited: else a private page would be copied for each change.
         drop(bytes);
         let leaf = self.workspace.make_private(descent.leaf, owner)?;
         let mut split = None;
@@ -93,8 +91,7 @@ impl Tree<'_> {
         if self.root.at.is_none() {
             return Ok(None);
         }
-        let mut descent = self.descend(key)?;
-        let bytes = std::mem::take(&mut descent.bytes);
+        let (descent, bytes) = self.descend(key)?;
         let Ok(index) = Node::new(&bytes).search(key) else {
             return Ok(None);
         };
@@ -119,18 +116,19 @@ impl Tree<'_> {
         Ok(value)
     }
 
-    /// The way to the last leaf.
-    pub(super) fn descend_last(&self) -> Result<Descent> {
+    /// The way to the last leaf, and its bytes.
+    pub(super) fn descend_last(&self) -> Result<(Descent, PageBytes)> {
         let last = Position::find(&*self.workspace, self.root.at, Target::Last)?;
-        Ok(Descent {
+        let descent = Descent {
             path: last.path,
             leaf: last.at,
-            bytes: last.leaf,
             rightmost: true,
-        })
+        };
+        Ok((descent, last.leaf))
     }
 
-    pub(super) fn descend(&self, key: &[u8]) -> Result<Descent> {
+    /// The way to the leaf where a key belongs, and its bytes.
+    pub(super) fn descend(&self, key: &[u8]) -> Result<(Descent, PageBytes)> {
         let mut path = Vec::new();
         let (mut at, mut level, mut rightmost) = (self.root.at, None, true);
         loop {
@@ -150,12 +148,12 @@ impl Tree<'_> {
                 )
             })?;
             if let Some(bytes) = leaf {
-                return Ok(Descent {
+                let descent = Descent {
                     path,
                     leaf: at,
-                    bytes,
                     rightmost,
-                });
+                };
+                return Ok((descent, bytes));
             }
             if let Some((index, child, child_level, last)) = down {
                 path.push((at, index));
