@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use folio_store::{Error, Result, TableMut, WriteTransaction};
 
+mod pairs;
+mod rows;
+
 use crate::{
     model::{
         Numbered, Rows, STAGING, State, TABLES, definitions, group_of, key, next_key, rows_differ,
@@ -20,7 +23,30 @@ pub struct Applied {
     pub difference: Option<String>,
 }
 
-type ApplyTo = fn(&WriteTransaction, Change, &mut Rows, usize) -> Result<Option<String>>;
+type ApplyTo = fn(&WriteTransaction, Change, &mut Rows, usize) -> Result<Outcome>;
+
+/// What became of an operation on one table.
+pub(crate) struct Outcome {
+    /// Whether the tree was changed, if only into the same one.
+    pub changed: bool,
+    pub difference: Option<String>,
+}
+
+impl Outcome {
+    pub fn read(difference: Option<String>) -> Self {
+        Self {
+            changed: false,
+            difference,
+        }
+    }
+
+    pub fn changed(difference: Option<String>) -> Self {
+        Self {
+            changed: true,
+            difference,
+        }
+    }
+}
 
 const APPLY: [ApplyTo; TABLES] = [
     apply_to::<0>,
@@ -30,6 +56,7 @@ const APPLY: [ApplyTo; TABLES] = [
     apply_to::<4>,
     apply_to::<5>,
     apply_to::<6>,
+    pairs::apply_to,
 ];
 
 /// Does an operation and compares the answers.
@@ -54,13 +81,17 @@ pub fn apply(
             })
         }
         Change::Replace => replace(txn, table, state),
+        Change::Rename => rename(txn, table, state),
         change => {
             let created = state.table(table).is_none();
-            let difference = APPLY[table](txn, change, state.table_mut(table), page_size)?;
-            let reads = matches!(change, Change::Get { .. } | Change::Scan);
+            let done = APPLY[table](txn, change, state.table_mut(table), page_size)?;
             Ok(Applied {
-                changed_group: if created || !reads { bit(table) } else { 0 },
-                difference,
+                changed_group: if created || done.changed {
+                    bit(table)
+                } else {
+                    0
+                },
+                difference: done.difference,
             })
         }
     }
@@ -99,14 +130,41 @@ fn replace(txn: &WriteTransaction, table: usize, state: &mut State) -> Result<Ap
     })
 }
 
+/// Gives a table another name and its own again.
+fn rename(txn: &WriteTransaction, table: usize, state: &State) -> Result<Applied> {
+    let own = &definitions()[table];
+    let aside = own.renamed("renamed");
+    let done = txn.rename_table(own, &aside.name);
+    let exists = state.table(table).is_some();
+    if !exists {
+        let difference = match done {
+            Err(Error::NoSuchTable { .. }) => None,
+            Err(error) => return Err(error),
+            Ok(()) => Some("a table that does not exist has another name".into()),
+        };
+        return Ok(Applied {
+            changed_group: 0,
+            difference,
+        });
+    }
+    done?;
+    let there = txn.tables()?;
+    let moved = there.contains(&aside) && !there.contains(own) && !txn.delete_table(own)?;
+    txn.rename_table(&aside, &own.name)?;
+    Ok(Applied {
+        changed_group: bit(table),
+        difference: differs("renaming the table", true, moved),
+    })
+}
+
 fn apply_to<const N: usize>(
     txn: &WriteTransaction,
     change: Change,
     rows: &mut Rows,
     page_size: usize,
-) -> Result<Option<String>> {
+) -> Result<Outcome> {
     let mut table = txn.table::<Numbered<N>>()?;
-    match change {
+    let difference = match change {
         Change::Insert {
             key: number,
             seed,
@@ -116,28 +174,28 @@ fn apply_to<const N: usize>(
             rows,
             key(N, number, page_size),
             value(seed, length),
-        ),
+        )?,
         Change::Append { seed, length } => {
-            insert(&mut table, rows, next_key(rows), value(seed, length))
+            insert(&mut table, rows, next_key(rows), value(seed, length))?
         }
         Change::Remove { key: number } => {
             let key = key(N, number, page_size);
             let old = table.remove(key.as_slice())?;
             let wanted = rows.remove(&key);
-            Ok(differs_bytes(
+            differs_bytes(
                 "the removed value",
                 wanted.as_deref(),
                 old.as_ref().map(|old| old.bytes()),
-            ))
+            )
         }
         Change::Purge { rows: count } => {
             let Some(end) = rows.keys().nth(usize::from(count)).cloned() else {
-                return clear(&mut table, rows);
+                return clear(&mut table, rows).map(Outcome::changed);
             };
             let wanted = rows.len();
             *rows = rows.split_off(&end);
             let removed = table.remove_range(..end.as_slice())?;
-            Ok(differs("purged", (wanted - rows.len()) as u64, removed))
+            differs("purged", (wanted - rows.len()) as u64, removed)
         }
         Change::RemoveRange { from, to } => {
             let ends = [key(N, from, page_size), key(N, to, page_size)];
@@ -148,11 +206,11 @@ fn apply_to<const N: usize>(
                 rows.append(&mut behind.split_off(end));
             }
             let removed = table.remove_range(start.as_slice()..end.as_slice())?;
-            Ok(differs(
+            differs(
                 "removed of the range",
                 (wanted - rows.len()) as u64,
                 removed,
-            ))
+            )
         }
         Change::Get { key: number } => {
             let key = key(N, number, page_size);
@@ -175,12 +233,13 @@ fn apply_to<const N: usize>(
                     difference = Some(format!("{name} is {found:?}"));
                 }
             }
-            Ok(difference)
+            return Ok(Outcome::read(difference));
         }
         Change::Scan => {
             // Drops the typed handle: a table is open once in a transaction.
             drop(table);
-            rows_differ(rows, &*txn.untyped(&definitions()[N])?)
+            let difference = rows_differ(rows, &*txn.untyped(&definitions()[N])?)?;
+            return Ok(Outcome::read(difference));
         }
         Change::Fill {
             rows: count,
@@ -192,15 +251,15 @@ fn apply_to<const N: usize>(
                 let value = value(seed.wrapping_add(number.into()), length);
                 let difference = insert(&mut table, rows, key, value)?;
                 if difference.is_some() {
-                    return Ok(difference);
+                    return Ok(Outcome::changed(difference));
                 }
             }
-            Ok(None)
+            None
         }
-        Change::Clear => clear(&mut table, rows),
-        // Not on a table that is open.
-        Change::Delete | Change::Replace => Ok(None),
-    }
+        Change::Clear => clear(&mut table, rows)?,
+        change => return rows::apply_to(&mut table, change, rows, page_size),
+    };
+    Ok(Outcome::changed(difference))
 }
 
 fn insert<const N: usize>(

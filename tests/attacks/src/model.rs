@@ -6,12 +6,12 @@ use std::{
 };
 
 use folio_store::{
-    Database, Error, Group, GroupSet, ReadTransaction, Result, Table, TableDefinition, TableView,
-    Untyped, VerifyReport, storage::SplitMix64,
+    Database, Error, Group, GroupSet, MultiTable, Pairs, ReadTransaction, Result, Table,
+    TableDefinition, TableView, Untyped, VerifyReport, storage::SplitMix64,
 };
 
 /// The number of tables.
-pub const TABLES: usize = 7;
+pub const TABLES: usize = 8;
 
 /// The groups in use.
 pub const GROUPS: [Group; 4] = [Group::DEFAULT, Group::new(1), Group::new(6), Group::new(15)];
@@ -28,12 +28,26 @@ const PLACES: [(&str, usize); TABLES] = [
     ("index", 2),
     ("vote", 1),
     ("history", 3),
+    ("tags", 2),
 ];
 
 /// The table whose rows [`Change::Replace`](crate::script::Change::Replace) takes.
 pub const STAGING: usize = 3;
 
-/// The table with this number.
+/// The table of several values a key. The model has its rows as they are stored: pairs as keys, and no values.
+pub const PAIRS: usize = 7;
+
+/// The table [`PAIRS`].
+pub struct Tags;
+
+impl MultiTable for Tags {
+    const NAME: &'static str = PLACES[PAIRS].0;
+    const GROUP: Group = GROUPS[PLACES[PAIRS].1];
+    type Key = &'static [u8];
+    type Value = &'static [u8];
+}
+
+/// The table with this number, but for [`PAIRS`].
 pub struct Numbered<const N: usize>;
 
 impl<const N: usize> Table for Numbered<N> {
@@ -48,10 +62,12 @@ pub fn definitions() -> &'static [TableDefinition; TABLES] {
     static DEFINITIONS: OnceLock<[TableDefinition; TABLES]> = OnceLock::new();
     DEFINITIONS.get_or_init(|| {
         let first = TableDefinition::of::<Numbered<0>>();
-        PLACES.map(|(name, group)| TableDefinition {
+        let mut definitions = PLACES.map(|(name, group)| TableDefinition {
             group: GROUPS[group],
             ..first.renamed(name)
-        })
+        });
+        definitions[PAIRS] = TableDefinition::of::<Pairs<Tags>>();
+        definitions
     })
 }
 

@@ -106,6 +106,89 @@ pub enum Change {
     Delete,
     /// Gives the rows of the staging table of this group to the table.
     Replace,
+    /// Gives the table another name, and its own again.
+    Rename,
+    /// Seeks a row with a cursor and walks from there.
+    Walk {
+        /// The number of the key that is sought.
+        key: u16,
+        /// The steps, two bits each: forward, backward, to the start or the end, or to the next number.
+        steps: u16,
+    },
+    /// Looks for the rows nearest to a key.
+    Nearest {
+        /// The number of the key.
+        key: u16,
+    },
+    /// Looks at a row and then sets it, removes it, or leaves it.
+    Entry {
+        /// The number of its key.
+        key: u16,
+        /// What its value is made from.
+        seed: u32,
+        /// The length of its value.
+        length: u32,
+    },
+    /// Sets or removes a row if it has the value that is expected.
+    Swap {
+        /// The number of its key.
+        key: u16,
+        /// What its value is made from.
+        seed: u32,
+        /// The length of its value.
+        length: u32,
+        /// Whether the value that is there is expected, or another one.
+        expected: bool,
+    },
+    /// Sets a row to a value that is written in its place, after an attempt whose source fails.
+    Reserve {
+        /// The number of its key.
+        key: u16,
+        /// What its value is made from.
+        seed: u32,
+        /// The length of its value.
+        length: u32,
+    },
+    /// Adds rows behind all others by a loader, which is also given one that is not.
+    Load {
+        /// How many.
+        rows: u16,
+        /// What their values are made from.
+        seed: u32,
+        /// The length of each value.
+        length: u32,
+    },
+    /// Removes the rows that a rule chooses.
+    Retain {
+        /// The rule: a row in so many goes.
+        share: u8,
+    },
+    /// Removes rows of a range that a rule chooses, and gives them back until somebody has enough.
+    Extract {
+        /// The number of the key where the range begins.
+        from: u16,
+        /// The rule: a row in so many goes.
+        share: u8,
+        /// How many are enough.
+        enough: u8,
+    },
+    /// Takes rows from the ends.
+    Pop {
+        /// From which ends, a bit each.
+        ends: u8,
+    },
+    /// Remembers the state of the transaction.
+    Save,
+    /// Goes back to one of the states that the transaction remembers.
+    RollBack {
+        /// To which.
+        savepoint: u8,
+    },
+    /// Forgets one of these states, and those that came after.
+    Release {
+        /// Which.
+        savepoint: u8,
+    },
 }
 
 /// How a transaction ends.
@@ -379,6 +462,19 @@ impl Change {
             Clear,
             Delete,
             Replace,
+            Rename,
+            Walk,
+            Nearest,
+            Entry,
+            Swap,
+            Reserve,
+            Load,
+            Retain,
+            Extract,
+            Pop,
+            Save,
+            RollBack,
+            Release,
         }
         let kind = choices.weighted(&[
             (42, Kind::Insert),
@@ -391,6 +487,19 @@ impl Change {
             (1, Kind::Clear),
             (1, Kind::Delete),
             (1, Kind::Replace),
+            (1, Kind::Rename),
+            (3, Kind::Walk),
+            (2, Kind::Nearest),
+            (4, Kind::Entry),
+            (4, Kind::Swap),
+            (4, Kind::Reserve),
+            (3, Kind::Load),
+            (2, Kind::Retain),
+            (3, Kind::Extract),
+            (3, Kind::Pop),
+            (4, Kind::Save),
+            (3, Kind::RollBack),
+            (1, Kind::Release),
         ]);
         match kind {
             Kind::Insert => Self::Insert {
@@ -415,6 +524,51 @@ impl Change {
             Kind::Clear => Self::Clear,
             Kind::Delete => Self::Delete,
             Kind::Replace => Self::Replace,
+            Kind::Rename => Self::Rename,
+            Kind::Walk => Self::Walk {
+                key: key(choices),
+                steps: choices.below(1 << 16) as u16,
+            },
+            Kind::Nearest => Self::Nearest { key: key(choices) },
+            Kind::Entry => Self::Entry {
+                key: key(choices),
+                seed: choices.below(1 << 32) as u32,
+                length: length(shape, choices),
+            },
+            Kind::Swap => Self::Swap {
+                key: key(choices),
+                seed: choices.below(1 << 32) as u32,
+                length: length(shape, choices),
+                expected: !choices.one_in(3),
+            },
+            Kind::Reserve => Self::Reserve {
+                key: key(choices),
+                seed: choices.below(1 << 32) as u32,
+                length: length(shape, choices),
+            },
+            Kind::Load => Self::Load {
+                rows: choices.below(60) as u16,
+                seed: choices.below(1 << 32) as u32,
+                length: length(shape, choices),
+            },
+            Kind::Retain => Self::Retain {
+                share: choices.below(8) as u8,
+            },
+            Kind::Extract => Self::Extract {
+                from: key(choices),
+                share: choices.below(8) as u8,
+                enough: choices.below(64) as u8,
+            },
+            Kind::Pop => Self::Pop {
+                ends: choices.below(1 << 8) as u8,
+            },
+            Kind::Save => Self::Save,
+            Kind::RollBack => Self::RollBack {
+                savepoint: choices.below(8) as u8,
+            },
+            Kind::Release => Self::Release {
+                savepoint: choices.below(8) as u8,
+            },
         }
     }
 }

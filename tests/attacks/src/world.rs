@@ -6,8 +6,8 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use folio_store::{
-    CompactOptions, Database, Durability, Error, Problem, ReadTransaction, Result, Ticket,
-    WriteTransaction,
+    CompactOptions, Database, Durability, Error, Problem, ReadTransaction, Result, Savepoint,
+    Ticket, WriteTransaction,
     storage::{
         FaultPlan, FaultStorage, Journal, MemoryStorage, SimulatedDisk, SplitMix64, StorageCall,
     },
@@ -349,8 +349,25 @@ impl World {
         let mut txn = self.db().begin_write()?;
         let mut next = self.newest.clone();
         let mut changed = 0;
+        let mut saved: Vec<(Savepoint, State, u16)> = Vec::new();
         for operation in operations {
-            changed |= self.apply(&txn, operation, &mut next)?.changed_group;
+            match operation.change {
+                Change::Save => saved.push((txn.savepoint()?, next.clone(), changed)),
+                Change::RollBack { savepoint } if !saved.is_empty() => {
+                    let index = usize::from(savepoint) % saved.len();
+                    saved.truncate(index + 1);
+                    let (savepoint, state, groups) = &saved[index];
+                    txn.rollback_to(savepoint)?;
+                    (next, changed) = (state.clone(), *groups);
+                }
+                Change::Release { savepoint } if !saved.is_empty() => {
+                    let index = usize::from(savepoint) % saved.len();
+                    let released = saved.drain(index..).next();
+                    released.map_or(Ok(()), |(savepoint, ..)| txn.release(savepoint))?;
+                }
+                Change::RollBack { .. } | Change::Release { .. } => {}
+                _ => changed |= self.apply(&txn, operation, &mut next)?.changed_group,
+            }
         }
         match end {
             End::Abort => txn.abort(),
