@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, IoSlice, Read, Seek, SeekFrom, Write},
     ops::ControlFlow,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -20,7 +21,7 @@ use crate::{
     database::open_error,
     engine::{GROWTH, OpenOptions, Pace, SystemClock, pager, read_header},
     error::{Error, Result},
-    file::{FIXED_PAGES, Header, Slot, slot_page, twin_page},
+    file::{FIXED_PAGES, Header, SECTOR, Slot, slot_page, twin_page},
     page::Sealer,
     space::PageBits,
     storage::{FileStorage, Storage, sync_folder_of},
@@ -36,7 +37,7 @@ const CACHE: usize = 4 << 20;
 ///
 /// The new file is written beside the old one, checked page by page, synced, and put in its place; after a power cut
 /// there is the one or the other. Two files beside `base` are used meanwhile, `base.*.new` and `base.*.pages`; after a
-/// power cut they may be left, of no use to anybody.
+/// power cut they may be left. Neither opens as a database before it is whole: the first sector is written last.
 ///
 /// # Errors
 ///
@@ -105,13 +106,8 @@ pub fn apply_backup(base: impl AsRef<Path>, stream: impl Read) -> Result<BackupR
         done: 0,
         total: used.len(),
     };
-    let aside = Beside::create(path, "new")?;
-    let mut sink = Sparse {
-        file: &aside.file,
-        length: 0,
-    };
-    let bytes = write_image(&pager, &header, &slot, &used, &mut sink, &mut watch)?;
-    aside.file.set_len(bytes).map_err(write_error)?;
+    let mut aside = NewFile::create(path)?;
+    let bytes = write_image(&pager, &header, &slot, &used, &mut aside, &mut watch)?;
     aside.replace(path)?;
     Ok(BackupReport {
         transaction: slot.transaction,
@@ -158,9 +154,9 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// A file that is written beside another one, and is gone with this value unless it replaces the other.
+/// A file beside another one that is gone with this value.
 pub(super) struct Beside {
-    pub file: File,
+    file: File,
     path: PathBuf,
 }
 
@@ -181,15 +177,6 @@ impl Beside {
             }
         }
     }
-
-    /// Makes it durable in the place of another file.
-    pub fn replace(self, path: &Path) -> Result<()> {
-        self.file
-            .sync_all()
-            .and_then(|()| fs::rename(&self.path, path))
-            .and_then(|()| sync_folder_of(path))
-            .map_err(|error| open_error(path, "put the new file in its place", error))
-    }
 }
 
 impl Drop for Beside {
@@ -199,20 +186,63 @@ impl Drop for Beside {
     }
 }
 
-/// Leaves zeros out, so that a stream cannot fill the disk with them.
-struct Sparse<'f> {
-    file: &'f File,
+/// A file that is written beside another one to replace it. Its first sector is kept back until everything else is
+/// durable: what is left of an interrupted writing is no database to anybody.
+pub(super) struct NewFile {
+    aside: Beside,
+    first: Vec<u8>,
     length: u64,
 }
 
-impl Sink for Sparse<'_> {
+impl NewFile {
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self {
+            aside: Beside::create(path, "new")?,
+            first: Vec::with_capacity(SECTOR),
+            length: 0,
+        })
+    }
+
+    /// Makes it durable in the place of another file.
+    pub fn replace(self, path: &Path) -> Result<()> {
+        let file = &self.aside.file;
+        file.set_len(self.length)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| file.write_all_at(&self.first, 0))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&self.aside.path, path))
+            .and_then(|()| sync_folder_of(path))
+            .map_err(|error| open_error(path, "put the new file in its place", error))
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let missing = (SECTOR - self.first.len()).min(bytes.len());
+        let count = match missing {
+            0 => self.aside.file.write_at(bytes, self.length)?,
+            _ => {
+                self.first.extend_from_slice(&bytes[..missing]);
+                missing
+            }
+        };
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Leaves zeros out, so that a stream cannot fill the disk with them.
+impl Sink for NewFile {
     fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.length))?;
-        self.length += bytes.len() as u64;
-        self.file.write_all(bytes)
+        self.write_all(bytes)
     }
 
     fn zeros(&mut self, count: u64) -> io::Result<()> {
+        debug_assert_eq!(self.first.len(), SECTOR, "a header is not of zeros");
         self.length += count;
         Ok(())
     }
@@ -238,7 +268,6 @@ impl std::fmt::Debug for Overlay {
 
 impl Storage for Overlay {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        use std::os::unix::fs::FileExt;
         let pages = offset / self.page_size..;
         for (page, bytes) in pages.zip(buffer.chunks_mut(self.page_size as usize)) {
             let at = page * self.page_size;

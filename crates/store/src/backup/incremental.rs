@@ -217,10 +217,10 @@ impl<R: Read> Decoder<R> {
         if start[..8] != MAGIC {
             return Err(damaged("it is not an incremental backup"));
         }
-        if read_u32(start, 8) > VERSION {
+        let version = read_u32(start, 8);
+        if !(1..=VERSION).contains(&version) {
             return Err(damaged(format!(
-                "its version is {} and this Folio reads up to {VERSION}",
-                read_u32(start, 8)
+                "its version is {version} and this Folio reads up to {VERSION}"
             )));
         }
         if read_u32(start, 12) as usize != header.page_size {

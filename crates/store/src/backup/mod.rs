@@ -16,7 +16,7 @@ use std::{
 
 pub use self::apply::apply_backup;
 use self::{
-    apply::Beside,
+    apply::NewFile,
     image::{Plain, Watch, copied_slot, used_pages, write_error, write_image},
     incremental::{Encoder, damaged},
 };
@@ -270,8 +270,8 @@ impl Database {
         if options.scratch.is_none() {
             options.scratch = path.parent().map(Path::to_owned);
         }
-        let aside = Beside::create(path, "new")?;
-        let report = self.backup(options, &aside.file, progress)?;
+        let mut aside = NewFile::create(path)?;
+        let report = self.backup(options, &mut aside, progress)?;
         aside.replace(path)?;
         Ok(report)
     }
