@@ -54,7 +54,7 @@ impl FaultAttack {
     pub fn short() -> Self {
         Self {
             seed: 1,
-            scripts: 16,
+            scripts: 24,
             steps: 40,
             every: 17,
             threads: 2,
