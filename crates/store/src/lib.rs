@@ -45,12 +45,13 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | look up | [`get`](TableView::get), or [`get_stored`](TableView::get_stored) without a copy |
+//! | look up | [`get`](TableView::get), or [`get_stored`](TableView::get_stored) without a copy; [`get_in_parts`](TableView::get_in_parts) for long values |
 //! | walk | [`range`](TableView::range), [`prefix`](TableView::prefix), [`iter`](TableView::iter): from either end, as [`keys`](Range::keys) alone, or as [`stored`](Range::stored) without a copy |
 //! | leap about | [`cursor`](TableView::cursor); for one leap [`below`](TableView::below), [`at_or_above`](TableView::at_or_above) and so on |
 //! | change a row | [`insert`](TableMut::insert), [`remove`](TableMut::remove), [`entry`](TableMut::entry), [`compare_and_swap`](TableMut::compare_and_swap) |
 //! | remove many | [`remove_range`](TableMut::remove_range), [`retain`](TableMut::retain), [`extract_if`](TableMut::extract_if) |
 //! | add many | [`loader`](TableMut::loader) for sorted rows; [`insert_reserve`](TableMut::insert_reserve) for long values |
+//! | have several values a key | [`MultiTableMut`]: [`insert`](MultiTableMut::insert), [`get`](MultiTableView::get), [`keys`](MultiTableView::keys), [`cursor`](MultiTableView::cursor) |
 //! | manage | [`tables`](WriteTransaction::tables), [`rename_table`](WriteTransaction::rename_table), [`delete_table`](WriteTransaction::delete_table), [`statistics`](TableView::statistics), [`untyped`](WriteTransaction::untyped) |
 //!
 //! Runnable examples of what programs do first are in the folder `examples`: `quickstart`, `typed_rows`, `ranges`,

@@ -72,7 +72,11 @@ fn an_untyped_row_is_looked_at_and_changed_in_place() {
         Entry::Vacant(_) => panic!("there is a row"),
     }
     let made = table.entry(&two[..]).unwrap();
-    let made = made.or_insert(&20u64.to_be_bytes()[..]).unwrap();
+    let twenty = 20u64.to_be_bytes();
+    let made = made.or_insert_with(|| twenty.as_slice()).unwrap();
+    let there = table.entry(&two[..]).unwrap();
+    let there = there.or_insert_with(|| -> &[u8] { panic!("there is a row") });
+    assert_eq!(there.unwrap().bytes(), 20u64.to_be_bytes());
     assert_eq!(made.view().unwrap(), 20u64.to_be_bytes());
 
     let (ten, eleven) = (10u64.to_be_bytes(), 11u64.to_be_bytes());

@@ -41,10 +41,23 @@ impl<'e, 't, T: RowTypes> Entry<'e, 't, T> {
     ///
     /// As for [`TableMut::insert`](super::TableMut::insert).
     pub fn or_insert<'v>(self, default: impl Borrow<ValueView<'v, T>>) -> Result<Stored<T::Value>> {
+        self.or_insert_with(|| default)
+    }
+
+    /// The value that is there, or else what `default` gives, which is then inserted. `default` is called only if there
+    /// is no row.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TableMut::insert`](super::TableMut::insert).
+    pub fn or_insert_with<'v, D: Borrow<ValueView<'v, T>>>(
+        self,
+        default: impl FnOnce() -> D,
+    ) -> Result<Stored<T::Value>> {
         match self {
             Self::Occupied(entry) => Ok(entry.stored),
             Self::Vacant(entry) => {
-                let value = encode::<T::Value>(default.borrow()).into_owned();
+                let value = encode::<T::Value>(default().borrow()).into_owned();
                 entry.rows.insert(&entry.key, &value)?;
                 let name = entry.rows.name.clone();
                 Ok(Stored::new(StoredBytes::Owned(value), name))
@@ -75,7 +88,7 @@ impl<T: RowTypes> OccupiedEntry<'_, '_, T> {
         &self.stored
     }
 
-    /// Sets its value.
+    /// Sets its value. What it had is [`stored`](Self::stored).
     ///
     /// # Errors
     ///

@@ -147,7 +147,8 @@ impl<'t, T: RowTypes> TableMut<'t, T> {
     /// # Errors
     ///
     /// If a page cannot be read or written; the transaction is then poisoned. Costs as much as [`insert`](Self::insert), and
-    /// only a look-up if there is no such row.
+    /// only a look-up if there is no such row. A long value is read; [`remove_range`](Self::remove_range) of the one key
+    /// does not read it.
     pub fn remove<'k>(
         &mut self,
         key: impl Borrow<KeyView<'k, T>>,
