@@ -76,11 +76,21 @@ impl Database {
         Self::builder().open(path)
     }
 
-    /// Opens the database in an existing file for reading. Nothing is written to it.
+    /// Opens the database in an existing file for reading, at its newest durable commit. Nothing is written to it.
+    ///
+    /// Any number of handles may read, in any processes, beside one that writes and beside any that come to write later.
+    /// Nobody waits for another. The handle shows the same commit for as long as it is open; what is committed later is
+    /// seen by opening the file again. The pages of that commit are not used again until the handle is closed, its
+    /// last view is gone or its process has died, and the writer's next flush has noticed
+    /// ([`readers`](Self::readers) lists them).
+    ///
+    /// That is so on Linux, with a filesystem that is mounted there and not reached through NFS. Elsewhere a file is open
+    /// for one handle that writes or for any number that read.
     ///
     /// # Errors
     ///
-    /// As for [`open`](Self::open); several handles may read at a time, none beside one that writes.
+    /// As for [`open`](Self::open), and where readers exclude the writer, [`Error::InUse`]. Costs as much as reading the last
+    /// commit, and a sync if nobody has the file open for writing and it was not closed in order.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().open_read_only(path)
     }
@@ -176,7 +186,9 @@ impl Database {
     }
 
     /// The open views, oldest first: which states are kept, by how many, for how long, and what that costs. Verifications
-    /// and backups come first, together.
+    /// and backups come first, together; readers in other processes, or through other handles, last. Those a handle
+    /// that writes knows as of its last flush. One that reads knows of other readers that they are there, and which
+    /// commit they have pinned.
     #[must_use]
     pub fn readers(&self) -> Vec<Reader> {
         self.handle.engine().readers()
@@ -389,7 +401,7 @@ impl Builder {
     pub fn open_read_only(&self, path: impl AsRef<Path>) -> Result<Database> {
         self.check()?;
         let path = path.as_ref();
-        let storage = FileStorage::open_read_only(path)
+        let storage = FileStorage::open_beside_writer(path)
             .map_err(|error| open_error(path, "open the file", error))?;
         let engine = Engine::open(Arc::new(storage), OpenMode::ReadOnly, self.options)?;
         Ok(self.database(engine, Some(path)))
@@ -426,6 +438,18 @@ impl Builder {
             Engine::open(storage, OpenMode::ReadWrite, self.options)?,
             None,
         ))
+    }
+
+    /// Opens the database in a storage of the caller's for reading. Another handle may write to the same bytes if the storage
+    /// has [`Pins`](crate::storage::Pins).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Database::open_read_only`].
+    pub fn open_read_only_on(&self, storage: Arc<dyn Storage>) -> Result<Database> {
+        self.check()?;
+        let engine = Engine::open(storage, OpenMode::ReadOnly, self.options)?;
+        Ok(self.database(engine, None))
     }
 
     fn check(&self) -> Result<()> {

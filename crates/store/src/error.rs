@@ -49,6 +49,18 @@ pub enum Error {
         fault: String,
     },
 
+    /// Another handle has used a page again that a handle for reading still needed: the one that writes could not know of
+    /// the reader. Nothing is damaged.
+    #[error(
+        "{file}: page {page} was used again for a later commit than the one that is being read; open the file again"
+    )]
+    Outlived {
+        /// The file concerned.
+        file: Arc<str>,
+        /// The number of the page.
+        page: u64,
+    },
+
     /// The file is not a Folio database, or its header is damaged beyond recognition.
     #[error("{file}: not a Folio database: {reason}")]
     NotADatabase {

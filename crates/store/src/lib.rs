@@ -223,7 +223,7 @@ pub use self::{
     backup::{BackupOptions, BackupPoint, BackupReport, apply_backup},
     compaction::{CompactOptions, Compaction},
     database::{Builder, Database},
-    engine::{Problem, Reader, Scrub, ScrubOptions, VerifyOptions, VerifyReport},
+    engine::{Problem, Reader, ReaderPlace, Scrub, ScrubOptions, VerifyOptions, VerifyReport},
     error::{Error, Result},
     salvage::{LostRange, SalvageReport, SalvagedTable, salvage, salvage_storage},
     statistics::Statistics,

@@ -12,7 +12,7 @@ use crate::{
     cache::PageCache,
     error::{Error, Result},
     node::{self, Node},
-    page::{PageBytes, PageKind, PageRef, Sealer},
+    page::{PageBytes, PageKind, PageRef, Sealer, identity},
     storage::Storage,
 };
 
@@ -55,6 +55,8 @@ pub(crate) struct Pager {
     pub sealer: Sealer,
     pub cache: PageCache,
     pub counters: Counters,
+    /// Whether somebody else may be writing to the file.
+    pub read_only: bool,
 }
 
 impl Pager {
@@ -107,6 +109,22 @@ impl Pager {
         Ok(bytes)
     }
 
+    /// Checks that a page of the file is the one that `at` refers to.
+    pub fn check(&self, bytes: &[u8], at: PageRef) -> Result<()> {
+        let Err(fault) = self.sealer.check(bytes, at) else {
+            return Ok(());
+        };
+        let found = identity(bytes);
+        let whole = self.sealer.verify(bytes).is_some() && found.page == at.page;
+        if self.read_only && whole && found.transaction > at.transaction {
+            return Err(Error::Outlived {
+                file: self.file.clone(),
+                page: at.page,
+            });
+        }
+        Err(self.corrupted(at.page, fault))
+    }
+
     /// Makes the next reads of some pages come from the device.
     pub fn forget_cached(&self, first: u64, pages: u64) -> Result<()> {
         let page_size = self.page_size as u64;
@@ -133,9 +151,7 @@ impl Pager {
     fn load(&self, at: PageRef) -> Result<PageBytes> {
         self.cache.counters.misses.fetch_add(1, Ordering::Relaxed);
         let bytes = self.read_raw(at.page)?;
-        self.sealer
-            .check(&bytes, at)
-            .map_err(|fault| self.corrupted(at.page, fault))?;
+        self.check(&bytes, at)?;
         match PageKind::of(&bytes) {
             Some(PageKind::Leaf | PageKind::Branch) => {
                 node::validate(&bytes).map_err(|fault| self.corrupted(at.page, fault))?;

@@ -46,7 +46,7 @@ pub struct Statistics {
     pub length_pages: u64,
     /// Of those, pages that are free now.
     pub free_pages: u64,
-    /// Open views, those of verifications included.
+    /// Open views, those of verifications and commits that are read elsewhere included.
     pub readers: u64,
     /// Pages that were given up and that open views keep from being used again: see
     /// [`Database::readers`](crate::Database::readers).

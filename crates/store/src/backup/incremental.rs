@@ -106,10 +106,7 @@ impl<'e, 'w, W: Write> Encoder<'e, 'w, W> {
     /// Puts a page that a parent refers to.
     fn copy(&mut self, at: PageRef) -> Result<PageBytes> {
         let bytes = self.pager.read_raw(at.page)?;
-        self.pager
-            .sealer
-            .check(&bytes, at)
-            .map_err(|fault| self.pager.corrupted(at.page, fault))?;
+        self.pager.check(&bytes, at)?;
         self.page(&bytes)?;
         Ok(bytes)
     }

@@ -222,9 +222,9 @@ impl Slabs {
 fn advise_huge(slab: NonNull<Slab>) {
     #[cfg(all(target_os = "linux", not(miri)))]
     {
-        use rustix::mm::{Advice, madvise};
+        use nix::sys::mman::{MmapAdvise, madvise};
         // SAFETY: the memory is ours, and the advice changes none of it. Where it is not taken nothing is lost.
-        let _ = unsafe { madvise(slab.as_ptr().cast(), SLAB, Advice::LinuxHugepage) };
+        let _ = unsafe { madvise(slab.cast(), SLAB, MmapAdvise::MADV_HUGEPAGE) };
     }
     #[cfg(not(all(target_os = "linux", not(miri))))]
     let _ = slab;

@@ -92,7 +92,7 @@ impl Engine {
             published.groups = groups;
             published.next_table = next_table;
             for changes in workspace.changes.iter().take(Group::COUNT) {
-                pending.publish(&changes.born, &published.views);
+                pending.publish(&changes.born, transaction, &published.views);
             }
             pending.join_waiting(&published.views);
             pending.take_free(&published.views)

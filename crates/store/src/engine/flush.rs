@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::{
     Engine, Groups,
+    elsewhere::{Elsewhere, state_of},
     pending::{Dirty, GroupChanges, Volume},
 };
 use crate::{
@@ -48,6 +49,7 @@ pub(crate) struct Flusher {
     pub manifest_pages: PageSet,
     /// Later than any sequence number seen in the file.
     pub next_sequence: u64,
+    pub elsewhere: Elsewhere,
 }
 
 impl Flusher {
@@ -95,6 +97,8 @@ struct Captured {
     roots: Groups,
     next_table: u32,
     changes: Vec<(Group, GroupChanges)>,
+    /// Where the file stood before.
+    before: u64,
 }
 
 impl Engine {
@@ -153,7 +157,7 @@ impl Engine {
     ) -> Result<()> {
         let span = tracing::debug_span!("flush", groups = ?wanted);
         let _span = span.enter();
-        let captured = self.capture(wanted);
+        let captured = self.capture(wanted, state_of(&flusher.slot));
         if captured
             .changes
             .iter()
@@ -181,6 +185,12 @@ impl Engine {
             FlushKind::Ordinary | FlushKind::Last => {
                 space.fold(MAX_SPACE_CHANGES, &mut workspace)?;
             }
+        }
+        if flusher.elsewhere.seen_any {
+            // No view of this handle reads the space tree, but readers elsewhere do.
+            let born = &workspace.changes[SYSTEM].born;
+            let mut pending = self.pending.lock();
+            pending.publish(born, captured.transaction, &self.published.lock().views);
         }
         let content = self.write_content(&captured, &mut workspace, space.changes.len())?;
 
@@ -215,11 +225,11 @@ impl Engine {
             manifest: content.inline,
         };
         self.write_slot(flusher, slot, content.manifest_pages)?;
-        self.finish(captured, space, workspace)
+        self.finish(captured, space, workspace, flusher.elsewhere.seen_any)
     }
 
     /// Takes what the commits have left for these groups, all at one transaction.
-    fn capture(&self, wanted: GroupSet) -> Captured {
+    fn capture(&self, wanted: GroupSet, before: u64) -> Captured {
         let mut pending = self.pending.lock();
         let groups = pending.tied(wanted);
         let published = self.published.lock();
@@ -242,6 +252,7 @@ impl Engine {
             roots: published.groups,
             next_table: published.next_table,
             changes,
+            before,
         }
     }
 
@@ -383,6 +394,12 @@ impl Engine {
         flusher.next_sequence = slot.sequence + 1;
         flusher.slot = slot;
         let unneeded = std::mem::replace(&mut flusher.manifest_pages, manifest_pages);
+        self.look_elsewhere(flusher)?;
+        if self.is_pinned() {
+            // Somebody may be choosing the commit before; its manifest is given up with a later flush.
+            flusher.manifest_pages.union(&unneeded);
+            return Ok(());
+        }
         self.release(&unneeded, &[])
     }
 
@@ -392,13 +409,19 @@ impl Engine {
         captured: Captured,
         space: DurableSpace,
         mut workspace: Workspace,
+        read_elsewhere: bool,
     ) -> Result<()> {
         let replaced = std::mem::take(&mut workspace.changes[SYSTEM].freed);
-        let pinned = self.is_pinned();
+        let pinned = self.is_pinned() || read_elsewhere;
+        // A reader elsewhere needs what this flush gave up although nothing was published since the flush before.
+        let given_up = match read_elsewhere {
+            true => captured.transaction.max(captured.before + 1),
+            false => captured.transaction,
+        };
         {
             let mut current = self.space.lock();
             current.durable = space;
-            // A verification walks the free-space map as well.
+            // A verification walks the free-space map as well, and so does it elsewhere.
             if !pinned {
                 current.release(&replaced, &self.pager)?;
             }
@@ -412,10 +435,10 @@ impl Engine {
                     transaction: dirty.transaction,
                 });
             }
-            pending.wait_for_views(captured.transaction, &changes.freed);
+            pending.wait_for_views(given_up, &changes.freed);
         }
         if pinned {
-            pending.wait_for_views(captured.transaction, &replaced);
+            pending.wait_for_views(given_up, &replaced);
         }
         drop(pending);
         self.release_waiting()?;

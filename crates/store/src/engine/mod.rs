@@ -13,6 +13,7 @@
 
 mod commit;
 mod durability;
+mod elsewhere;
 mod flush;
 mod gate;
 mod open;
@@ -58,15 +59,32 @@ pub(crate) type Groups = [TreeRoot; Group::COUNT];
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Reader {
-    /// The transaction that they show; none for verifications and backups, which read the file.
+    /// Who reads.
+    pub place: ReaderPlace,
+    /// The transaction that they show; none for verifications and backups, which read the file, and for readers elsewhere
+    /// of whose commit this handle does not know it.
     pub transaction: Option<u64>,
-    /// How many there are.
+    /// How many there are. Readers elsewhere of one commit count as one.
     pub count: u64,
-    /// For how long there has been one of this state, without a break. None of them is older.
+    /// For how long there has been one of this state, without a break, or since a reader elsewhere was noticed. None of
+    /// them is older.
     pub age: Duration,
     /// Pages that have been given up since and would be free without these views. A page that several states need is
     /// counted for each. Pages that wait for a flush are not counted.
     pub pages: u64,
+}
+
+/// Where a [`Reader`] is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ReaderPlace {
+    /// It is a view, a verification or a backup of this handle.
+    Here,
+    /// In another process, or another handle of this one, that has opened the file for reading.
+    Elsewhere {
+        /// The sequence number of the commit that it has pinned; none while it is about to choose one.
+        commit: Option<u64>,
+    },
 }
 
 /// What readers see.
@@ -77,6 +95,8 @@ pub(crate) struct Published {
     pub views: pending::Views,
     /// Since when there have been views of each transaction without a break.
     pub since: std::collections::BTreeMap<u64, Instant>,
+    /// Of the views, those that stand for readers elsewhere, by the commit that they have pinned or are about to.
+    pub elsewhere: std::collections::BTreeMap<Option<u64>, elsewhere::Foreign>,
 }
 
 impl Published {
@@ -85,6 +105,16 @@ impl Published {
         *count += 1;
         if *count == 1 {
             self.since.insert(transaction, Instant::now());
+        }
+    }
+
+    fn close_view(&mut self, transaction: u64) {
+        if let Some(count) = self.views.get_mut(&transaction) {
+            *count -= 1;
+            if *count == 0 {
+                self.views.remove(&transaction);
+                self.since.remove(&transaction);
+            }
         }
     }
 }
@@ -132,14 +162,7 @@ impl Engine {
     }
 
     pub fn close_view(&self, transaction: u64) {
-        let mut published = self.published.lock();
-        if let Some(count) = published.views.get_mut(&transaction) {
-            *count -= 1;
-            if *count == 0 {
-                published.views.remove(&transaction);
-                published.since.remove(&transaction);
-            }
-        }
+        self.published.lock().close_view(transaction);
     }
 
     pub fn published_transaction(&self) -> u64 {
@@ -159,20 +182,41 @@ impl Engine {
             .sum()
     }
 
-    /// The open views, oldest first, with the pages that each keeps from being used again.
+    /// The open views, oldest first, with the pages that each keeps from being used again; then those elsewhere.
     pub fn readers(&self) -> Vec<Reader> {
+        let beside = self.commits_beside();
         let pending = self.pending.lock();
         let published = self.published.lock();
-        let readers = published.views.iter().map(|(&view, &count)| Reader {
-            transaction: (view != verify::PIN).then_some(view),
-            count: count as u64,
+        let elsewhere = published.views_elsewhere();
+        let transaction = |view: u64| (view != verify::PIN).then_some(view);
+        let here = published.views.iter().map(|(&view, &count)| Reader {
+            place: ReaderPlace::Here,
+            transaction: transaction(view),
+            count: (count - elsewhere.get(&view).unwrap_or(&0)) as u64,
             age: published
                 .since
                 .get(&view)
                 .map_or(Duration::ZERO, Instant::elapsed),
             pages: pending.kept_for(view),
         });
-        readers.collect()
+        let elsewhere = published.elsewhere.iter().map(|(&commit, foreign)| Reader {
+            place: ReaderPlace::Elsewhere { commit },
+            transaction: transaction(foreign.view),
+            count: 1,
+            age: foreign.since.elapsed(),
+            pages: pending.kept_for(foreign.view),
+        });
+        let beside = beside.into_iter().map(|commit| Reader {
+            place: ReaderPlace::Elsewhere { commit },
+            transaction: None,
+            count: 1,
+            age: Duration::ZERO,
+            pages: 0,
+        });
+        here.filter(|reader| reader.count > 0)
+            .chain(elsewhere)
+            .chain(beside)
+            .collect()
     }
 
     /// Pages that open views keep from being used again.

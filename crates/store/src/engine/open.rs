@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Engine, Groups, Published,
     durability::Durability,
+    elsewhere::{Elsewhere, Hold, choose_beside},
     flush::{CEILING_STEP, Flusher, digest, verify_manifest},
     gate::Gate,
     pending::Pending,
@@ -140,6 +141,7 @@ impl Engine {
             manifest_pages: PageSet::default(),
             next_sequence: 1,
             next_transaction: 1,
+            pin: None,
         };
         Self::assemble(pager, header, recovered, OpenMode::ReadWrite, options)
     }
@@ -153,8 +155,14 @@ impl Engine {
         let span = tracing::info_span!("open", file = storage.name());
         let _span = span.enter();
         let header = read_header(&*storage, options.page_size)?;
-        let pager = pager(storage, &header, options);
-        let recovered = recover(&pager, &header, mode, options.accept_loss)?;
+        let pager = Pager {
+            read_only: mode == OpenMode::ReadOnly,
+            ..pager(storage, &header, options)
+        };
+        let recovered = match mode {
+            OpenMode::ReadWrite => recover(&pager, &header, options.accept_loss)?,
+            OpenMode::ReadOnly => choose_beside(&pager, &header, options.accept_loss)?,
+        };
         tracing::debug!(transaction = recovered.slot.transaction, "recovered");
         Self::assemble(pager, header, recovered, mode, options)
     }
@@ -172,6 +180,7 @@ impl Engine {
             manifest_pages,
             next_sequence,
             next_transaction,
+            pin,
         } = recovered;
         let length = pager
             .storage
@@ -185,6 +194,17 @@ impl Engine {
             options.growth,
         );
         let pinned = space.pin(&manifest_pages, &pager);
+        let elsewhere = match mode {
+            OpenMode::ReadOnly => Elsewhere::reading(pin),
+            OpenMode::ReadWrite => {
+                let (elsewhere, earlier) = Elsewhere::watch(&pager, &slot);
+                if earlier {
+                    // What they need and this commit does not is not known, but it is among what is free.
+                    space.withhold_free();
+                }
+                elsewhere
+            }
+        };
         let groups: Groups = slot.groups.map(|group| TreeRoot {
             at: group.catalog,
             rows: group.tables,
@@ -197,6 +217,7 @@ impl Engine {
             next_table: slot.next_table,
             views: std::collections::BTreeMap::new(),
             since: std::collections::BTreeMap::new(),
+            elsewhere: std::collections::BTreeMap::new(),
         };
         let pages = options.cache_size / pager.page_size;
         let durability = Durability::new(newest);
@@ -215,6 +236,7 @@ impl Engine {
                 begun: false,
                 manifest_pages,
                 next_sequence,
+                elsewhere,
             }),
             durability,
             gate: Gate::default(),
@@ -239,6 +261,7 @@ pub(crate) fn pager(storage: Arc<dyn Storage>, header: &Header, options: OpenOpt
         sealer: Sealer::new(&header.identity),
         cache: PageCache::new(cache_bytes, header.page_size),
         counters: Counters::default(),
+        read_only: false,
     }
 }
 
@@ -280,39 +303,71 @@ pub(crate) fn read_header(storage: &dyn Storage, page_size: Option<usize>) -> Re
     }
 }
 
-struct Recovered {
-    slot: Slot,
+/// The commit to open at.
+pub(super) struct Recovered {
+    pub slot: Slot,
     slot_bytes: Vec<u8>,
     manifest_pages: PageSet,
     next_sequence: u64,
     next_transaction: u64,
+    /// What keeps its pages, if this handle only reads.
+    pub pin: Option<Hold>,
 }
 
 /// Chooses the newest commit that is whole, and refuses if an acknowledged one is missing.
-fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) -> Result<Recovered> {
-    let length = pager
-        .storage
-        .len()
-        .map_err(|error| pager.io_error("find the length", error))?;
-    let truncated = |expected: u64| Error::Truncated {
-        file: pager.file.clone(),
-        expected,
-        found: length,
-    };
-    if length < FIXED_PAGES * pager.page_size as u64 {
-        return Err(truncated(FIXED_PAGES * pager.page_size as u64));
+fn recover(pager: &Pager, header: &Header, accept_loss: bool) -> Result<Recovered> {
+    let fixed = Fixed::read(pager, header)?.durable(pager, header)?;
+    let (recovered, passed_over) = fixed.choose(pager, header, accept_loss)?;
+    if !passed_over.is_empty() {
+        strike_out(pager, &passed_over)?;
     }
-    let mut slots = read_slots(pager, header)?;
-    let mut acknowledgement = read_acknowledgement(pager, header)?;
-    // The acknowledgement is written after the sync of the last slot succeeded; the slot alone may be in the system's
-    // memory only. So may all of a new file.
-    let closed_in_order = slots.whole.first().is_some_and(|slot| {
-        slot.sequence > 0
-            && slot.ceiling == slot.transaction
-            && acknowledgement.is_some_and(|last| last.sequence == slot.sequence)
-    });
-    let past_cache = mode == OpenMode::ReadWrite && !closed_in_order;
-    if past_cache {
+    Ok(recovered)
+}
+
+/// What the fixed pages say.
+pub(super) struct Fixed {
+    pub acknowledgement: Option<Acknowledgement>,
+    slots: Slots,
+    /// The length of the file, in bytes.
+    length: u64,
+    /// Whether it was read from the device, and the rest is to be.
+    past_cache: bool,
+}
+
+impl Fixed {
+    /// Reads the acknowledgement first: a commit that it names has its slot, until that of the one after the next is
+    /// written.
+    pub fn read(pager: &Pager, header: &Header) -> Result<Self> {
+        let acknowledgement = read_acknowledgement(pager, header)?;
+        let slots = read_slots(pager, header)?;
+        let length = pager
+            .storage
+            .len()
+            .map_err(|error| pager.io_error("find the length", error))?;
+        let least = FIXED_PAGES * pager.page_size as u64;
+        if length < least {
+            return Err(truncated(pager, least, length));
+        }
+        Ok(Self {
+            acknowledgement,
+            slots,
+            length,
+            past_cache: false,
+        })
+    }
+
+    /// Makes sure that what is read is on the disk, unless the file was closed in order.
+    pub fn durable(self, pager: &Pager, header: &Header) -> Result<Self> {
+        // The acknowledgement is written after the sync of the last slot succeeded; the slot alone may be in the system's
+        // memory only. So may all of a new file.
+        let closed_in_order = self.slots.whole.first().is_some_and(|slot| {
+            slot.sequence > 0
+                && slot.ceiling == slot.transaction
+                && (self.acknowledgement).is_some_and(|last| last.sequence == slot.sequence)
+        });
+        if closed_in_order {
+            return Ok(self);
+        }
         // What an earlier process wrote and did not sync may be in the system's memory only. It is made durable before
         // it is shown to anybody; and if an earlier sync failed, the system's memory shows what the disk does not have.
         pager
@@ -324,110 +379,141 @@ fn recover(pager: &Pager, header: &Header, mode: OpenMode, accept_loss: bool) ->
         if read_header(&*pager.storage, None)? != *header {
             return Err(pager.corrupted(0, "the header on the disk is another one"));
         }
-        slots = read_slots(pager, header)?;
-        acknowledgement = read_acknowledgement(pager, header)?;
+        Ok(Self {
+            past_cache: true,
+            ..Self::read(pager, header)?
+        })
     }
-    let Slots {
-        whole: slots,
-        mut faults,
-        damaged,
-    } = slots;
-    let mut passed_over = damaged;
-    let mut doubtful = !passed_over.is_empty();
-    let newest_sequence = slots.first().map_or(0, |slot| slot.sequence);
-    let newest_ceiling = slots.iter().map(|slot| slot.ceiling).max().unwrap_or(0);
-    let promised = acknowledgement.unwrap_or_else(|| {
-        tracing::warn!(file = %pager.file, "the acknowledgement page is damaged; it is written again with the next commit");
-        Acknowledgement {
-            sequence: 0,
-            transaction: 0,
-        }
-    });
 
-    let mut chosen = None;
-    for slot in slots {
-        let expected = slot.length.saturating_mul(pager.page_size as u64);
-        if length < expected {
-            if promised.sequence >= slot.sequence {
-                return Err(truncated(expected));
+    /// Without slots that a writer who is at it has not acknowledged.
+    pub fn up_to(mut self, newest: Acknowledgement) -> Self {
+        (self.slots.whole).retain(|slot| slot.sequence <= newest.sequence);
+        self
+    }
+
+    /// The newest commit that is whole, and the pages of slots that are passed over. An error if it is not the newest
+    /// that was acknowledged, or may not be.
+    pub fn choose(
+        self,
+        pager: &Pager,
+        header: &Header,
+        accept_loss: bool,
+    ) -> Result<(Recovered, Vec<u64>)> {
+        let Self {
+            acknowledgement,
+            slots,
+            length,
+            past_cache,
+        } = self;
+        let Slots {
+            whole: slots,
+            mut faults,
+            damaged,
+        } = slots;
+        let mut passed_over = damaged;
+        let mut doubtful = !passed_over.is_empty();
+        let newest_sequence = slots.first().map_or(0, |slot| slot.sequence);
+        let newest_ceiling = slots.iter().map(|slot| slot.ceiling).max().unwrap_or(0);
+        let promised = acknowledgement.unwrap_or_else(|| {
+            tracing::warn!(file = %pager.file, "the acknowledgement page is damaged; it is written again with the next commit");
+            Acknowledgement {
+                sequence: 0,
+                transaction: 0,
             }
-            // The growth of the file is as much a part of a commit as its pages.
-            faults.push(format!("commit {}: the file ends before it", slot.sequence));
-            passed_over.push(slot_page(slot.sequence));
-            doubtful = true;
-            continue;
-        }
-        match verify_manifest(pager, &slot, past_cache) {
-            Ok(manifest_pages) => {
-                chosen = Some((slot, manifest_pages));
-                break;
-            }
-            Err(error) if error.is_corruption() => {
-                faults.push(format!("commit {}: {}", slot.sequence, error.brief()));
+        });
+
+        let mut chosen = None;
+        for slot in slots {
+            let expected = slot.length.saturating_mul(pager.page_size as u64);
+            if length < expected {
+                if promised.sequence >= slot.sequence {
+                    return Err(truncated(pager, expected, length));
+                }
+                // The growth of the file is as much a part of a commit as its pages.
+                faults.push(format!("commit {}: the file ends before it", slot.sequence));
                 passed_over.push(slot_page(slot.sequence));
                 doubtful = true;
+                continue;
             }
-            // Not known to be torn, so an older one must not take its place.
-            Err(error) => return Err(error),
+            match verify_manifest(pager, &slot, past_cache) {
+                Ok(manifest_pages) => {
+                    chosen = Some((slot, manifest_pages));
+                    break;
+                }
+                Err(error) if error.is_corruption() => {
+                    faults.push(format!("commit {}: {}", slot.sequence, error.brief()));
+                    passed_over.push(slot_page(slot.sequence));
+                    doubtful = true;
+                }
+                // Not known to be torn, so an older one must not take its place.
+                Err(error) => return Err(error),
+            }
         }
-    }
-    let Some((slot, manifest_pages)) = chosen else {
-        return Err(Error::NoCommit {
-            file: pager.file.clone(),
-            reason: faults.join("; "),
-        });
-    };
-    // A power cut leaves a torn slot but never a torn acknowledgement, which is one sector.
-    if doubtful && acknowledgement.is_none() {
-        if !accept_loss {
-            return Err(Error::DoubtfulCommit {
+        let Some((slot, manifest_pages)) = chosen else {
+            return Err(Error::NoCommit {
                 file: pager.file.clone(),
-                found: slot.transaction,
                 reason: faults.join("; "),
             });
-        }
-        tracing::warn!(file = %pager.file, found = slot.transaction, "possible loss accepted");
-    }
-    if promised.sequence > slot.sequence {
-        let reason = if faults.is_empty() {
-            "its slot is not in the file".into()
-        } else {
-            faults.join("; ")
         };
-        if !accept_loss {
-            return Err(Error::LostCommit {
-                file: pager.file.clone(),
-                acknowledged: promised.transaction,
-                found: slot.transaction,
-                reason,
-            });
+        // A power cut leaves a torn slot but never a torn acknowledgement, which is one sector.
+        if doubtful && acknowledgement.is_none() {
+            if !accept_loss {
+                return Err(Error::DoubtfulCommit {
+                    file: pager.file.clone(),
+                    found: slot.transaction,
+                    reason: faults.join("; "),
+                });
+            }
+            tracing::warn!(file = %pager.file, found = slot.transaction, "possible loss accepted");
         }
-        tracing::warn!(file = %pager.file, acknowledged = promised.transaction, found = slot.transaction, reason, "loss accepted");
-    }
+        if promised.sequence > slot.sequence {
+            let reason = if faults.is_empty() {
+                "its slot is not in the file".into()
+            } else {
+                faults.join("; ")
+            };
+            if !accept_loss {
+                return Err(Error::LostCommit {
+                    file: pager.file.clone(),
+                    acknowledged: promised.transaction,
+                    found: slot.transaction,
+                    reason,
+                });
+            }
+            tracing::warn!(file = %pager.file, acknowledged = promised.transaction, found = slot.transaction, reason, "loss accepted");
+        }
 
-    let mut next_sequence = newest_sequence.max(promised.sequence) + 1;
-    if next_sequence.is_multiple_of(2) == slot.sequence.is_multiple_of(2) {
-        // Never over the slot that was chosen.
-        next_sequence += 1;
+        let mut next_sequence = newest_sequence.max(promised.sequence) + 1;
+        if next_sequence.is_multiple_of(2) == slot.sequence.is_multiple_of(2) {
+            // Never over the slot that was chosen.
+            next_sequence += 1;
+        }
+        // Transaction numbers go on above any that a torn commit may have left behind.
+        let newest_transaction = match promised.sequence > newest_sequence {
+            // The lost slot may have had a higher ceiling than any that can be read.
+            true => newest_ceiling.max(promised.transaction.saturating_add(CEILING_STEP)),
+            false => newest_ceiling,
+        };
+        let next_transaction = newest_transaction + 1;
+        let slot_bytes = slot.encode(pager.page_size, &header.identity);
+        let recovered = Recovered {
+            slot,
+            slot_bytes,
+            manifest_pages,
+            next_sequence,
+            next_transaction,
+            pin: None,
+        };
+        Ok((recovered, passed_over))
     }
-    // Transaction numbers go on above any that a torn commit may have left behind.
-    let newest_transaction = match promised.sequence > newest_sequence {
-        // The lost slot may have had a higher ceiling than any that can be read.
-        true => newest_ceiling.max(promised.transaction.saturating_add(CEILING_STEP)),
-        false => newest_ceiling,
-    };
-    let next_transaction = newest_transaction + 1;
-    let slot_bytes = slot.encode(pager.page_size, &header.identity);
-    if mode == OpenMode::ReadWrite && !passed_over.is_empty() {
-        strike_out(pager, &passed_over)?;
+}
+
+fn truncated(pager: &Pager, expected: u64, found: u64) -> Error {
+    Error::Truncated {
+        file: pager.file.clone(),
+        expected,
+        found,
     }
-    Ok(Recovered {
-        slot,
-        slot_bytes,
-        manifest_pages,
-        next_sequence,
-        next_transaction,
-    })
 }
 
 /// The first sector of a slot that recovery has passed over.
@@ -513,7 +599,10 @@ fn read_slots(pager: &Pager, header: &Header) -> Result<Slots> {
     })
 }
 
-fn read_acknowledgement(pager: &Pager, header: &Header) -> Result<Option<Acknowledgement>> {
+pub(super) fn read_acknowledgement(
+    pager: &Pager,
+    header: &Header,
+) -> Result<Option<Acknowledgement>> {
     let bytes = match pager.read_raw(ACKNOWLEDGEMENT_PAGE) {
         Ok(bytes) => bytes,
         Err(error) if error.is_corruption() => return Ok(None),

@@ -144,8 +144,8 @@ impl Pending {
     }
 
     /// Notes when pages that a transaction made are published, so that views that are older do not keep them later.
-    pub fn publish(&mut self, born: &PageSet, views: &Views) {
-        let Some((&newest, _)) = views.last_key_value() else {
+    pub fn publish(&mut self, born: &PageSet, transaction: u64, views: &Views) {
+        let Some((&newest, _)) = views.range(..transaction).next_back() else {
             return;
         };
         // Beyond some number of views the newer ones are not told apart, and keep a little more than they see.
@@ -287,12 +287,12 @@ mod tests {
         let pages = |page: u64| [page].into_iter().collect::<PageSet>();
         let mut views = BTreeMap::from([(5, 1)]);
         let mut pending = Pending::new();
-        pending.publish(&pages(70), &views);
-        pending.publish(&pages(71), &views);
+        pending.publish(&pages(70), 6, &views);
+        pending.publish(&pages(71), 6, &views);
         // Given up before and after a second view saw it.
         pending.wait_for_views(8, &pages(70));
         views.insert(9, 1);
-        pending.publish(&pages(72), &views);
+        pending.publish(&pages(72), 10, &views);
         pending.wait_for_views(12, &pages(71));
         pending.wait_for_views(12, &pages(72));
         pending.wait_for_views(12, &pages(60));
@@ -313,13 +313,13 @@ mod tests {
         let pages = |page: u64| [page].into_iter().collect::<PageSet>();
         let mut pending = Pending::new();
         let mut views = BTreeMap::from([(5, 1), (9, 1)]);
-        pending.publish(&pages(70), &views);
+        pending.publish(&pages(70), 10, &views);
         views.remove(&9);
         pending.join_waiting(&views);
         pending.wait_for_views(12, &pages(70));
         assert_eq!(pending.take_free(&views).0.iter().collect::<Vec<_>>(), [70]);
         views.clear();
-        pending.publish(&pages(70), &views);
+        pending.publish(&pages(70), 13, &views);
         views.insert(20, 1);
         pending.wait_for_views(30, &pages(70));
         assert!(pending.take_free(&views).0.is_empty(), "view 20 sees it");
@@ -330,7 +330,7 @@ mod tests {
         let pages = |page: u64| [page].into_iter().collect::<PageSet>();
         let mut pending = Pending::new();
         let mut views = BTreeMap::from([(5, 1)]);
-        pending.publish(&pages(70), &views);
+        pending.publish(&pages(70), 6, &views);
         views.insert(PIN, 1);
         pending.wait_for_views(8, &pages(70));
         pending.join_waiting(&views);

@@ -78,6 +78,16 @@ pub(crate) struct Space {
     cursor: u64,
     /// The least and the most by which the file grows at a time, in bytes.
     growth: (u64, u64),
+    withheld: Option<Withheld>,
+}
+
+/// Pages that are free and are not given out, because readers elsewhere may need some of them. They count as in use.
+struct Withheld {
+    /// All pages below this that were free then.
+    below: u64,
+    count: u64,
+    /// Which of each chunk that is loaded.
+    chunks: BTreeMap<u64, [u64; CHUNK_BYTES / 8]>,
 }
 
 impl Space {
@@ -93,7 +103,35 @@ impl Space {
             settling: 0,
             cursor: FIXED_PAGES,
             growth,
+            withheld: None,
         }
+    }
+
+    /// Gives out none of the pages that are free now, until [`give_out_withheld`](Self::give_out_withheld).
+    pub fn withhold_free(&mut self) {
+        let mut withheld = Withheld {
+            below: self.length,
+            count: self.free(),
+            chunks: BTreeMap::new(),
+        };
+        for (&index, chunk) in &mut self.chunks {
+            withheld.take(index, chunk);
+        }
+        self.in_use += withheld.count;
+        self.withheld = Some(withheld);
+    }
+
+    pub fn give_out_withheld(&mut self) {
+        let Some(withheld) = self.withheld.take() else {
+            return;
+        };
+        for (index, bits) in &withheld.chunks {
+            if let Some(chunk) = self.chunks.get_mut(index) {
+                chunk.clear(bits);
+            }
+        }
+        self.in_use = self.in_use.saturating_sub(withheld.count);
+        self.search_from_start();
     }
 
     pub fn length(&self) -> u64 {
@@ -204,6 +242,10 @@ impl Space {
             }
             self.chunks.remove(&index);
             self.length = index * CHUNK_PAGES;
+        }
+        if let Some(withheld) = &mut self.withheld {
+            // What is cut off had none of them, and may be used anew.
+            withheld.below = withheld.below.min(self.length);
         }
         Ok(self.length)
     }
@@ -367,9 +409,26 @@ impl Space {
                         chunk.set(page, true);
                     });
                 }
+                if let Some(withheld) = &mut self.withheld {
+                    withheld.take(index, &mut chunk);
+                }
                 Ok(entry.insert(chunk))
             }
         }
+    }
+}
+
+impl Withheld {
+    /// Marks the free pages of a chunk as used. Nobody has taken or given up any of it since, or it is loaded already.
+    fn take(&mut self, index: u64, chunk: &mut Chunk) {
+        let first = index * CHUNK_PAGES;
+        let mut bits = [0; CHUNK_BYTES / 8];
+        for bit in 0..self.below.saturating_sub(first).min(CHUNK_PAGES) {
+            if !chunk.set(bit, true) {
+                bits[(bit / 64) as usize] |= 1 << (bit % 64);
+            }
+        }
+        self.chunks.insert(index, bits);
     }
 }
 
@@ -494,6 +553,15 @@ impl Chunk {
         *word = if used { *word | mask } else { *word & !mask };
         self.used = self.used + u64::from(used) - u64::from(before);
         before
+    }
+
+    fn clear(&mut self, bits: &[u64; CHUNK_BYTES / 8]) {
+        for (word, bits) in self.words.iter_mut().zip(bits) {
+            *word &= !bits;
+        }
+        self.used = (self.words.iter())
+            .map(|word| u64::from(word.count_ones()))
+            .sum();
     }
 
     fn last_used(&self, limit: u64) -> Option<u64> {

@@ -141,6 +141,10 @@ impl Storage for CountingStorage {
         self.inner.will_read(offset, len)
     }
 
+    fn pins(&self) -> Option<&dyn super::Pins> {
+        self.inner.pins()
+    }
+
     fn name(&self) -> String {
         self.inner.name()
     }

@@ -3,8 +3,8 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use parking_lot::Mutex;
-use rustix::io::Errno;
 
 use super::{SimulatedDisk, Storage, total_len};
 
@@ -42,8 +42,8 @@ pub enum Fault {
 impl Fault {
     fn error(self) -> io::Error {
         match self {
-            Self::InputOutput => Errno::IO.into(),
-            Self::NoSpace | Self::ShortWrite => Errno::NOSPC.into(),
+            Self::InputOutput => Errno::EIO.into(),
+            Self::NoSpace | Self::ShortWrite => Errno::ENOSPC.into(),
         }
     }
 }
@@ -205,6 +205,10 @@ impl Storage for FaultStorage {
         self.inner.forget_cached(offset, len)
     }
 
+    fn pins(&self) -> Option<&dyn super::Pins> {
+        self.inner.pins()
+    }
+
     fn name(&self) -> String {
         self.inner.name()
     }
@@ -257,7 +261,7 @@ mod tests {
         let error = storage
             .write_at(1, &[IoSlice::new(b"b")])
             .expect_err("second");
-        assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()));
+        assert_eq!(error.raw_os_error(), Some(Errno::EIO as i32));
         storage.write_at(2, &[IoSlice::new(b"c")]).expect("third");
         assert_eq!(contents(&storage), b"a.c.");
         assert_eq!((storage.counted(), storage.failed()), (3, 1));

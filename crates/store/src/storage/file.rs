@@ -2,9 +2,12 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
-use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+#[cfg(target_os = "linux")]
+use nix::fcntl::PosixFadviseAdvice;
 
 use super::{Storage, past_the_end, total_len};
 
@@ -17,7 +20,8 @@ static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 /// The most zeros one call writes.
 const GROWTH_STEP: u64 = 16 * 1024 * 1024;
 
-/// A file, locked for as long as it is open: one writer, or any number of readers.
+/// A file, locked for as long as it is open: one writer, or any number of readers; and beside them readers that
+/// [take no lock](Self::open_beside_writer).
 ///
 /// The lock is advisory and belongs to the open file, so it ends with the process however that ends, and also keeps
 /// a second handle in the same process out. A file somebody else holds is [`io::ErrorKind::WouldBlock`].
@@ -84,6 +88,33 @@ impl FileStorage {
         })
     }
 
+    /// Opens the file, which must exist, for reading, while another handle may write to it. What is read stays as it is
+    /// only as far as the writer respects the [`Pins`](super::Pins) of this handle, as the engine does.
+    ///
+    /// Where open files have no locks on single bytes, on systems other than Linux, this is
+    /// [`open_read_only`](Self::open_read_only).
+    ///
+    /// # Errors
+    ///
+    /// What the system answers.
+    pub fn open_beside_writer(path: impl AsRef<Path>) -> io::Result<Self> {
+        if !cfg!(all(target_os = "linux", target_pointer_width = "64")) {
+            return Self::open_read_only(path);
+        }
+        let path = path.as_ref();
+        refuse_other_than_files(path)?;
+        Ok(Self {
+            file: File::open(path)?,
+            path: path.to_owned(),
+            read_only: true,
+        })
+    }
+
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The path it was opened with.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -124,7 +155,7 @@ impl Storage for FileStorage {
     #[cfg(target_os = "linux")]
     fn sync(&self) -> io::Result<()> {
         // Not `File::sync_data`, which calls again when a signal interrupted it: a sync is never repeated.
-        Ok(rustix::fs::fdatasync(&self.file)?)
+        Ok(nix::unistd::fdatasync(&self.file)?)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -166,12 +197,27 @@ impl Storage for FileStorage {
 
     #[cfg(target_os = "linux")]
     fn forget_cached(&self, offset: u64, len: u64) -> io::Result<()> {
-        advise(&self.file, offset, len, rustix::fs::Advice::DontNeed)
+        advise(
+            &self.file,
+            offset,
+            len,
+            PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+        )
     }
 
     #[cfg(target_os = "linux")]
     fn will_read(&self, offset: u64, len: u64) -> io::Result<()> {
-        advise(&self.file, offset, len, rustix::fs::Advice::WillNeed)
+        advise(
+            &self.file,
+            offset,
+            len,
+            PosixFadviseAdvice::POSIX_FADV_WILLNEED,
+        )
+    }
+
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    fn pins(&self) -> Option<&dyn super::Pins> {
+        Some(self)
     }
 
     fn name(&self) -> String {
@@ -180,18 +226,20 @@ impl Storage for FileStorage {
 }
 
 #[cfg(target_os = "linux")]
-fn advise(file: &File, offset: u64, len: u64, advice: rustix::fs::Advice) -> io::Result<()> {
-    let len = NonZeroU64::new(len.min(i64::MAX as u64));
-    Ok(rustix::fs::fadvise(file, offset, len, advice)?)
+fn advise(file: &File, offset: u64, len: u64, advice: PosixFadviseAdvice) -> io::Result<()> {
+    let most = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let outcome = nix::fcntl::posix_fadvise(file, most(offset), most(len), advice);
+    Ok(outcome?)
 }
 
 /// Writes all of at most [`MOST_BUFFERS`] buffers.
 fn write_group(file: &File, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
     write_all(offset, buffers, |position, rest| {
         loop {
-            match rustix::io::pwritev(file, rest, position) {
+            let at = i64::try_from(position).map_err(|_| Errno::EFBIG)?;
+            match nix::sys::uio::pwritev(file, rest, at) {
                 // Interrupted before the first byte: nothing was written and, unlike with a sync, nothing is in doubt.
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::EINTR) => {}
                 outcome => return Ok(outcome?),
             }
         }
@@ -277,7 +325,7 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         // As with the file itself: not a call that is repeated when a signal interrupts it.
-        Ok(rustix::fs::fsync(&folder)?)
+        Ok(nix::unistd::fsync(&folder)?)
     }
     #[cfg(not(target_os = "linux"))]
     folder.sync_all()
@@ -350,6 +398,52 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         drop((first, second));
         FileStorage::open(&path).expect("the locks are gone");
+    }
+
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[test]
+    fn a_reader_beside_a_writer_and_the_writer_see_what_the_other_holds() {
+        use super::super::Pins;
+
+        let folder = folder();
+        let path = folder.path().join("file");
+        let writer = FileStorage::create(&path).expect("create");
+        let reader = FileStorage::open_beside_writer(&path).expect("beside");
+        let all = 0..u64::MAX;
+        assert_eq!(writer.held(all.clone()).expect("look"), None);
+        writer.hold(0).expect("hold");
+        reader.hold(7).expect("hold");
+        reader.hold(9).expect("hold");
+        assert_eq!(writer.held(0..7).expect("look"), None, "its own");
+        assert_eq!(writer.held(7..8).expect("look"), Some(7));
+        assert_eq!(writer.held(8..u64::MAX).expect("look"), Some(9));
+        assert_eq!(writer.held(9..9).expect("look"), None);
+        assert_eq!(reader.held(all.clone()).expect("look"), Some(0));
+        reader.release(7).expect("release");
+        assert_eq!(writer.held(all.clone()).expect("look"), Some(9));
+        let other = FileStorage::open_beside_writer(&path).expect("beside");
+        other.hold(9).expect("shared");
+        drop(reader);
+        assert_eq!(writer.held(all.clone()).expect("look"), Some(9));
+        drop(other);
+        assert_eq!(writer.held(all).expect("look"), None);
+        writer.hold(1 << 62).expect_err("no such offset");
+    }
+
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[test]
+    fn neighbours_that_one_handle_holds_are_told_apart() {
+        use super::super::Pins;
+
+        let folder = folder();
+        let path = folder.path().join("file");
+        let writer = FileStorage::create(&path).expect("create");
+        let reader = FileStorage::open_beside_writer(&path).expect("beside");
+        (4..8).for_each(|number| reader.hold(number).expect("hold"));
+        assert_eq!(writer.held(6..7).expect("look"), Some(6));
+        reader.release(6).expect("release");
+        assert_eq!(writer.held(6..7).expect("look"), None);
+        assert_eq!(writer.held(7..9).expect("look"), Some(7));
     }
 
     #[test]

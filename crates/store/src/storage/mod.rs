@@ -12,6 +12,7 @@ mod counting;
 mod fault;
 mod file;
 mod memory;
+mod pins;
 mod random;
 mod simulated;
 
@@ -23,6 +24,7 @@ pub use fault::{Fault, FaultPlan, FaultStorage, StorageCall};
 pub use file::FileStorage;
 pub(crate) use file::sync_folder_of;
 pub use memory::MemoryStorage;
+pub use pins::Pins;
 pub use random::SplitMix64;
 pub use simulated::{
     Change, CrashPoint, DiskEvent, Journal, JournalReplay, PendingItem, SECTOR, SimulatedDisk,
@@ -82,6 +84,13 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// Says that these bytes will be read soon, so that a device that serves many reads at a time begins with them.
     fn will_read(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
+    }
+
+    /// The marks by which a writer knows of readers that have opened the same bytes through another handle. `None`, which
+    /// is what this gives unless it is overridden, for a storage of which there is no other handle, or whose other
+    /// handles may not be open while one of them writes.
+    fn pins(&self) -> Option<&dyn Pins> {
+        None
     }
 
     /// What to call this storage in an error message: the path of a file, `"memory"`.

@@ -321,10 +321,14 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
         if !go_on() || !self.pace.read(self.pager.page_size as u64, &mut go_on) {
             return Err(Stop::Asked);
         }
-        let fault = match self.pager.read_raw(at.page) {
-            Ok(bytes) => match self.check(tree, &bytes, at) {
-                Ok(()) => return Ok(Some(bytes)),
-                Err(fault) => fault,
+        let read = self.pager.read_raw(at.page).and_then(|bytes| {
+            self.pager.check(&bytes, at)?;
+            Ok(bytes)
+        });
+        let fault = match read {
+            Ok(bytes) => match Self::of_another(tree, &bytes) {
+                None => return Ok(Some(bytes)),
+                Some(fault) => fault,
             },
             Err(Error::Corrupted { fault, .. }) => fault,
             // A sector that the device cannot read is damage as any other, and not the end of the walk.
@@ -335,8 +339,8 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
         Ok(None)
     }
 
-    fn check(&self, tree: Tree<'_>, bytes: &[u8], at: PageRef) -> std::result::Result<(), String> {
-        self.pager.sealer.check(bytes, at)?;
+    /// What is wrong with a page that belongs to another tree.
+    fn of_another(tree: Tree<'_>, bytes: &[u8]) -> Option<String> {
         let number = match tree {
             Tree::Catalog(group) => catalog::number_of(group),
             Tree::Table(_, number) => number,
@@ -346,12 +350,9 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
         // Catalogs of all groups once had the number of the first.
         let earlier =
             matches!(tree, Tree::Catalog(_)) && catalog::group_of(found) == Some(Group::DEFAULT);
-        if found != number && !earlier {
-            return Err(format!(
-                "belongs to table number {found}, and a page of number {number} is expected"
-            ));
-        }
-        Ok(())
+        (found != number && !earlier).then(|| {
+            format!("belongs to table number {found}, and a page of number {number} is expected")
+        })
     }
 
     /// The pages in use must be those that were met.

@@ -237,7 +237,7 @@ impl Storage for SimulatedDisk {
         }
         if std::mem::take(&mut inner.fail_next_sync) {
             inner.record(DiskEvent::SyncFailed);
-            return Err(rustix::io::Errno::IO.into());
+            return Err(nix::errno::Errno::EIO.into());
         }
         inner.record(DiskEvent::Sync);
         Ok(())
