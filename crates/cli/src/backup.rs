@@ -15,7 +15,8 @@ use crate::verify::{progress_bar, show_progress};
 #[derive(Args)]
 #[command(after_help = "\
 Copies FILE as its last durable commit has it to OUT, which is replaced by a whole copy or not at all. Every page is
-checked on the way. No process may have FILE open for writing; a program copies its own with `Database::backup`.
+checked on the way. FILE may be that of a running node, which goes on meanwhile and keeps the pages of that commit
+until the end. What the node has not made durable is not in the copy.
 
 Never start a node of a cluster that goes on without it on an earlier copy: it would have forgotten votes it gave and
 entries it acknowledged. Add it anew, with a new id and an empty file. Copies are for when the whole cluster is lost.

@@ -44,7 +44,7 @@ const SHOW_EVERY: u64 = 1024;
 #[derive(Args)]
 #[command(after_help = "\
 Writes the rows as the last durable commit has them, for `folio load` to put into another file, of any version. Keys and
-values are as the engine stores them. The file is not changed, and no process may have it open for writing.
+values are as the engine stores them. The file is not changed. It may be that of a running node, which goes on meanwhile.
 
 Examples:
   folio dump node-1.folio > node-1.jsonl

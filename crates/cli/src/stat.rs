@@ -1,6 +1,6 @@
-//! `folio stat`: what is in a file that no node has open.
+//! `folio stat`: what is in a file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use folio_node::offline::{self, StatReport};
@@ -15,8 +15,8 @@ const FIXED: u64 = 8;
 
 #[derive(Args)]
 #[command(after_help = "\
-Shows the file as its last durable commit has it. What the log holds beyond the applied index is applied when the node
-starts. Reads little of the file and checks only what it reads: `folio verify` checks everything.
+Shows the file as its last durable commit has it, also that of a running node, which does not notice. What the log holds
+beyond the applied index is in the memory of the node, or is applied when it starts. Reads little of the file and checks only what it reads: `folio verify` checks everything.
 
 Examples:
   folio stat node-1.folio
@@ -36,9 +36,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let stat = offline::stat(&arguments.file)?;
+    let (stat, database) = offline::stat(&arguments.file)?;
     let pages = match arguments.pages {
-        true => Some(count_pages(&arguments.file)?),
+        true => Some(count_pages(&database)?),
         false => None,
     };
     match arguments.format {
@@ -94,8 +94,7 @@ impl TablePages {
     }
 }
 
-fn count_pages(file: &Path) -> Result<PageUse, Failure> {
-    let database = Database::open_read_only(file)?;
+fn count_pages(database: &Database) -> Result<PageUse, Failure> {
     let statistics = database.statistics();
     let view = database.begin_read()?;
     let mut tables = Vec::new();
@@ -180,6 +179,14 @@ fn describe(report: &StatReport) -> String {
         ])
         .row(["free".to_owned(), bytes(report.free_pages)])
         .row(["grown ahead".to_owned(), bytes(report.spare_pages)]);
+    if !report.pinned_commits.is_empty() {
+        let commits = report.pinned_commits.iter().map(|commit| grouped(*commit));
+        let commits = commits.collect::<Vec<_>>().join(", ");
+        file.row([
+            "pinned".to_owned(),
+            format!("commits {commits}, by readers in other processes"),
+        ]);
+    }
 
     let mut tables = Table::new(&["group", "table", "rows", "key", "value"]);
     for table in &report.tables {

@@ -20,10 +20,11 @@ const POLL: Duration = Duration::from_millis(200);
 #[derive(Args)]
 #[command(after_help = "\
 Of a FILE: reads every page that its last durable commit refers to, every block of every vault, and computes every
-state root anew. The file is not changed, and no process may have it open.
+state root anew. The file is not changed. It may be that of a running node, which goes on meanwhile and keeps the pages
+of that commit until the end.
 
-With --node: has a running node read every page that its last durable commit refers to, while it goes on serving.
-Blocks and state roots are not computed anew. Ending this command does not end the verification; this does:
+With --node: has a running node read the pages itself, as from another machine it must. Blocks and state roots are not
+computed anew. Ending this command does not end the verification; this does:
   curl -X DELETE http://HOST:PORT/v1/verification
 
 Examples:

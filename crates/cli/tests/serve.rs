@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{folio, text};
 
@@ -98,8 +99,8 @@ fn a_killed_node_has_kept_what_it_acknowledged() {
         let answer = served.post("/v1/vaults/1/transactions", &body);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
-    let in_use = folio(["verify", text(&file)]);
-    assert_eq!(in_use.code, Some(4), "{in_use:?}");
+    let beside = folio(["verify", text(&file)]);
+    assert_eq!(beside.code, Some(0), "{beside:?}");
     served.process.kill().expect("it runs");
     served.process.wait().expect("it ran");
     let verified = folio(["verify", text(&file)]);
@@ -115,6 +116,60 @@ fn a_killed_node_has_kept_what_it_acknowledged() {
     served.create_vault();
     let answer = served.send("GET /v1/vaults/1/entities?prefix=k&limit=100 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     assert_eq!(answer.matches(r#""version":1"#).count(), 50, "{answer}");
+}
+
+/// Lets the other thread end when a test fails, too.
+struct SetWhenDropped<'f>(&'f AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_file_of_a_running_node_is_verified_described_dumped_and_copied() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name);
+    let file = at("node.folio");
+    let served = serve(&file);
+    served.create_vault();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0u64.. {
+                let body =
+                    format!(r#"{{"operations": [{{"set": {{"key": "k{n}", "value": "v"}}}}]}}"#);
+                let answer = served.post("/v1/vaults/1/transactions", &body);
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let _over = SetWhenDropped(&over);
+        for round in 0..5 {
+            let verified = folio(["verify", text(&file)]);
+            assert_eq!(verified.code, Some(0), "{verified:?}");
+            let stat = folio(["stat", text(&file), "--pages"]);
+            assert_eq!(stat.code, Some(0), "{stat:?}");
+            let dump = at(&format!("dump-{round}"));
+            let dumped = folio(["dump", text(&file), "--out", text(&dump)]);
+            assert_eq!(dumped.code, Some(0), "{dumped:?}");
+            let loaded = folio([
+                "load",
+                text(&at(&format!("loaded-{round}"))),
+                "--from",
+                text(&dump),
+            ]);
+            assert_eq!(loaded.code, Some(0), "{loaded:?}");
+            let copy = at(&format!("copy-{round}"));
+            let copied = folio(["backup", text(&file), text(&copy)]);
+            assert_eq!(copied.code, Some(0), "{copied:?}");
+            let verified = folio(["verify", text(&copy)]);
+            assert_eq!(verified.code, Some(0), "{verified:?}");
+        }
+    });
 }
 
 #[test]

@@ -80,8 +80,9 @@
 //! There is no thread in the background unless [`Database::start_scrub`] starts one, and no `async`: in an asynchronous
 //! program, commits and walks belong on threads that may block.
 //!
-//! A file is open in one process that writes, or in any number that read ([`Database::open_read_only`]); everybody else
-//! gets [`Error::InUse`].
+//! A file is open through one handle that writes; a second one gets [`Error::InUse`]. Beside it, and without it, any number of
+//! processes may read ([`Database::open_read_only`]): each sees the newest durable commit as of its opening, and nobody
+//! waits. On other systems than Linux, and on NFS, a file is open for one that writes or for those that read.
 //!
 //! # Durability
 //!

@@ -1,4 +1,4 @@
-//! Looking into a file that no node has open: reading only, and expecting the worst of it.
+//! Looking into a file, beside a running node or without one: reading only, and expecting the worst of it.
 
 mod raft;
 mod stat;
@@ -22,7 +22,7 @@ pub enum OpenError {
     /// The pages are sound, and what the ledger has in them is not.
     #[error(transparent)]
     Inconsistent(folio_ledger::error::LedgerError),
-    /// A running node has the file.
+    /// A running node has the file, on a system where that keeps readers out.
     #[error("{0}")]
     InUse(folio_store::Error),
     /// Anything else: no such file, no permission, a newer format.

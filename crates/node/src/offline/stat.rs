@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use folio_ledger::{LedgerView, VaultInfo};
+use folio_store::{Database, ReaderPlace};
 use serde::Serialize;
 
 use super::{OpenError, RaftSummary, open};
@@ -25,6 +26,8 @@ pub struct StatReport {
     pub free_pages: u64,
     /// Pages that the file was grown by ahead of need.
     pub spare_pages: u64,
+    /// The commits that others are reading, by the sequence numbers of their flushes: their pages are not used again.
+    pub pinned_commits: Vec<u64>,
     /// The tables, by name.
     pub tables: Vec<TableStat>,
     /// The Raft state.
@@ -48,10 +51,18 @@ pub struct TableStat {
     pub value_type: String,
 }
 
-/// Looks into a file.
-pub fn stat(file: &Path) -> Result<StatReport, OpenError> {
+/// Looks into a file. Also gives back the database, for those who want to know more about the same commit.
+pub fn stat(file: &Path) -> Result<(StatReport, Database), OpenError> {
     let (database, file_bytes) = open(file)?;
     let statistics = database.statistics();
+    let readers = database.readers().into_iter();
+    let mut pinned_commits: Vec<u64> = readers
+        .filter_map(|reader| match reader.place {
+            ReaderPlace::Elsewhere { commit } => commit,
+            _ => None,
+        })
+        .collect();
+    pinned_commits.sort_unstable();
     let view = database.begin_read()?;
     let mut definitions = view.tables()?;
     definitions.sort_by(|a, b| (a.group.index(), &a.name).cmp(&(b.group.index(), &b.name)));
@@ -68,7 +79,7 @@ pub fn stat(file: &Path) -> Result<StatReport, OpenError> {
         });
     }
     let vaults = LedgerView::new(&view).vaults(0, MAX_VAULTS)?;
-    Ok(StatReport {
+    let report = StatReport {
         file: file.display().to_string(),
         file_bytes,
         page_size: statistics.page_size,
@@ -77,8 +88,10 @@ pub fn stat(file: &Path) -> Result<StatReport, OpenError> {
         spare_pages: statistics
             .file_pages
             .saturating_sub(statistics.length_pages),
+        pinned_commits,
         tables,
         raft,
         vaults,
-    })
+    };
+    Ok((report, database))
 }

@@ -68,6 +68,15 @@ fn a_view_keeps_its_commit_when_the_handle_is_gone() {
     assert_eq!(writer.readers(), []);
 }
 
+/// Lets the other thread end when a test fails, too.
+struct SetWhenDropped<'f>(&'f AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn thousands_of_openings_beside_a_writer_each_show_one_commit() {
     let folder = tempfile::tempdir().unwrap();
@@ -91,6 +100,7 @@ fn thousands_of_openings_beside_a_writer_each_show_one_commit() {
                 }
             }
         });
+        let _over = SetWhenDropped(&over);
         let mut kept = Vec::new();
         for opening in 0..3_000u64 {
             let least = durable.load(Ordering::SeqCst);
@@ -110,7 +120,6 @@ fn thousands_of_openings_beside_a_writer_each_show_one_commit() {
                 check_whole(&reader);
             }
         }
-        over.store(true, Ordering::SeqCst);
     });
     rewrite(&writer, 0, Durability::Immediate);
     rewrite(&writer, 0, Durability::Immediate);
