@@ -79,7 +79,8 @@ fn a_reader_in_another_process_keeps_its_pages_until_it_is_killed() {
         let txn = db.begin_write().unwrap();
         let mut rows = txn.untyped(&table("one", 0)).unwrap();
         for row in 0u32..5_000 {
-            rows.insert(&row.to_be_bytes(), &[byte; 100]).unwrap();
+            rows.insert(&row.to_be_bytes()[..], &[byte; 100][..])
+                .unwrap();
         }
         drop(rows);
         txn.commit().unwrap();

@@ -107,16 +107,16 @@ impl Seen {
         // First: who lets go of it has pinned a commit before.
         let mut choosing = pins.held(CHOOSING)?.is_some();
         let mut commits = Vec::new();
-        let mut unknown = vec![COMMITS..ANY.end];
-        while let Some(range) = unknown.pop() {
+        let mut unknown = vec![(COMMITS, ANY.end)];
+        while let Some((first, end)) = unknown.pop() {
             if commits.len() == MOST_COMMITS {
                 // Then everything is kept, for whomever.
                 choosing = true;
                 break;
             }
-            if let Some(found) = pins.held(range.clone())? {
+            if let Some(found) = pins.held(first..end)? {
                 commits.push(found - COMMITS);
-                unknown.extend([range.start..found, found + 1..range.end]);
+                unknown.extend([(first, found), (found + 1, end)]);
             }
         }
         Ok(Self { choosing, commits })

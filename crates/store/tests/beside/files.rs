@@ -145,7 +145,7 @@ fn a_copy_is_made_through_a_handle_that_reads_while_the_writer_goes_on() {
         ControlFlow::Continue(())
     };
     reader
-        .backup_to(&BackupOptions::new(), &copy, progress)
+        .backup_to(BackupOptions::new(), &copy, progress)
         .unwrap();
     assert!(version > 5);
     let copy = Database::open(&copy).unwrap();

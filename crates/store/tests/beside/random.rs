@@ -240,7 +240,7 @@ impl World {
                 let go_on = |_, _| ControlFlow::Continue(());
                 reader
                     .db
-                    .backup(&BackupOptions::new(), std::io::sink(), go_on)
+                    .backup(BackupOptions::new(), std::io::sink(), go_on)
                     .unwrap();
             }
             2 | 3 => drop(readers.remove(index)),
