@@ -239,9 +239,6 @@ fn a_running_node_verifies_its_file() {
     let mut served = serve(&file);
     served.create_vault();
     let url = format!("http://{}", served.address);
-    let in_use = folio(["verify", text(&file)]);
-    assert_eq!(in_use.code, Some(4), "{in_use:?}");
-    assert!(in_use.stderr.contains("--node"), "{in_use:?}");
     let verified = folio(["verify", "--node", &url]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
     assert!(
