@@ -120,7 +120,7 @@
 //! - one bit for each page of those parts of the file that were written since it was opened;
 //! - one page for each live iterator, cursor or [`Stored`] value;
 //! - the bytes of each value that is decoded or inserted, but for those that [`insert_reserve`](TableMut::insert_reserve)
-//!   writes page by page;
+//!   writes and [`get_in_parts`](TableView::get_in_parts) reads page by page;
 //! - with savepoints, a copy of each page that the transaction had in memory and changes afterwards;
 //! - up to two bits a page while a verification, a scrub or a backup is under way.
 //!
