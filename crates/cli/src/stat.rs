@@ -37,19 +37,28 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (stat, database) = offline::stat(&arguments.file)?;
+    let savepoints = list_savepoints(&database)?;
     let pages = match arguments.pages {
-        true => Some(count_pages(&database)?),
+        true => Some(count_pages(&database, &savepoints)?),
         false => None,
     };
     match arguments.format {
         Format::Table => {
             let mut text = describe(&stat);
+            if !savepoints.is_empty() {
+                let list = describe_savepoints(&savepoints, stat.page_size);
+                text.push_str(&format!("\n{list}"));
+            }
             if let Some(pages) = &pages {
                 text.push_str(&format!("\n{}", describe_pages(pages)));
             }
             output::print(&text)
         }
-        Format::Json => output::print_json(&Report { stat, pages }),
+        Format::Json => output::print_json(&Report {
+            stat,
+            savepoints,
+            pages,
+        }),
     }
 }
 
@@ -57,8 +66,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 struct Report {
     #[serde(flatten)]
     stat: StatReport,
+    savepoints: Vec<Savepoint>,
     #[serde(rename = "page_use", skip_serializing_if = "Option::is_none")]
     pages: Option<PageUse>,
+}
+
+/// A savepoint, and the pages that would be free without it.
+#[derive(Serialize)]
+struct Savepoint {
+    name: String,
+    transaction: u64,
+    /// If it were released.
+    pages: u64,
+    /// Further ones, if those before it were released as well.
+    pages_with_older: u64,
 }
 
 /// Where the pages of a file are. They add up to its length.
@@ -70,6 +91,8 @@ struct PageUse {
     tables: Vec<TablePages>,
     /// Catalogs, the free-space map, and a list of the last commit's pages.
     catalogs_and_map: u64,
+    /// What savepoints keep.
+    savepoints: u64,
     free: u64,
     grown_ahead: u64,
 }
@@ -94,7 +117,18 @@ impl TablePages {
     }
 }
 
-fn count_pages(database: &Database) -> Result<PageUse, Failure> {
+fn list_savepoints(database: &Database) -> Result<Vec<Savepoint>, Failure> {
+    let kept = database.savepoint_pages()?;
+    let savepoints = kept.into_iter().map(|kept| Savepoint {
+        name: kept.savepoint.name,
+        transaction: kept.savepoint.transaction,
+        pages: kept.alone,
+        pages_with_older: kept.with_older,
+    });
+    Ok(savepoints.collect())
+}
+
+fn count_pages(database: &Database, savepoints: &[Savepoint]) -> Result<PageUse, Failure> {
     let statistics = database.statistics();
     let view = database.begin_read()?;
     let mut tables = Vec::new();
@@ -117,16 +151,41 @@ fn count_pages(database: &Database) -> Result<PageUse, Failure> {
     let used = statistics
         .length_pages
         .saturating_sub(statistics.free_pages);
+    let savepoints = savepoints.iter().fold(0, |sum: u64, savepoint| {
+        sum.saturating_add(savepoint.pages)
+            .saturating_add(savepoint.pages_with_older)
+    });
     Ok(PageUse {
         page_size: statistics.page_size,
         fixed: FIXED,
         tables,
-        catalogs_and_map: used.saturating_sub(of_tables),
+        catalogs_and_map: used.saturating_sub(of_tables).saturating_sub(savepoints),
+        savepoints,
         free: statistics.free_pages,
         grown_ahead: statistics
             .file_pages
             .saturating_sub(statistics.length_pages),
     })
+}
+
+fn describe_savepoints(savepoints: &[Savepoint], page_size: u64) -> String {
+    let mut list = Table::new(&[
+        "savepoint",
+        "transaction",
+        "pages it keeps alone",
+        "",
+        "and with older ones",
+    ]);
+    for savepoint in savepoints {
+        list.row([
+            savepoint.name.clone(),
+            grouped(savepoint.transaction),
+            grouped(savepoint.pages),
+            size(savepoint.pages.saturating_mul(page_size)),
+            grouped(savepoint.pages_with_older),
+        ]);
+    }
+    list.to_string()
 }
 
 fn describe_pages(pages: &PageUse) -> String {
@@ -146,6 +205,7 @@ fn describe_pages(pages: &PageUse) -> String {
     for (what, count) in [
         ("the file itself", pages.fixed),
         ("catalogs, free-space map", pages.catalogs_and_map),
+        ("savepoints alone", pages.savepoints),
         ("nobody: free", pages.free),
         ("nobody: grown ahead", pages.grown_ahead),
     ] {

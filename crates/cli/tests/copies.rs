@@ -247,6 +247,9 @@ fn the_pages_that_stat_counts_add_up_to_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fill(&file, 0..3_000, 50_000);
+    let db = Database::open(&file).unwrap();
+    db.create_savepoint("before").unwrap();
+    db.close().unwrap();
     fill(&file, 2_000..3_100, 10);
     let run = folio(["stat", text(&file), "--pages", "--format", "json"]);
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -256,12 +259,30 @@ fn the_pages_that_stat_counts_add_up_to_the_file() {
     let tables = found["tables"].as_array().unwrap().iter();
     let of_tables =
         tables.map(|table| ["branch", "leaf", "long_values"].map(|of| count(&table[of])));
-    let others = ["fixed", "catalogs_and_map", "free", "grown_ahead"].map(|of| count(&found[of]));
+    let others = [
+        "fixed",
+        "catalogs_and_map",
+        "savepoints",
+        "free",
+        "grown_ahead",
+    ];
+    let others = others.map(|of| count(&found[of]));
     let sum = of_tables.flatten().sum::<u64>() + others.iter().sum::<u64>();
     assert_eq!(sum * 4096, fs::metadata(&file).unwrap().len(), "{report}");
     assert!(others[1] > 0 && others[1] < 30, "{report}");
+    let [savepoint] = &report["savepoints"].as_array().unwrap()[..] else {
+        panic!("{report}")
+    };
+    assert_eq!(savepoint["name"], "before");
+    assert!(others[2] > 0 && count(&savepoint["pages"]) == others[2]);
     let run = folio(["stat", text(&file), "--pages"]);
-    for words in ["table 0/one", "catalogs, free-space map", "grown ahead"] {
+    for words in [
+        "table 0/one",
+        "catalogs, free-space map",
+        "savepoints alone",
+        "before",
+        "grown ahead",
+    ] {
         assert!(run.stdout.contains(words), "{run:?}");
     }
     let run = folio(["stat", text(&file), "--format", "json"]);

@@ -47,6 +47,9 @@ pub struct Compaction {
     pub bytes_after: u64,
     /// Pages that were moved.
     pub pages_moved: u64,
+    /// Pages in use behind the length that was aimed at. They are those of savepoints, which stay where they are, or of
+    /// open views, or were written meanwhile.
+    pub pages_kept: u64,
     /// Whether everything was looked at; if not, another call goes on.
     pub complete: bool,
 }
@@ -56,8 +59,8 @@ impl Database {
     /// it is a series of short transactions, each durable, that move a bounded number of pages. `progress` is told after
     /// each how many pages were moved, of about how many, and may end it there; what was done until then counts.
     ///
-    /// Pages that an open view needs stay where they are, and the file with them. So do pages that are written
-    /// meanwhile; another call takes them.
+    /// Pages that an open view or a [savepoint](Self::create_savepoint) needs stay where they are, and the file with them.
+    /// So do pages that are written meanwhile; another call takes them.
     ///
     /// Costs a read for every branch page and every leaf that holds long values, a write of what moves with the branches
     /// above it, and one sync a step.
@@ -104,10 +107,12 @@ impl Database {
         }
         engine.shrink(bound)?;
         let bytes_after = engine.file_bytes();
+        let pages_kept = engine.pages_from(bound)?;
         tracing::info!(
             bytes_before,
             bytes_after,
             pages_moved,
+            pages_kept,
             complete,
             "compacted"
         );
@@ -115,6 +120,7 @@ impl Database {
             bytes_before,
             bytes_after,
             pages_moved,
+            pages_kept,
             complete,
         })
     }

@@ -199,7 +199,8 @@ impl Database {
     /// the report; `progress` is told how many pages have been read, and of about how many.
     ///
     /// Others may read, commit and flush meanwhile; so may `progress`. What is checked is one moment. Until the end its
-    /// pages are not used again, as with an open view. Takes two bits of memory a page.
+    /// pages are not used again, as with an open view. Takes two bits of memory a page, and three with savepoints, whose
+    /// states are checked as well.
     ///
     /// # Errors
     ///

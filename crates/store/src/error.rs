@@ -273,6 +273,20 @@ pub enum Error {
     #[error("the savepoint is not one of this transaction's any more")]
     NoSuchSavepoint,
 
+    /// There is no savepoint of this name in the file.
+    #[error("there is no savepoint `{name}`; `Database::savepoints` lists those that there are")]
+    UnknownSavepoint {
+        /// The name.
+        name: Arc<str>,
+    },
+
+    /// There is a savepoint of the name that another one was to get.
+    #[error("there is a savepoint `{name}` already; release it first or choose another name")]
+    SavepointExists {
+        /// The name.
+        name: Arc<str>,
+    },
+
     /// The stream of a backup is damaged, ends early or is none of Folio's. Nothing was changed.
     #[error("the backup cannot be used: {fault}; nothing was changed")]
     BackupDamaged {

@@ -63,6 +63,9 @@
 //! There is one [`WriteTransaction`] at a time. It sees its own changes; others see them when it commits, all at once.
 //! Dropping it forgets them. A [`Savepoint`] lets it go back part of the way.
 //!
+//! [`Database::create_savepoint`] gives a state a name under which it can be looked at and gone back to, by this process
+//! or a later one, until it is released.
+//!
 //! There may be any number of [`ReadTransaction`]s, called views. A view shows the database as it was when the view was
 //! opened, waits for nobody, and holds up nobody. While it lives the pages of its state are not used again, so a view kept
 //! for long makes the file larger, by that one state at most.
@@ -122,7 +125,9 @@
 //! - the bytes of each value that is decoded or inserted, but for those that [`insert_reserve`](TableMut::insert_reserve)
 //!   writes and [`get_in_parts`](TableView::get_in_parts) reads page by page;
 //! - with savepoints, a copy of each page that the transaction had in memory and changes afterwards;
-//! - up to two bits a page while a verification, a scrub or a backup is under way.
+//! - up to three bits a page while a verification, a scrub or a backup is under way;
+//! - while a persistent savepoint is released, gone back to or counted, some 50 bytes at most for each page that a
+//!   changed branch refers to.
 //!
 //! Nothing is mapped into memory: an I/O error is an [`Error`], not a signal.
 //!
@@ -136,7 +141,8 @@
 //! in the background. [`salvage`](salvage()) copies what can be read of a damaged file into a new one.
 //!
 //! [`Database::backup_to`] copies a database that is in use, [`Database::backup_since`] what has changed since, and
-//! [`apply_backup`] puts that onto the copy. [`Database::readers`] says which views keep space from being used again.
+//! [`apply_backup`] puts that onto the copy. [`Database::readers`] says which views keep space from being used again, and
+//! [`Database::savepoint_pages`] which savepoints. An exact copy has the savepoints of the original, a compacted one none.
 //!
 //! When the disk is full, transactions that add rows fail with [`Error::Full`] before anything of them is visible. Room is
 //! kept back for those that only remove rows, and for one that asks for it by
@@ -157,6 +163,7 @@
 //! | type names | any length; what follows the 200th byte is not compared | |
 //! | tables | 2^32 - 16 in the life of a file, deleted ones included | [`Configuration`](Error::Configuration) |
 //! | groups | 16 | [`Group::new`] panics, in a constant at compile time; [`Group::from_index`] gives `None` |
+//! | persistent savepoints | 1,024, each with a name of 1 to 255 bytes | [`Configuration`](Error::Configuration) |
 //! | file | 2^44 pages: 64 PiB at the default page size | [`Full`](Error::Full) |
 //! | transactions in the life of a file | 2^63 - 1 numbers; at a million a second they last 290,000 years, so no test gets there | |
 //! | write transactions at a time | 1 | the next one waits |
@@ -181,7 +188,7 @@
 //! | other [`corruption`](Error::is_corruption) | restore, or [`salvage`](salvage()); `Corrupted` costs the rows that need the page, other rows can be read |
 //! | [`NewerFormat`](Error::NewerFormat) | use a newer version of this crate |
 //! | [`BackupDamaged`](Error::BackupDamaged), [`BackupBase`](Error::BackupBase) | make another backup; nothing was changed |
-//! | [`TableTypes`](Error::TableTypes), [`TableInUse`](Error::TableInUse), [`OutOfOrder`](Error::OutOfOrder), [`KeyTooLong`](Error::KeyTooLong) and the like | mend the program; nothing was changed |
+//! | [`UnknownSavepoint`](Error::UnknownSavepoint), [`TableTypes`](Error::TableTypes), [`TableInUse`](Error::TableInUse), [`OutOfOrder`](Error::OutOfOrder), [`KeyTooLong`](Error::KeyTooLong) and the like | mend the program; nothing was changed |
 //!
 //! # Format
 //!
@@ -213,6 +220,7 @@ mod node;
 mod page;
 mod pager;
 mod salvage;
+mod savepoints;
 mod space;
 mod statistics;
 mod sync;
@@ -227,6 +235,7 @@ pub use self::{
     engine::{Problem, Reader, ReaderPlace, Scrub, ScrubOptions, VerifyOptions, VerifyReport},
     error::{Error, Result},
     salvage::{LostRange, SalvageReport, SalvagedTable, salvage, salvage_storage},
+    savepoints::{PersistentSavepoint, SavepointPages},
     statistics::Statistics,
     transaction::{
         Cursor, Durability, Entry, ExtractIf, Keys, Loader, MultiCursor, MultiKeys, MultiRange,

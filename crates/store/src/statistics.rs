@@ -51,6 +51,8 @@ pub struct Statistics {
     /// Pages that were given up and that open views keep from being used again: see
     /// [`Database::readers`](crate::Database::readers).
     pub kept_pages: u64,
+    /// Savepoints that outlive transactions: see [`Database::savepoints`](crate::Database::savepoints).
+    pub savepoints: u64,
     /// Passes of background scrubs that came to their end.
     pub scrub_passes: u64,
     /// Problems that they found.
@@ -61,9 +63,14 @@ impl Statistics {
     pub(crate) fn collect(engine: &Engine) -> Self {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (counters, cache) = (&engine.pager.counters, &engine.pager.cache);
-        let (file_pages, length_pages, free_pages) = {
+        let (file_pages, length_pages, free_pages, savepoints) = {
             let space = engine.space.lock();
-            (space.physical(), space.length(), space.free())
+            (
+                space.physical(),
+                space.length(),
+                space.free(),
+                space.savepoints(),
+            )
         };
         Self {
             commits: load(&counters.commits),
@@ -86,6 +93,7 @@ impl Statistics {
             free_pages,
             readers: engine.views(),
             kept_pages: engine.kept_pages(),
+            savepoints,
             scrub_passes: 0,
             scrub_problems: 0,
         }

@@ -72,6 +72,8 @@ pub(crate) struct PageChanges {
     pub born: PageSet,
     /// Pages of earlier transactions that it uses no more.
     pub freed: PageSet,
+    /// The same, of those that a savepoint uses: nothing becomes of them.
+    pub kept: PageSet,
     /// Pages among `born` that are in the file already.
     pub spilled: BTreeMap<u64, Written>,
 }
@@ -98,12 +100,15 @@ pub(crate) struct Workspace {
     frozen: u64,
     /// Frozen pages that were given up.
     held: Vec<u64>,
+    /// Pages with smaller numbers belong to the newest savepoint that outlives transactions, for a page that is in use now
+    /// and was there then has been in use all the time. 0 if there is none.
+    pub kept_below: u64,
     /// What pages are taken for at the moment.
     pub purpose: Purpose,
 }
 
 impl Workspace {
-    pub fn new(engine: Arc<Engine>, transaction: u64) -> Self {
+    pub fn new(engine: Arc<Engine>, transaction: u64, kept_below: u64) -> Self {
         Self {
             engine,
             transaction,
@@ -113,6 +118,7 @@ impl Workspace {
             recycled: Vec::new(),
             frozen: transaction,
             held: Vec::new(),
+            kept_below,
             purpose: Purpose::Growth,
         }
     }
@@ -121,7 +127,8 @@ impl Workspace {
     pub fn for_flush(engine: Arc<Engine>, transaction: u64) -> Self {
         Self {
             purpose: Purpose::Flush,
-            ..Self::new(engine, transaction)
+            // No savepoint refers to the engine's own pages.
+            ..Self::new(engine, transaction, 0)
         }
     }
 
@@ -216,8 +223,14 @@ impl Workspace {
         page.bytes.make_mut()
     }
 
+    /// Whether a page and all below it belong to a savepoint, so that giving it up frees nothing and moving it is in vain.
+    pub fn keeps(&self, at: PageRef) -> bool {
+        at.transaction < self.kept_below
+    }
+
     /// Gives a page up. It is used again only when nobody can need it.
     pub fn free(&mut self, at: PageRef, owner: Owner) -> Result<()> {
+        let kept = self.keeps(at);
         let changes = &mut self.changes[owner];
         if at.transaction >= self.transaction && changes.born.remove(at.page) {
             self.private.remove(&at.page);
@@ -234,13 +247,17 @@ impl Workspace {
             .space
             .lock()
             .is_used(at.page, &self.engine.pager)?;
-        if !used || changes.freed.contains(at.page) {
+        let given_up = match kept {
+            true => &mut changes.kept,
+            false => &mut changes.freed,
+        };
+        if !used || given_up.contains(at.page) {
             return Err(self
                 .engine
                 .pager
                 .corrupted(at.page, "is in use although it is marked as free"));
         }
-        changes.freed.insert(at.page);
+        given_up.insert(at.page);
         Ok(())
     }
 

@@ -53,6 +53,9 @@ fn sound() -> Vec<u8> {
         }
         drop(table);
         txn.commit().unwrap();
+        if start == 1 {
+            db.create_savepoint("second").unwrap();
+        }
     }
     db.close().unwrap();
     storage.to_bytes()
@@ -124,6 +127,11 @@ fn use_everything(image: &[u8], seed: u64) {
         })();
     }
     let _ = change_by_walks(&db, &mut random);
+    let _ = db.savepoint_pages();
+    let _ = match seed % 2 {
+        0 => db.restore_savepoint("second").map(drop),
+        _ => db.release_savepoint("second"),
+    };
     let _ = db.begin_write().and_then(|txn| {
         txn.delete_table(&TableDefinition::of::<Rows>())?;
         txn.commit()

@@ -1,8 +1,8 @@
 //! A file of format 1, written by an earlier build, stays readable. `docs/format-policy.md` says what is promised.
 //!
 //! `format/v1.folio` was closed in order; `format/v1-killed.folio` was not: its process ended after an acknowledged
-//! commit, and a later one, which was not durable, is not in it. The zeros at their ends were cut off. Neither is ever
-//! written again: a change of the format adds files of the new one beside them.
+//! commit, and a later one, which was not durable, is not in it. `format/v1-savepoints.folio` has savepoints. The zeros at
+//! their ends were cut off. None is ever written again: a change of the format adds files of the new one beside them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -149,6 +149,41 @@ fn check(db: &Database) {
     assert!(view.table::<Empty>().unwrap().is_empty().unwrap());
 }
 
+/// Two savepoints, the first of which shows what [`check`] expects, and changes after each.
+fn add_savepoints(db: &Database) {
+    for name in ["first", "second"] {
+        db.create_savepoint(name).unwrap();
+        let txn = db.begin_write().unwrap();
+        txn.delete_table(&TableDefinition::of::<Long>()).unwrap();
+        let mut names = txn.table::<Names>().unwrap();
+        for number in 0..60 {
+            names
+                .insert(format!("{name} {number}").as_str(), number)
+                .unwrap();
+        }
+        drop(names);
+        txn.commit().unwrap();
+    }
+}
+
+fn check_savepoints(db: &Database) {
+    let names: Vec<_> = db.savepoints().unwrap();
+    let names: Vec<_> = names.iter().map(|savepoint| &*savepoint.name).collect();
+    assert_eq!(names, ["first", "second"]);
+    let counts = |view: folio_store::ReadTransaction| {
+        let names = view.table::<Names>().unwrap().len().unwrap();
+        (names, view.table::<Long>().unwrap().len().unwrap())
+    };
+    assert_eq!(counts(db.begin_read().unwrap()), (210, 0));
+    assert_eq!(counts(db.begin_read_at("second").unwrap()), (150, 0));
+    assert_eq!(counts(db.begin_read_at("first").unwrap()), (90, 3));
+    assert_eq!(db.verify(|_, _| ()).unwrap().problems, []);
+    db.restore_savepoint("first").unwrap();
+    check(db);
+    db.release_savepoint("first").unwrap();
+    check(db);
+}
+
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/format")
@@ -183,6 +218,11 @@ fn a_file_of_format_1_whose_process_was_killed_recovers() {
 }
 
 #[test]
+fn a_file_of_format_1_with_savepoints_opens_and_they_can_be_gone_back_to() {
+    check_savepoints(&open(&kept("v1-savepoints.folio")).unwrap());
+}
+
+#[test]
 fn a_file_of_format_1_can_be_written_to() {
     for name in ["v1.folio", "v1-killed.folio"] {
         let db = open(&kept(name)).unwrap();
@@ -214,9 +254,9 @@ fn a_newer_format_is_refused_by_name() {
         "{refused}"
     );
     assert!(refused.to_string().contains("open it with a newer Folio"));
-    let refused = with_header(|bytes| bytes[32] = 1).unwrap_err();
+    let refused = with_header(|bytes| bytes[32] = 3).unwrap_err();
     assert!(
-        matches!(&refused, Error::NewerFormat { found, .. } if found.contains("features 0x1")),
+        matches!(&refused, Error::NewerFormat { found, .. } if found.contains("features 0x2")),
         "{refused}"
     );
     // Features that need not be known.
@@ -228,10 +268,8 @@ fn a_newer_format_is_refused_by_name() {
 #[test]
 fn a_file_of_today_passes_the_same_check() {
     let temporary = tempfile::tempdir().unwrap();
-    let (closed, killed) = (
-        temporary.path().join("closed"),
-        temporary.path().join("killed"),
-    );
+    let [closed, killed, savepoints] =
+        ["closed", "killed", "savepoints"].map(|name| temporary.path().join(name));
     let db = Database::create(&closed).unwrap();
     fill(&db);
     check(&db);
@@ -243,8 +281,16 @@ fn a_file_of_today_passes_the_same_check() {
     txn.table::<Names>().unwrap().insert("lost", 1).unwrap();
     txn.commit().unwrap();
     db.kill();
+    let db = Database::create(&savepoints).unwrap();
+    fill(&db);
+    add_savepoints(&db);
+    db.close().unwrap();
     if let Some(folder) = std::env::var_os("FOLIO_WRITE_FORMAT") {
-        for (file, name) in [(&closed, "v1.folio"), (&killed, "v1-killed.folio")] {
+        for (file, name) in [
+            (&closed, "v1.folio"),
+            (&killed, "v1-killed.folio"),
+            (&savepoints, "v1-savepoints.folio"),
+        ] {
             let bytes = fs::read(file).unwrap();
             let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
             fs::write(PathBuf::from(&folder).join(name), &bytes[..=end]).unwrap();
@@ -252,4 +298,5 @@ fn a_file_of_today_passes_the_same_check() {
     }
     check(&Database::open(&closed).unwrap());
     check(&Database::open(&killed).unwrap());
+    check_savepoints(&Database::open(&savepoints).unwrap());
 }

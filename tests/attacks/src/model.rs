@@ -87,8 +87,13 @@ pub type GroupState = BTreeMap<usize, Arc<Rows>>;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct State {
     /// By the place in [`GROUPS`].
-    pub groups: [Arc<GroupState>; GROUPS.len()],
+    pub groups: Groups,
+    /// The savepoints that outlive the process, oldest first: their names and states.
+    pub savepoints: Arc<Vec<(String, Groups)>>,
 }
+
+/// All groups of a state.
+pub type Groups = [Arc<GroupState>; GROUPS.len()];
 
 impl State {
     /// The rows of a table, if it exists.
@@ -118,6 +123,7 @@ impl State {
     pub fn is_same(&self, other: &Self) -> bool {
         let mut groups = self.groups.iter().zip(&other.groups);
         groups.all(|(one, other)| Arc::ptr_eq(one, other))
+            && Arc::ptr_eq(&self.savepoints, &other.savepoints)
     }
 
     /// The number of rows.
@@ -125,6 +131,35 @@ impl State {
     pub fn rows(&self) -> usize {
         let tables = self.groups.iter().flat_map(|group| group.values());
         tables.map(|rows| rows.len()).sum()
+    }
+
+    /// The state of a savepoint, without savepoints of its own.
+    #[must_use]
+    pub fn at_savepoint(&self, index: usize) -> Self {
+        Self {
+            groups: self.savepoints[index].1.clone(),
+            savepoints: Arc::default(),
+        }
+    }
+
+    /// Says how the savepoints of a database differ from these.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    pub fn savepoints_differ(&self, db: &Database) -> Result<Option<String>> {
+        let found = db.savepoints()?;
+        let found = found.iter().map(|savepoint| &savepoint.name);
+        if !found.eq(self.savepoints.iter().map(|(name, _)| name)) {
+            return Ok(Some(format!("the savepoints are {:?}", db.savepoints()?)));
+        }
+        for (index, (name, _)) in self.savepoints.iter().enumerate() {
+            let view = db.begin_read_at(name)?;
+            if let Some(difference) = self.at_savepoint(index).difference(&view)? {
+                return Ok(Some(format!("savepoint {name}: {difference}")));
+            }
+        }
+        Ok(None)
     }
 
     /// Says how a view differs from this state: contents, from both ends, and which tables there are.
@@ -217,7 +252,11 @@ impl Allowed {
     /// If it shows neither.
     pub fn find(&self, db: &Database, context: &dyn Fn() -> String) -> Result<State> {
         let view = db.begin_read()?;
-        let Some(difference) = self.durable.difference(&view)? else {
+        let differ = |state: &State| match state.difference(&view)? {
+            None => state.savepoints_differ(db),
+            difference => Ok(difference),
+        };
+        let Some(difference) = differ(&self.durable)? else {
             return Ok(self.durable.clone());
         };
         let Some(in_flight) = &self.in_flight else {
@@ -226,7 +265,7 @@ impl Allowed {
                 context()
             );
         };
-        match in_flight.difference(&view)? {
+        match differ(in_flight)? {
             None => Ok(in_flight.clone()),
             Some(other) => panic!(
                 "{}: neither what was acknowledged ({difference}) nor what was in flight ({other})",

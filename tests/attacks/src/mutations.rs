@@ -267,7 +267,11 @@ mod tests {
             let found = match target.as_str() {
                 "lib" | "loom" => rust_files(&folder.join("src")),
                 "shuttle" => vec![folder.join("tests/schedules.rs")],
-                target => vec![folder.join(format!("tests/{target}.rs"))],
+                target => [
+                    vec![folder.join(format!("tests/{target}.rs"))],
+                    rust_files(&folder.join("tests").join(target)),
+                ]
+                .concat(),
             }
             .iter()
             .any(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(&function)));

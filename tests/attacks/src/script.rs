@@ -235,6 +235,26 @@ pub enum Step {
         /// Which.
         view: u8,
     },
+    /// A savepoint that outlives the process is made, unless there is one of its name.
+    CreateSavepoint {
+        /// The number that is its name.
+        name: u8,
+    },
+    /// The database goes back to a savepoint.
+    RestoreSavepoint {
+        /// Which.
+        savepoint: u8,
+    },
+    /// A savepoint ends.
+    ReleaseSavepoint {
+        /// Which.
+        savepoint: u8,
+    },
+    /// A view of a savepoint is opened and kept.
+    ViewSavepoint {
+        /// Which.
+        savepoint: u8,
+    },
     /// Everything is checked.
     Verify,
     /// The file is compacted and cut.
@@ -320,6 +340,10 @@ impl Step {
             Wait,
             OpenView,
             CloseView,
+            CreateSavepoint,
+            RestoreSavepoint,
+            ReleaseSavepoint,
+            ViewSavepoint,
             Verify,
             Compact,
             Close,
@@ -333,6 +357,10 @@ impl Step {
             (4, Kind::Wait),
             (5, Kind::OpenView),
             (4, Kind::CloseView),
+            (3, Kind::CreateSavepoint),
+            (1, Kind::RestoreSavepoint),
+            (2, Kind::ReleaseSavepoint),
+            (1, Kind::ViewSavepoint),
             (1, Kind::Verify),
             (1, Kind::Compact),
             (2, Kind::Close),
@@ -354,6 +382,18 @@ impl Step {
             Kind::OpenView => Self::OpenView,
             Kind::CloseView => Self::CloseView {
                 view: choices.below(8) as u8,
+            },
+            Kind::CreateSavepoint => Self::CreateSavepoint {
+                name: choices.below(4) as u8,
+            },
+            Kind::RestoreSavepoint => Self::RestoreSavepoint {
+                savepoint: choices.below(4) as u8,
+            },
+            Kind::ReleaseSavepoint => Self::ReleaseSavepoint {
+                savepoint: choices.below(4) as u8,
+            },
+            Kind::ViewSavepoint => Self::ViewSavepoint {
+                savepoint: choices.below(4) as u8,
             },
             Kind::Verify => Self::Verify,
             Kind::Close => Self::Close {

@@ -3,6 +3,8 @@
 //! The model knows the newest state and the durable one, which groups are tied, and how far each group is durable; it
 //! expects exactly that. After an accident the database must show the durable state or the one that was in flight.
 
+mod savepoints;
+
 use std::{ops::ControlFlow, sync::Arc};
 
 use folio_store::{
@@ -254,6 +256,27 @@ impl World {
                     self.views.remove(usize::from(*view) % self.views.len());
                 }
             }
+            Step::CreateSavepoint { name } => self.create_savepoint(&name.to_string())?,
+            Step::RestoreSavepoint { savepoint } => {
+                if let Some(index) = self.savepoint(*savepoint) {
+                    self.restore_savepoint(index)?;
+                }
+            }
+            Step::ReleaseSavepoint { savepoint } => {
+                if let Some(index) = self.savepoint(*savepoint) {
+                    self.release_savepoint(index)?;
+                }
+            }
+            Step::ViewSavepoint { savepoint } => {
+                if let Some(index) = self.savepoint(*savepoint) {
+                    let name = &self.newest.savepoints[index].0;
+                    let view = self.db().begin_read_at(name)?;
+                    if self.views.len() == MOST_VIEWS {
+                        self.views.remove(0);
+                    }
+                    self.views.push((view, self.newest.at_savepoint(index)));
+                }
+            }
             Step::Verify => {
                 self.checkpoint(ALL)?;
                 // So that the last manifest is short and nothing waits to become free.
@@ -274,6 +297,7 @@ impl World {
                 }
                 self.check(problems.is_empty(), &format!("{problems:?}"));
                 self.compare_newest()?;
+                self.compare_savepoints()?;
             }
             Step::Compact { pages } => {
                 self.checkpoint(ALL)?;

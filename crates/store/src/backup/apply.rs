@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     BackupPoint, BackupReport,
-    image::{Sink, Watch, copied_slot, used_pages, write_error, write_image},
+    image::{Sink, Watch, copied_slot, read_account, write_error, write_image},
     incremental::{Decoder, damaged},
 };
 use crate::{
@@ -92,11 +92,12 @@ pub fn apply_backup(base: impl AsRef<Path>, stream: impl Read) -> Result<BackupR
         },
     );
     let slot = decoder.slot;
-    let used = used_pages(&pager, &slot)?;
-    if copied_slot(&slot, &used) != slot {
+    let account = read_account(&pager, &slot)?;
+    let used = &account.used;
+    if copied_slot(&slot, used) != slot {
         return Err(damaged("the slot in it is not that of a copy"));
     }
-    if let Some(page) = overlay.given.without(&used).next() {
+    if let Some(page) = overlay.given.without(used).next() {
         return Err(damaged(format!("page {page} of it is not in use")));
     }
     let clock = SystemClock::start();
@@ -107,7 +108,7 @@ pub fn apply_backup(base: impl AsRef<Path>, stream: impl Read) -> Result<BackupR
         total: used.len(),
     };
     let mut aside = NewFile::create(path)?;
-    let bytes = write_image(&pager, &header, &slot, &used, &mut aside, &mut watch)?;
+    let bytes = write_image(&pager, &header, &slot, &account, &mut aside, &mut watch)?;
     aside.replace(path)?;
     Ok(BackupReport {
         transaction: slot.transaction,

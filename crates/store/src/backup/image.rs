@@ -3,7 +3,8 @@
 //! The pages come in the order of their numbers, and each is checked on the way. That the pages are those which the
 //! commit means, and not older ones with right checksums, is known at the end: number and transaction of every page are
 //! summed up as they pass, and so are those of every reference to a page. The sums are equal only if each page is
-//! referred to once, as what it is. Thus one pass with two sums checks what else takes a walk.
+//! referred to once, as what it is. Thus one pass with two sums checks what else takes a walk. Savepoints refer to the
+//! same pages again, so an image that has some takes the walk as well.
 
 use std::{
     io::{self, Write},
@@ -15,12 +16,13 @@ use crate::{
     engine::{Pace, SystemClock, Walk, digest},
     error::{Error, Result},
     file::{
-        ACKNOWLEDGEMENT_PAGE, Acknowledgement, FIXED_PAGES, Header, Slot, slot_page, twin_page,
+        ACKNOWLEDGEMENT_PAGE, Acknowledgement, FIXED_PAGES, Header, SAVEPOINTS, Slot, slot_page,
+        twin_page,
     },
     node::{self, Node},
     page::{PageKind, PageRef, identity, table_number},
     pager::Pager,
-    space::{CHUNK_BYTES, CHUNK_PAGES, PageBits},
+    space::{CHUNK_BYTES, CHUNK_PAGES, PageBits, SavepointRow},
     tree::{Cursor, overflow},
 };
 
@@ -84,16 +86,46 @@ pub(super) fn write_error(source: io::Error) -> Error {
     }
 }
 
-/// The pages that a commit uses, fixed ones left out, as its own account has them.
-pub(super) fn used_pages(pager: &Pager, slot: &Slot) -> Result<PageBits> {
+/// What the space tree of a commit says.
+#[derive(Default)]
+pub(super) struct Account {
+    /// The pages that it uses, fixed ones left out.
+    pub used: PageBits,
+    pub savepoints: Vec<SavepointRow>,
+}
+
+impl Account {
+    /// The header of a file with just this commit.
+    fn header(&self, header: &Header) -> Header {
+        Header {
+            features: match self.savepoints.is_empty() {
+                true => 0,
+                false => SAVEPOINTS,
+            },
+            ..*header
+        }
+    }
+}
+
+/// Reads the space tree of a commit.
+pub(super) fn read_account(pager: &Pager, slot: &Slot) -> Result<Account> {
     let damaged = |fault: &str| {
         let fault = format!("the free-space map below this page is damaged: {fault}");
         pager.corrupted(slot.space_root.page, fault)
     };
-    let mut used = PageBits::default();
+    let Account {
+        mut used,
+        mut savepoints,
+    } = Account::default();
     let everything = (Bound::Unbounded, Bound::Unbounded);
     let mut rows = Cursor::new(pager, slot.space_root, everything);
     while let Some(row) = rows.next()? {
+        if SavepointRow::is_key(&row.key()) {
+            let row = SavepointRow::decode(&row.key(), row.body())
+                .ok_or_else(|| damaged("it has a savepoint of an unknown form"))?;
+            savepoints.push(row);
+            continue;
+        }
         let index = <[u8; 8]>::try_from(row.key()).map(u64::from_be_bytes);
         let bits = <&[u8; CHUNK_BYTES]>::try_from(row.body());
         match (index, bits) {
@@ -123,7 +155,7 @@ pub(super) fn used_pages(pager: &Pager, slot: &Slot) -> Result<PageBits> {
     if used.without(&EMPTY).any(|page| page >= slot.length) {
         return Err(damaged("it lists pages behind the end of the file"));
     }
-    Ok(used)
+    Ok(Account { used, savepoints })
 }
 
 /// The slot of a copy: the same commit without what only its first writing needs, and closed in order.
@@ -234,25 +266,28 @@ impl Tally {
     }
 }
 
-/// Writes the file image of a commit; gives back its length in bytes. `slot` is one that `copied_slot` made, and `used`
-/// what it uses.
+/// Writes the file image of a commit; gives back its length in bytes. `slot` is one that `copied_slot` made, and
+/// `account` its own.
 pub(super) fn write_image(
     pager: &Pager,
     header: &Header,
     slot: &Slot,
-    used: &PageBits,
+    account: &Account,
     sink: &mut impl Sink,
     watch: &mut Watch<'_>,
 ) -> Result<u64> {
     let page_size = pager.page_size;
-    for page in fixed_pages(header, slot) {
+    for page in fixed_pages(&account.header(header), slot) {
         sink.bytes(&page).map_err(write_error)?;
     }
     let mut tally = Tally::default();
     tally.slot(slot);
     let mut end = FIXED_PAGES;
     let mut buffer = vec![0; PAGES_A_READ as usize * page_size];
-    let mut pages = used.without(&EMPTY).peekable();
+    if !account.savepoints.is_empty() {
+        watch.total *= 2;
+    }
+    let mut pages = account.used.without(&EMPTY).peekable();
     while let Some(first) = pages.next() {
         let mut count = 1;
         while count < PAGES_A_READ && pages.next_if_eq(&(first + count)).is_some() {
@@ -273,8 +308,13 @@ pub(super) fn write_image(
         end = first + count;
         watch.step(pager, count, run.len() as u64)?;
     }
-    if !tally.is_even() {
-        return Err(name_the_page(pager, slot));
+    if !account.savepoints.is_empty() {
+        walk(pager, slot, watch)?;
+    } else if !tally.is_even() {
+        // A walk finds out which page it is.
+        walk(pager, slot, watch)?;
+        let fault = "the pages of the commit are not those that it refers to";
+        return Err(pager.corrupted(slot_page(slot.sequence), fault));
     }
     sink.zeros((slot.length - end).saturating_mul(page_size as u64))
         .map_err(write_error)?;
@@ -312,26 +352,26 @@ fn read_run(pager: &Pager, first: u64, run: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// The sums differ, so a page is not the one that is meant. A walk finds out which.
-fn name_the_page(pager: &Pager, slot: &Slot) -> Error {
+/// Reads everything again from the roots on. The error is the first problem.
+fn walk(pager: &Pager, slot: &Slot, watch: &mut Watch<'_>) -> Result<()> {
     let clock = SystemClock::start();
-    let walk = Walk::new(pager, slot, Pace::new(&clock, 0), |_, _| {
-        ControlFlow::Continue(())
-    });
-    let problem = match walk.run() {
-        Ok(report) => report.problems.into_iter().next(),
-        Err(error) => return error,
+    let step = |_, _| match watch.step(pager, 1, pager.page_size as u64) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
     };
-    match problem {
-        Some(problem) => Error::Corrupted {
+    let report = Walk::new(pager, slot, Pace::new(&clock, 0), step).run()?;
+    if report.interrupted {
+        return Err(Error::Interrupted {
+            file: pager.file.clone(),
+        });
+    }
+    match report.problems.into_iter().next() {
+        Some(problem) => Err(Error::Corrupted {
             file: pager.file.clone(),
             page: problem.page.unwrap_or(slot_page(slot.sequence)),
             table: problem.table.map(Into::into),
             fault: problem.fault,
-        },
-        None => pager.corrupted(
-            slot_page(slot.sequence),
-            "the pages of the commit are not those that it refers to",
-        ),
+        }),
+        None => Ok(()),
     }
 }

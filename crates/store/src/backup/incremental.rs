@@ -24,6 +24,7 @@ use crate::{
     node::{self, Node, OverflowRef},
     page::{HEADER, PageBytes, PageRef, Sealer, identity},
     pager::{Pager, check_node},
+    space::PageBits,
     tree::overflow,
 };
 
@@ -46,6 +47,8 @@ pub(super) struct Encoder<'e, 'w, W> {
     watch: &'e mut Watch<'w>,
     check: u128,
     chunk: Vec<u8>,
+    /// Pages that were put: savepoints lead to the same ones again.
+    met: PageBits,
     pages: u64,
     bytes: u64,
 }
@@ -65,6 +68,7 @@ impl<'e, 'w, W: Write> Encoder<'e, 'w, W> {
             watch,
             check: 0,
             chunk: Vec::new(),
+            met: PageBits::default(),
             pages: 0,
             bytes: 0,
         };
@@ -117,7 +121,7 @@ impl<'e, 'w, W: Write> Encoder<'e, 'w, W> {
         let mut tables = Vec::new();
         let mut left = vec![(root, None)];
         while let Some((at, level)) = left.pop() {
-            if at.is_none() || at.transaction <= after {
+            if at.is_none() || at.transaction <= after || !self.met.insert(at.page) {
                 continue;
             }
             let bytes = self.copy(at)?;
@@ -147,7 +151,7 @@ impl<'e, 'w, W: Write> Encoder<'e, 'w, W> {
 
     fn long_value(&mut self, value: OverflowRef, after: u64) -> Result<()> {
         // A value is written as a whole.
-        if value.at.transaction <= after {
+        if value.at.transaction <= after || !self.met.insert(value.at.page) {
             return Ok(());
         }
         let payload = self.pager.page_size - HEADER - overflow::EXTENT_HEADER;

@@ -17,7 +17,7 @@ use std::{
 pub use self::apply::apply_backup;
 use self::{
     apply::NewFile,
-    image::{Plain, Watch, copied_slot, used_pages, write_error, write_image},
+    image::{Plain, Watch, copied_slot, read_account, write_error, write_image},
     incremental::{Encoder, damaged},
 };
 use crate::{
@@ -193,9 +193,10 @@ impl Database {
     /// An exact copy shows what is durable after a checkpoint that is made first. It is the same database at that
     /// moment, with the same identity, which is part of every checksum. So it may take the place of the original, or be
     /// read; but when both are written to, pages of the one pass for those of the other, and an incremental backup of
-    /// one does not fit the other, which is noticed. Free pages come out as zeros, and what was grown ahead does not.
+    /// one does not fit the other, which is noticed. Free pages come out as zeros, and what was grown ahead does not. The
+    /// [savepoints](Self::create_savepoint) come along; with some, everything is read twice.
     ///
-    /// A [compacted](BackupOptions::compacted) copy has the rows of a view, in a database of its own.
+    /// A [compacted](BackupOptions::compacted) copy has the rows of a view, in a database of its own, and no savepoints.
     ///
     /// `progress` is told how many pages were copied and of about how many, or rows for a compacted copy. Until the end the
     /// pages of the moment are not used again, as with an open view. Takes a bit of memory a page and one read of
@@ -228,8 +229,9 @@ impl Database {
         engine.checkpoint_if_possible()?;
         let (_pin, slot) = engine.pin();
         let header = self.header();
-        let used = used_pages(&engine.pager, &slot)?;
-        let slot = copied_slot(&slot, &used);
+        let account = read_account(&engine.pager, &slot)?;
+        let used = &account.used;
+        let slot = copied_slot(&slot, used);
         let clock = SystemClock::start();
         let mut watch = Watch {
             pace: Pace::new(&clock, rate),
@@ -238,7 +240,14 @@ impl Database {
             total: used.len(),
         };
         let mut sink = Plain(BufWriter::new(writer));
-        let bytes = write_image(&engine.pager, &header, &slot, &used, &mut sink, &mut watch)?;
+        let bytes = write_image(
+            &engine.pager,
+            &header,
+            &slot,
+            &account,
+            &mut sink,
+            &mut watch,
+        )?;
         sink.0.flush().map_err(write_error)?;
         Ok(BackupReport {
             transaction: slot.transaction,
@@ -342,8 +351,8 @@ impl Database {
                 reason: reason.into(),
             });
         }
-        let used = used_pages(pager, &slot)?;
-        let slot = copied_slot(&slot, &used);
+        let account = read_account(pager, &slot)?;
+        let slot = copied_slot(&slot, &account.used);
         let clock = SystemClock::start();
         let mut watch = Watch {
             pace: Pace::new(&clock, options.rate),
@@ -353,9 +362,16 @@ impl Database {
         };
         let writer = BufWriter::new(writer);
         let mut encoder = Encoder::begin(pager, &header, base, &slot, writer, &mut watch)?;
-        for (group, &after) in slot.groups.iter().zip(&base.groups) {
-            for table in encoder.tree(group.catalog, after, true)? {
-                encoder.tree(table, after, false)?;
+        let own = slot.groups.map(|group| group.catalog);
+        let of_savepoints = account
+            .savepoints
+            .iter()
+            .map(|row| row.groups.map(|root| root.at));
+        for catalogs in std::iter::once(own).chain(of_savepoints) {
+            for (catalog, &after) in catalogs.into_iter().zip(&base.groups) {
+                for table in encoder.tree(catalog, after, true)? {
+                    encoder.tree(table, after, false)?;
+                }
             }
         }
         // The free-space map is written by flushes only, and these have the number of their slot.
@@ -369,11 +385,13 @@ impl Database {
         })
     }
 
+    /// The header as far as all copies have it.
     fn header(&self) -> Header {
         let engine = self.handle().engine();
         Header {
             page_size: engine.pager.page_size,
             identity: *engine.identity(),
+            features: 0,
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 impl Engine {
     /// Makes sure that the flush of all that is pending, and of a transaction that is about to join it, will find the pages
     /// that it needs for itself, so that a full disk is met before anything is published.
-    fn promise_flush(&self, workspace: &Workspace) -> Result<()> {
+    fn promise_flush_of(&self, workspace: &Workspace) -> Result<()> {
         let of_transaction = workspace.changes.iter().map(|changes| Volume {
             written: changes.spilled.len() as u64,
             changed: changes.born.len() + changes.freed.len(),
@@ -29,9 +29,19 @@ impl Engine {
             written: workspace.private.len() as u64,
             changed: 0,
         };
+        self.promise_flush(of_transaction.chain([private]).sum())
+    }
+
+    /// The same for what is about to join the flush.
+    pub(super) fn promise_flush(&self, more: Volume) -> Result<()> {
         let pending = self.pending.lock().volume();
-        let volume = of_transaction.chain([private, pending]).sum();
         let mut space = self.space.lock();
+        let released = Volume {
+            written: 0,
+            // A disk that savepoints have filled must have room to end them.
+            changed: space.releasable(),
+        };
+        let volume = [pending, more, released].into_iter().sum();
         let pages = flush_needs(self.pager.page_size, volume, &space);
         let room = space.promise(pages, &self.pager);
         drop(space);
@@ -57,7 +67,7 @@ impl Engine {
     ) -> Result<()> {
         // Before the file may grow for it.
         self.check_open()?;
-        self.promise_flush(workspace)?;
+        self.promise_flush_of(workspace)?;
         let mut pending = self.pending.lock();
         // Under the lock that the last flush takes: what is published before it is in it, and nothing comes after.
         self.check_writable()?;

@@ -11,6 +11,7 @@ use super::{
     Engine, Groups,
     elsewhere::{Elsewhere, state_of},
     pending::{Dirty, GroupChanges, Volume},
+    savepoints::SavepointChange,
 };
 use crate::{
     bytes::{read_u32, read_u64, write_u32, write_u64},
@@ -49,6 +50,8 @@ pub(crate) struct Flusher {
     pub manifest_pages: PageSet,
     /// Later than any sequence number seen in the file.
     pub next_sequence: u64,
+    /// The features that the header names, durably.
+    pub features: u64,
     pub elsewhere: Elsewhere,
 }
 
@@ -68,8 +71,8 @@ impl Flusher {
 }
 
 /// What a flush is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum FlushKind {
+#[derive(Clone, Copy)]
+pub(super) enum FlushKind<'f> {
     Ordinary,
     /// The last one: marks that no later transaction number is in the file.
     Last,
@@ -77,6 +80,8 @@ pub(crate) enum FlushKind {
     Settling {
         bound: u64,
     },
+    /// Makes or ends savepoints.
+    Savepoints(&'f SavepointChange),
 }
 
 /// What a flush has written before its slot.
@@ -153,7 +158,7 @@ impl Engine {
         self: &Arc<Self>,
         flusher: &mut Flusher,
         wanted: GroupSet,
-        kind: FlushKind,
+        kind: FlushKind<'_>,
     ) -> Result<()> {
         let span = tracing::debug_span!("flush", groups = ?wanted);
         let _span = span.enter();
@@ -162,7 +167,7 @@ impl Engine {
             .changes
             .iter()
             .all(|(_, changes)| changes.is_empty())
-            && kind == FlushKind::Ordinary
+            && matches!(kind, FlushKind::Ordinary)
         {
             self.durability
                 .advance(captured.groups, captured.transaction);
@@ -181,6 +186,12 @@ impl Engine {
             FlushKind::Settling { bound } => {
                 let length = self.space.lock().lower_length(&self.pager)?;
                 space.settle(bound, length, &mut workspace)?;
+            }
+            FlushKind::Savepoints(change) => {
+                space.change(&PageSet::default(), &change.released);
+                let added = change.added.as_ref();
+                space.change_savepoints(added, &change.removed, &mut workspace)?;
+                space.fold(MAX_SPACE_CHANGES, &mut workspace)?;
             }
             FlushKind::Ordinary | FlushKind::Last => {
                 space.fold(MAX_SPACE_CHANGES, &mut workspace)?;
@@ -207,7 +218,7 @@ impl Engine {
         let slot = Slot {
             sequence: flusher.next_sequence,
             transaction: number.max(flusher.slot.transaction),
-            ceiling: if kind == FlushKind::Last {
+            ceiling: if matches!(kind, FlushKind::Last) {
                 number.max(flusher.slot.transaction)
             } else {
                 flusher.slot.ceiling
@@ -225,6 +236,11 @@ impl Engine {
             manifest: content.inline,
         };
         self.write_slot(flusher, slot, content.manifest_pages)?;
+        if let FlushKind::Savepoints(change) = kind {
+            // Views up to now may have them: of a savepoint, or of a state after it.
+            let mut pending = self.pending.lock();
+            pending.wait_for_views(number, &change.released);
+        }
         self.finish(captured, space, workspace, flusher.elsewhere.seen_any)
     }
 
@@ -412,6 +428,7 @@ impl Engine {
         read_elsewhere: bool,
     ) -> Result<()> {
         let replaced = std::mem::take(&mut workspace.changes[SYSTEM].freed);
+        let unused = workspace.take_unused();
         let pinned = self.is_pinned() || read_elsewhere;
         // A reader elsewhere needs what this flush gave up although nothing was published since the flush before.
         let given_up = match read_elsewhere {
@@ -421,6 +438,7 @@ impl Engine {
         {
             let mut current = self.space.lock();
             current.durable = space;
+            current.release(&unused, &self.pager)?;
             // A verification walks the free-space map as well, and so does it elsewhere.
             if !pinned {
                 current.release(&replaced, &self.pager)?;

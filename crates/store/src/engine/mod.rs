@@ -3,6 +3,7 @@
 //! | part | held by |
 //! |---|---|
 //! | `gate` | the one write transaction |
+//! | `savepoints` | whoever makes or ends a savepoint, in the place of the writer, until that is durable |
 //! | `flusher` | the one flush, spill or write-back that is under way; held across I/O |
 //! | `pending` | short: what commits hand to the next flush |
 //! | `published` | shortest: the newest state, and the views that are open |
@@ -18,6 +19,7 @@ mod flush;
 mod gate;
 mod open;
 mod pending;
+mod savepoints;
 mod scrub;
 mod shrink;
 mod spill;
@@ -29,9 +31,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{durability::Durability, gate::Gate, pending::Pending};
+use self::{durability::Durability, flush::FlushKind, gate::Gate, pending::Pending};
 pub(crate) use self::{
-    flush::{FlushKind, Flusher, digest, verify_manifest},
+    flush::{Flusher, digest, verify_manifest},
     gate::{GateGuard, Patience},
     open::{GROWTH, OpenMode, OpenOptions, is_blank, pager, read_header},
     verify::{Pace, SystemClock, Walk},
@@ -43,7 +45,7 @@ pub use self::{
 use crate::{
     error::{Error, Result},
     pager::Pager,
-    space::{PageSet, Space},
+    space::{PageSet, SavepointRow, Space},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -124,6 +126,8 @@ pub(crate) struct Engine {
     pub space: Mutex<Space>,
     identity: [u8; 16],
     published: Mutex<Published>,
+    /// The savepoints that the newest durable slot lists, oldest first. If their list is damaged nothing is written.
+    savepoints: Mutex<Result<Vec<SavepointRow>>>,
     pending: Mutex<Pending>,
     flusher: Mutex<Flusher>,
     durability: Durability,

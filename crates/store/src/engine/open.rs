@@ -15,12 +15,12 @@ use crate::{
     cache::PageCache,
     error::{Error, Result},
     file::{
-        ACKNOWLEDGEMENT_PAGE, Acknowledgement, FIXED_PAGES, FORMAT, Header, HeaderFault, SECTOR,
-        Slot, slot_page, twin_page,
+        ACKNOWLEDGEMENT_PAGE, Acknowledgement, FIXED_PAGES, FORMAT, Header, HeaderFault,
+        SAVEPOINTS, SECTOR, Slot, slot_page, twin_page,
     },
     page::{PAGE_SIZES, Sealer},
     pager::{Counters, Pager},
-    space::{DurableSpace, PageSet, Space},
+    space::{DurableSpace, PageSet, Space, read_savepoints},
     storage::Storage,
     sync::{
         Mutex,
@@ -163,6 +163,9 @@ impl Engine {
             OpenMode::ReadWrite => recover(&pager, &header, options.accept_loss)?,
             OpenMode::ReadOnly => choose_beside(&pager, &header, options.accept_loss)?,
         };
+        // Again: a writer beside a reader may have named a feature meanwhile, before the commit that was chosen; or it was
+        // named by a write that never reached the disk.
+        let header = read_header(&*pager.storage, None)?;
         tracing::debug!(transaction = recovered.slot.transaction, "recovered");
         Self::assemble(pager, header, recovered, mode, options)
     }
@@ -194,6 +197,13 @@ impl Engine {
             options.growth,
         );
         let pinned = space.pin(&manifest_pages, &pager);
+        let savepoints = match header.features & SAVEPOINTS {
+            0 => Ok(Vec::new()),
+            _ => match read_savepoints(&pager, space.durable.tree) {
+                Err(failure) if !failure.is_corruption() => return Err(failure),
+                found => found,
+            },
+        };
         let elsewhere = match mode {
             OpenMode::ReadOnly => Elsewhere::reading(pin),
             OpenMode::ReadWrite => {
@@ -221,14 +231,16 @@ impl Engine {
         };
         let pages = options.cache_size / pager.page_size;
         let durability = Durability::new(newest);
-        if let Err(failure) = pinned {
-            // The free-space map is damaged: reading goes on, writing would not be safe.
-            durability.latch(&failure);
+        for failure in [pinned.err(), savepoints.as_ref().err().cloned()] {
+            // The free-space map or the list of savepoints is damaged: reading goes on, writing would not be safe.
+            failure.inspect(|failure| durability.latch(failure));
         }
+        space.set_savepoints(savepoints.as_ref().map_or(0, Vec::len));
         Ok(Arc::new(Self {
             space: Mutex::new(space),
             identity: header.identity,
             published: Mutex::new(published),
+            savepoints: Mutex::new(savepoints),
             pending: Mutex::new(Pending::new()),
             flusher: Mutex::new(Flusher {
                 slot,
@@ -236,6 +248,7 @@ impl Engine {
                 begun: false,
                 manifest_pages,
                 next_sequence,
+                features: header.features,
                 elsewhere,
             }),
             durability,
@@ -376,7 +389,8 @@ impl Fixed {
             .map_err(|error| pager.io_error("sync before recovery", error))?;
         Counters::add(&pager.counters.syncs, 1);
         pager.forget_cached(0, FIXED_PAGES)?;
-        if read_header(&*pager.storage, None)? != *header {
+        let found = read_header(&*pager.storage, None)?;
+        if (found.identity, found.page_size) != (header.identity, header.page_size) {
             return Err(pager.corrupted(0, "the header on the disk is another one"));
         }
         Ok(Self {

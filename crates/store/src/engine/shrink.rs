@@ -54,6 +54,11 @@ impl Engine {
         Ok((bound, total))
     }
 
+    /// How many pages from `bound` on are in use.
+    pub(crate) fn pages_from(&self, bound: u64) -> Result<u64> {
+        self.space.lock().used_from(bound, &self.pager)
+    }
+
     pub(crate) fn search_from_start(&self) {
         self.space.lock().search_from_start();
     }

@@ -1,4 +1,4 @@
-//! The file header: what the file is, written once when it is created.
+//! The file header: what the file is. Written when it is created, and again when it gets a feature that it had not.
 
 use crate::{
     bytes::{array, read_u32, read_u64, write_u32, write_u64},
@@ -9,6 +9,12 @@ const MAGIC: [u8; 16] = *b"Folio database\r\n";
 
 /// The newest format this code reads and the one it writes.
 pub(crate) const FORMAT: u32 = 1;
+
+/// A feature that a program must know: the space tree may have savepoints, whose pages are in use (`space/savepoints.rs`).
+pub(crate) const SAVEPOINTS: u64 = 1;
+
+/// The features that this code knows.
+const KNOWN: u64 = SAVEPOINTS;
 
 /// | bytes | field |
 /// |---|---|
@@ -24,6 +30,8 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) struct Header {
     pub page_size: usize,
     pub identity: [u8; 16],
+    /// Those that a program must know.
+    pub features: u64,
 }
 
 /// Why a header is refused.
@@ -41,6 +49,7 @@ impl Header {
         Self {
             page_size,
             identity: random_identity(),
+            features: 0,
         }
     }
 
@@ -49,7 +58,7 @@ impl Header {
         bytes[..16].copy_from_slice(&MAGIC);
         write_u32(&mut bytes, 20, FORMAT);
         write_u32(&mut bytes, 24, self.page_size as u32);
-        write_u64(&mut bytes, 32, 0);
+        write_u64(&mut bytes, 32, self.features);
         write_u64(&mut bytes, 40, 0);
         bytes[48..64].copy_from_slice(&self.identity);
         let checksum = crc32fast::hash(&bytes[20..]);
@@ -70,9 +79,10 @@ impl Header {
             return Err(HeaderFault::Newer(format!("version {format}")));
         }
         let features = read_u64(bytes, 32);
-        if features != 0 {
+        if features & !KNOWN != 0 {
             return Err(HeaderFault::Newer(format!(
-                "version {format} with features {features:#x}"
+                "version {format} with features {:#x}",
+                features & !KNOWN
             )));
         }
         let page_size = read_u32(bytes, 24) as usize;
@@ -82,6 +92,7 @@ impl Header {
         Ok(Self {
             page_size,
             identity: array(bytes, 48),
+            features,
         })
     }
 }
@@ -106,7 +117,10 @@ mod tests {
 
     #[test]
     fn a_header_reads_back_as_written() {
-        let header = Header::new(16384);
+        let header = Header {
+            features: SAVEPOINTS,
+            ..Header::new(16384)
+        };
         assert_eq!(Header::decode(&header.encode()), Ok(header));
     }
 

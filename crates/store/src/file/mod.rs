@@ -2,7 +2,7 @@
 //!
 //! | page | content |
 //! |---|---|
-//! | 0 | the header, written once (`header.rs`) |
+//! | 0 | the header, hardly ever written again (`header.rs`) |
 //! | 1, 3 | the commit slots of flushes with an even and an odd sequence number (`slot.rs`) |
 //! | 2, 4 | the twins: 2 of the slot on page 3, 4 of the slot on page 1 |
 //! | 5 | the acknowledgement (`acknowledgement.rs`) |
@@ -17,7 +17,7 @@ mod slot;
 
 pub(crate) use self::{
     acknowledgement::Acknowledgement,
-    header::{FORMAT, Header, HeaderFault},
+    header::{FORMAT, Header, HeaderFault, SAVEPOINTS},
     slot::{
         GroupRoot, MANIFEST_ENTRY_SIZE, MAX_SPACE_CHANGES, Slot, SpaceChange, inline_manifest_limit,
     },

@@ -15,7 +15,7 @@ use crate::{
     file::{FIXED_PAGES, Slot},
     node::Node,
     page::{PageBytes, PageKind, PageRef, identity, level, table_number},
-    space::{CHUNK_BYTES, CHUNK_PAGES, PageBits, SPACE_TABLE},
+    space::{CHUNK_BYTES, CHUNK_PAGES, PageBits, SPACE_TABLE, SavepointRow},
     tree::TreeRoot,
     types::{Group, GroupSet},
 };
@@ -44,6 +44,9 @@ struct Candidate {
 struct Account {
     used: PageBits,
     whole: bool,
+    /// The number of the newest savepoint; 0 if there is none. Of older pages the map does not tell whether the commit
+    /// itself uses them.
+    savepoint: u64,
     /// Rows for chunks from here on are none of ours.
     limit: u64,
 }
@@ -52,7 +55,12 @@ impl Visitor for Account {
     fn leaf(&mut self, _: &mut Marks, bytes: &PageBytes) -> Result<()> {
         let node = Node::new(bytes);
         for index in 0..node.len() {
-            let row = <[u8; 8]>::try_from(node.key(index)).map(u64::from_be_bytes);
+            let key = node.key(index);
+            if let Some(row) = SavepointRow::decode(&key, node.body(index)) {
+                self.savepoint = self.savepoint.max(row.number);
+                continue;
+            }
+            let row = <[u8; 8]>::try_from(key).map(u64::from_be_bytes);
             let bits = <&[u8; CHUNK_BYTES]>::try_from(node.body(index));
             match (row, bits) {
                 (Ok(row), Ok(bits)) if row < self.limit => self.used.insert_row(row, bits),
@@ -175,6 +183,11 @@ impl Run<'_> {
 
     /// Whether a page is one of those that the commit uses and nothing reaches.
     fn is_missing_link(&self, page: u64, transaction: u64) -> bool {
+        self.is_unreached(page, transaction) && transaction > self.account.savepoint
+    }
+
+    /// Whether a page is such a one, or one that only a savepoint uses.
+    fn is_unreached(&self, page: u64, transaction: u64) -> bool {
         self.has_account()
             && self.account.used.contains(page)
             && !self.marks.referenced.contains(page)
@@ -184,9 +197,15 @@ impl Run<'_> {
                 .is_some_and(|slot| transaction <= slot.transaction)
     }
 
-    /// Whether rows of pages that the commit does not use may take the place of rows that cannot be found.
+    /// Whether rows of pages that the commit may not use may take the place of rows that cannot be found.
     fn takes_stale(&self) -> bool {
-        !(self.is_newest() && self.has_account())
+        !(self.is_newest() && self.has_account()) || self.account.savepoint > 0
+    }
+
+    /// Whether such a page is looked at.
+    fn may_be_stale(&self, page: u64, transaction: u64) -> bool {
+        let certain = self.is_newest() && self.has_account();
+        !certain || self.is_unreached(page, transaction)
     }
 
     /// Whether a lost part is looked for. Below a leaf there is nothing; but a commit that is not the newest may have lost
@@ -228,6 +247,7 @@ impl Run<'_> {
         let mut account = Account {
             used: PageBits::default(),
             whole: true,
+            savepoint: 0,
             limit: slot.length.div_ceil(CHUNK_PAGES),
         };
         let root = TreeRoot {
@@ -443,8 +463,8 @@ impl Run<'_> {
                 false => unknown_possible && !deleted.contains(&leaf.table),
             };
             let link = self.is_missing_link(page, leaf.transaction);
-            if system || !wanted || self.marks.taken.contains(page) || !(link || self.takes_stale())
-            {
+            let taken = self.marks.taken.contains(page);
+            if system || !wanted || taken || !(link || self.may_be_stale(page, leaf.transaction)) {
                 return;
             }
             match PageKind::of(bytes) {

@@ -76,6 +76,7 @@ impl Source {
             &Header {
                 page_size,
                 identity: [0; 16],
+                features: 0,
             },
             None,
         );

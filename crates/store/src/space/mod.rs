@@ -11,10 +11,15 @@
 
 mod page_bits;
 mod page_set;
+mod savepoints;
 
 use std::{collections::BTreeMap, io};
 
-pub(crate) use self::{page_bits::PageBits, page_set::PageSet};
+pub(crate) use self::{
+    page_bits::PageBits,
+    page_set::PageSet,
+    savepoints::{MAX_SAVEPOINT_NAME, MAX_SAVEPOINTS, SavepointRow, read_savepoints},
+};
 use crate::{
     error::{Error, Result},
     file::{FIXED_PAGES, MAX_PAGES, SpaceChange},
@@ -74,6 +79,8 @@ pub(crate) struct Space {
     promised: u64,
     /// Pages that the flush before a cut may need on top of that.
     settling: u64,
+    /// Savepoints that the space tree lists.
+    savepoints: u64,
     /// Where the search for a free page goes on.
     cursor: u64,
     /// The least and the most by which the file grows at a time, in bytes.
@@ -101,6 +108,7 @@ impl Space {
             in_use,
             promised: 0,
             settling: 0,
+            savepoints: 0,
             cursor: FIXED_PAGES,
             growth,
             withheld: None,
@@ -202,8 +210,24 @@ impl Space {
     /// The pages that recording `changed` pages in the space tree may take: a copy of each leaf concerned and of the
     /// branches above, then the same for the places of the copies, but no more than the whole tree twice.
     pub fn fold_needs(&self, changed: u64) -> u64 {
-        let rows = self.length / CHUNK_PAGES + 2;
+        let rows = self.length / CHUNK_PAGES + 2 + self.savepoints;
         rows.min(4 * changed) * 2 + 8
+    }
+
+    pub fn savepoints(&self) -> u64 {
+        self.savepoints
+    }
+
+    pub fn set_savepoints(&mut self, count: usize) {
+        self.savepoints = count as u64;
+    }
+
+    /// The pages that a flush may free at most, beyond those that commits gave up: all that a savepoint could have kept.
+    pub fn releasable(&self) -> u64 {
+        match self.savepoints {
+            0 => 0,
+            _ => self.length,
+        }
     }
 
     /// Makes sure that the next flush finds `pages` free pages, whatever is allocated until then for other purposes.
@@ -480,9 +504,31 @@ impl DurableSpace {
         let behind = length.div_ceil(CHUNK_PAGES).to_be_bytes().to_vec();
         tree.remove_range(&(
             std::ops::Bound::Included(behind),
-            std::ops::Bound::Unbounded,
+            std::ops::Bound::Excluded(SavepointRow::first_key()),
         ))?;
         self.fold(0, workspace)
+    }
+
+    /// Puts savepoints into the tree and takes others out.
+    pub fn change_savepoints(
+        &mut self,
+        added: Option<&SavepointRow>,
+        removed: &[u64],
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        let mut tree = Tree {
+            workspace,
+            root: &mut self.tree,
+            owner: SYSTEM,
+            table: SPACE_TABLE,
+        };
+        for &number in removed {
+            tree.remove(&SavepointRow::key(number))?;
+        }
+        if let Some(row) = added {
+            tree.insert(&SavepointRow::key(row.number), &row.encode())?;
+        }
+        Ok(())
     }
 
     /// Moves changes into the space tree until at most `limit` are left. Changing the tree takes and frees pages, which

@@ -19,6 +19,8 @@ use crate::{
 /// lives, the pages of its state are not used again, so a view kept for long makes the file grow.
 pub struct ReadTransaction {
     handle: Arc<Handle>,
+    /// The number under which it is registered.
+    registered: u64,
     transaction: u64,
     groups: Groups,
 }
@@ -28,6 +30,17 @@ impl ReadTransaction {
         let (transaction, groups) = handle.engine().open_view()?;
         Ok(Self {
             handle: handle.clone(),
+            registered: transaction,
+            transaction,
+            groups,
+        })
+    }
+
+    pub(crate) fn begin_at(handle: &Arc<Handle>, savepoint: &str) -> Result<Self> {
+        let (registered, transaction, groups) = handle.engine().open_savepoint_view(savepoint)?;
+        Ok(Self {
+            handle: handle.clone(),
+            registered,
             transaction,
             groups,
         })
@@ -95,7 +108,7 @@ impl ReadTransaction {
 
 impl Drop for ReadTransaction {
     fn drop(&mut self) {
-        self.engine().close_view(self.transaction);
+        self.engine().close_view(self.registered);
     }
 }
 

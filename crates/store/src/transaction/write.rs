@@ -79,7 +79,7 @@ impl WriteTransaction {
             return Ok(None);
         };
         let core = Core {
-            workspace: Workspace::new(engine.clone(), number),
+            workspace: Workspace::new(engine.clone(), number, engine.newest_savepoint()),
             groups,
             tables: Vec::new(),
             places: Default::default(),

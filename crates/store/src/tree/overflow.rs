@@ -199,6 +199,9 @@ pub(super) fn read_parts(
 
 /// Gives up the pages of a value.
 pub(super) fn free(workspace: &mut Workspace, value: OverflowRef, owner: Owner) -> Result<()> {
+    if workspace.keeps(value.at) {
+        return Ok(());
+    }
     let mut extent = value.at;
     while !extent.is_none() {
         let (next, count) = read_extent_header(workspace, extent)?;

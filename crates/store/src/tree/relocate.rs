@@ -24,7 +24,7 @@ pub(crate) struct Relocation {
 
 impl Tree<'_> {
     /// Copies the pages that lie at or beyond the bound, which leads to lower places as long as there are free ones. Reads
-    /// every branch from `from` on, and of the leaves those that move or have long values.
+    /// every branch from `from` on, and of the leaves those that move or have long values. What a savepoint uses stays.
     pub fn relocate(&mut self, relocation: &mut Relocation) -> Result<()> {
         if !self.root.at.is_none() {
             self.root.at = self.relocate_node(self.root.at, None, relocation)?;
@@ -39,6 +39,9 @@ impl Tree<'_> {
         level: Option<u8>,
         relocation: &mut Relocation,
     ) -> Result<PageRef> {
+        if self.workspace.keeps(at) {
+            return Ok(at);
+        }
         let bytes = self
             .workspace
             .visit_node(at, level, |bytes, _| bytes.clone())?;
@@ -81,7 +84,8 @@ impl Tree<'_> {
         let node = Node::new(bytes);
         let mut moved = Vec::new();
         for index in 0..node.len() {
-            let Some(value) = node.overflow(index) else {
+            let value = node.overflow(index);
+            let Some(value) = value.filter(|value| !self.workspace.keeps(value.at)) else {
                 continue;
             };
             let pages = overflow::pages(&*self.workspace, value)?;

@@ -185,6 +185,9 @@ impl Tree<'_> {
     }
 
     fn free_subtree(&mut self, tree: Child, level: Option<u8>) -> Result<()> {
+        if self.workspace.keeps(tree.at) {
+            return Ok(());
+        }
         if level != Some(0) || tree.overflow {
             let bytes = self
                 .workspace

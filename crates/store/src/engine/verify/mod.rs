@@ -56,12 +56,14 @@ impl VerifyOptions {
 pub struct VerifyReport {
     /// The newest transaction in the state that was checked.
     pub transaction: u64,
-    /// Pages read.
+    /// Pages in use that were read. One that several states have counts once.
     pub pages: u64,
     /// Tables walked.
     pub tables: u64,
     /// Rows counted.
     pub rows: u64,
+    /// Savepoints walked, whose tables and rows are not among those.
+    pub savepoints: u64,
     /// Whether the walk was ended early, so that not everything was checked.
     pub interrupted: bool,
     /// What is wrong, in the order in which it was met. Empty for a sound file.

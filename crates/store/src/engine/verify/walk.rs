@@ -10,7 +10,7 @@ use crate::{
     node::{self, Node, OverflowRef},
     page::{HEADER, PageBytes, PageKind, PageRef, table_number},
     pager::Pager,
-    space::{CHUNK_BYTES, CHUNK_PAGES, PageBits, SPACE_TABLE},
+    space::{CHUNK_BYTES, CHUNK_PAGES, PageBits, SPACE_TABLE, SavepointRow},
     tree::{TreeRoot, overflow},
     types::{Group, GroupSet},
 };
@@ -24,10 +24,18 @@ pub(crate) struct Walk<'w, P> {
     pace: Pace<'w>,
     progress: P,
     report: VerifyReport,
+    /// Reads of pages, and how many there will be at least.
+    read: u64,
     total: u64,
     /// Pages that were met, and pages that the durable account calls used.
     seen: PageBits,
     used: PageBits,
+    /// Pages that references of the savepoint that is being walked lead to.
+    own: PageBits,
+    /// The name of that savepoint.
+    savepoint: Option<String>,
+    /// The savepoints that the space tree lists.
+    savepoints: Vec<SavepointRow>,
     /// Whether the whole account could be read.
     account_whole: bool,
     numbers: BTreeSet<u32>,
@@ -71,9 +79,13 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
                 transaction: slot.transaction,
                 ..VerifyReport::default()
             },
+            read: 0,
             total: slot.used.saturating_sub(FIXED_PAGES),
             seen: PageBits::default(),
             used: PageBits::default(),
+            own: PageBits::default(),
+            savepoint: None,
+            savepoints: Vec::new(),
             account_whole: true,
             numbers: BTreeSet::new(),
             found: Vec::new(),
@@ -90,12 +102,34 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
     }
 
     fn everything(&mut self) -> Walked {
-        for group in GroupSet::ALL {
-            let root = &self.slot.groups[usize::from(group.index())];
-            let catalog = TreeRoot {
-                at: root.catalog,
-                rows: root.tables,
-            };
+        self.groups(&self.slot.groups.map(|root| TreeRoot {
+            at: root.catalog,
+            rows: root.tables,
+        }))?;
+        let space = TreeRoot {
+            at: self.slot.space_root,
+            rows: self.slot.space_rows,
+        };
+        let rows = self.report.rows;
+        self.tree(Tree::Space, space)?;
+        let (tables, savepoints) = (self.report.tables, std::mem::take(&mut self.savepoints));
+        // The newest first: what it shares with the newest state is met by then.
+        for row in savepoints.iter().rev() {
+            self.own = PageBits::default();
+            self.numbers.clear();
+            self.savepoint = Some(row.name.clone());
+            self.groups(&row.groups)?;
+        }
+        self.savepoint = None;
+        (self.report.rows, self.report.tables) = (rows, tables);
+        self.report.savepoints = savepoints.len() as u64;
+        self.compare();
+        Ok(())
+    }
+
+    /// The catalogs of a state and all that is below them.
+    fn groups(&mut self, catalogs: &[TreeRoot; Group::COUNT]) -> Walked {
+        for (group, &catalog) in GroupSet::ALL.iter().zip(catalogs) {
             let rows = self.report.rows;
             self.tree(Tree::Catalog(group), catalog)?;
             self.report.rows = rows;
@@ -108,14 +142,6 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
                 self.tree(Tree::Table(&name, record.number), record.root)?;
             }
         }
-        let space = TreeRoot {
-            at: self.slot.space_root,
-            rows: self.slot.space_rows,
-        };
-        let rows = self.report.rows;
-        self.tree(Tree::Space, space)?;
-        self.report.rows = rows;
-        self.compare();
         Ok(())
     }
 
@@ -138,6 +164,7 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
     }
 
     fn node(&mut self, tree: Tree<'_>, at: PageRef, expected: &Expectation<'_>) -> Walked {
+        let shared = self.is_shared(at);
         let Some(bytes) = self.read(tree, at)? else {
             return self.passed_over(tree);
         };
@@ -169,6 +196,10 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
             self.problem_in(tree, Some(at.page), fault.into());
         }
         self.bounds(tree, at, node, expected);
+        if shared {
+            // All that is below it was met there.
+            return Ok(());
+        }
         if node.is_leaf() {
             self.leaf(tree, at, node)
         } else {
@@ -230,7 +261,15 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
     }
 
     fn space_row(&mut self, node: Node<'_>, index: usize) -> Option<&'static str> {
-        let row = <[u8; 8]>::try_from(node.key(index)).map(u64::from_be_bytes);
+        let key = node.key(index);
+        if SavepointRow::is_key(&key) && node.overflow(index).is_none() {
+            let row = SavepointRow::decode(&key, node.body(index));
+            let sound = row.is_some();
+            self.savepoints.extend(row);
+            self.account_whole &= sound;
+            return (!sound).then_some("holds a savepoint of an unknown form");
+        }
+        let row = <[u8; 8]>::try_from(key).map(u64::from_be_bytes);
         let bits = <&[u8; CHUNK_BYTES]>::try_from(node.body(index));
         match (row, bits) {
             (Ok(row), Ok(bits)) if row <= self.slot.length / CHUNK_PAGES => {
@@ -268,6 +307,9 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
         let payload = (self.pager.page_size - HEADER) as u64;
         let mut left = u64::from(value.length);
         let mut extent = value.at;
+        if self.is_shared(extent) {
+            return self.read(tree, extent).map(drop);
+        }
         while !extent.is_none() && left > 0 {
             let (mut next, mut pages) = (PageRef::NONE, 1);
             let mut offset = 0;
@@ -310,12 +352,18 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
 
     /// Reads a page from the file itself. `None` if it is damaged or was met before.
     fn read(&mut self, tree: Tree<'_>, at: PageRef) -> Walked<Option<PageBytes>> {
-        if !self.seen.insert(at.page) {
+        let first = self.seen.insert(at.page);
+        if !(if self.savepoint.is_some() {
+            self.own.insert(at.page)
+        } else {
+            first
+        }) {
             self.problem_in(tree, Some(at.page), "two references lead to it".into());
             return Ok(None);
         }
-        self.report.pages += 1;
-        let (done, total) = (self.report.pages, self.total.max(self.report.pages));
+        self.report.pages += u64::from(first);
+        self.read += 1;
+        let (done, total) = (self.read, self.total.max(self.read));
         let progress = &mut self.progress;
         let mut go_on = || progress(done, total).is_continue();
         if !go_on() || !self.pace.read(self.pager.page_size as u64, &mut go_on) {
@@ -337,6 +385,11 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
         };
         self.problem_in(tree, Some(at.page), fault);
         Ok(None)
+    }
+
+    /// Whether the state that was walked before has a page, too, of a savepoint.
+    fn is_shared(&self, at: PageRef) -> bool {
+        self.savepoint.is_some() && self.seen.contains(at.page)
     }
 
     /// What is wrong with a page that belongs to another tree.
@@ -398,7 +451,10 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
         }
     }
 
-    fn problem(&mut self, page: Option<u64>, table: Option<&str>, fault: String) {
+    fn problem(&mut self, page: Option<u64>, table: Option<&str>, mut fault: String) {
+        if let Some(savepoint) = &self.savepoint {
+            fault = format!("savepoint `{savepoint}`: {fault}");
+        }
         if self.report.problems.len() < MOST_PROBLEMS {
             self.report.problems.push(Problem {
                 page,
