@@ -248,7 +248,12 @@ fn going_back_forgets_changes_that_are_not_durable() {
 
 #[test]
 fn views_stay_what_they_are_while_savepoints_come_and_go() {
-    let db = database();
+    // So small a cache that pages which were used again are not still found in it.
+    let db = Database::builder()
+        .cache_size(16 * 4096)
+        .in_memory()
+        .unwrap();
+    (0..30).for_each(|round| change(&db, round, Durability::Immediate));
     let mut views = Vec::new();
     let mut keep = |db: &Database| {
         let view = db.begin_read().unwrap();
@@ -564,9 +569,20 @@ fn a_disk_that_a_savepoint_has_filled_has_room_to_release_it() {
     };
     let full = until_full(false).unwrap();
     assert!(matches!(full, Error::Full { .. }), "{full}");
-    // What a savepoint keeps is not free after a removal either, so these take the last reserve.
+    // What a savepoint keeps is not free after a removal either, so these take of the last reserve.
     let full = until_full(true);
     assert!(matches!(full, None | Some(Error::Full { .. })), "{full:?}");
+    // And these take all of it.
+    let full = (20_000..30_000).find_map(|key| {
+        let mut txn = db.begin_write().unwrap();
+        txn.use_reserve();
+        let inserted = txn
+            .table::<Rows>()
+            .unwrap()
+            .insert(key, [1; 900].as_slice());
+        inserted.map(drop).and_then(|()| txn.commit()).err()
+    });
+    assert!(matches!(full, Some(Error::Full { .. })), "{full:?}");
     assert_eq!(contents_at(&db, "one"), before);
     sound(&db);
     let newest = contents(&db);
