@@ -540,7 +540,20 @@ fn a_disk_that_a_savepoint_has_filled_has_room_to_release_it() {
     let storage = Arc::new(FaultStorage::new(Arc::new(MemoryStorage::new())));
     let db = Database::builder().create_on(storage.clone()).unwrap();
     (0..30).for_each(|round| change(&db, round, Durability::Immediate));
+    // So much that its release is more than a slot can list.
+    let txn = db.begin_write().unwrap();
+    let mut rows = txn.table::<Rows>().unwrap();
+    for key in 100_000..101_000 {
+        rows.insert(key, [5; 900].as_slice()).unwrap();
+    }
+    drop(rows);
+    txn.commit().unwrap();
     db.create_savepoint("one").unwrap();
+    let txn = db.begin_write().unwrap();
+    let mut rows = txn.table::<Rows>().unwrap();
+    rows.remove_range(100_000..101_000).unwrap();
+    drop(rows);
+    txn.commit().unwrap();
     storage.follow(FaultPlan {
         calls: &[StorageCall::Grow],
         at: 1,
