@@ -105,7 +105,7 @@ impl Plan {
         let outcome: Outcome = serde_json::from_str(&phase(Phase::Measure)?)?;
         let bytes = bytes_of(&directory)?;
         let reopened: Reopened = serde_json::from_str(&phase(Phase::Check)?)?;
-        let limit = if load.durable && outcome.flushes > 0 {
+        let limit = if load.durable && outcome.counted.flushes > 0 {
             Some(self.limit(&outcome)?.seconds)
         } else {
             None
@@ -146,8 +146,8 @@ impl Plan {
         command
             .args(["limit", "--pages"])
             // The slot that makes the pages valid, and the twin of the one before.
-            .arg((outcome.pages / outcome.flushes + 2).to_string())
-            .args(["--flushes", &outcome.flushes.to_string()])
+            .arg((outcome.counted.pages / outcome.counted.flushes + 2).to_string())
+            .args(["--flushes", &outcome.counted.flushes.to_string()])
             .arg("--directory")
             .arg(&self.data);
         Ok(serde_json::from_str(&self.wait(command, false)?)?)

@@ -10,7 +10,7 @@ use folio_store::{
     Builder, CompactOptions, Database, Durability, Group, Table as FolioTable, TableMut, TableView,
 };
 
-use super::{Change, Commit, Engine, Reader, Result, Row, Settings, Table, Writer, Written};
+use super::{Change, Commit, Counted, Engine, Reader, Result, Row, Settings, Table, Writer};
 
 const STATE: Group = Group::new(2);
 
@@ -238,11 +238,14 @@ impl Engine for Folio {
         Ok(())
     }
 
-    fn written(&self) -> Option<Written> {
+    fn counted(&self) -> Option<Counted> {
         let statistics = self.database.statistics();
-        Some(Written {
+        Some(Counted {
             pages: statistics.pages_written,
             flushes: statistics.flushes,
+            write_calls: statistics.write_calls,
+            read_calls: statistics.read_calls,
+            evictions: statistics.evictions,
         })
     }
 }

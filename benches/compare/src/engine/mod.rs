@@ -5,8 +5,12 @@ use std::path::Path;
 mod canopydb;
 mod fjall;
 mod folio;
+#[cfg(feature = "inferadb")]
+mod inferadb;
 mod lmdb;
 mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 mod sled;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -133,8 +137,8 @@ pub trait Engine: Sized + Send + Sync + 'static {
     /// Ends it in order.
     fn close(self) -> Result<()>;
 
-    /// Pages and flushes so far, if the engine tells.
-    fn written(&self) -> Option<Written> {
+    /// What it counted so far, if it counts.
+    fn counted(&self) -> Option<Counted> {
         None
     }
 }
@@ -157,11 +161,30 @@ fn in_transactions(
     Ok(())
 }
 
-/// What an engine wrote.
-#[derive(Clone, Copy, Debug)]
-pub struct Written {
+/// What an engine counted since it was opened.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Counted {
+    /// Pages written.
     pub pages: u64,
     pub flushes: u64,
+    /// Calls that write and that read.
+    pub write_calls: u64,
+    pub read_calls: u64,
+    /// Pages that the cache gave up to make room.
+    pub evictions: u64,
+}
+
+impl Counted {
+    /// What came on top of `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            pages: self.pages - earlier.pages,
+            flushes: self.flushes - earlier.flushes,
+            write_calls: self.write_calls - earlier.write_calls,
+            read_calls: self.read_calls - earlier.read_calls,
+            evictions: self.evictions - earlier.evictions,
+        }
+    }
 }
 
 /// The inside of a write transaction.
@@ -210,6 +233,10 @@ engines! {
     "canopydb" => canopydb::Canopy,
     "fjall" => fjall::Fjall,
     "sled" => sled::Sled,
+    #[cfg(feature = "rocksdb")]
+    "rocksdb" => rocksdb::Rocks,
+    #[cfg(feature = "inferadb")]
+    "inferadb" => inferadb::Inferadb,
     #[cfg(feature = "sqlite")]
     "sqlite" => sqlite::Sqlite,
 }

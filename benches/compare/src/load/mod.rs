@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Data, Random, Sum, named_by};
-use crate::engine::{Engine, Error, Reader, Result, Settings, Table, WithEngine};
+use crate::engine::{Counted, Engine, Error, Reader, Result, Settings, Table, WithEngine};
 use crate::process;
 
 mod bulk;
@@ -304,9 +304,8 @@ pub struct Outcome {
     pub checksum: u64,
     /// The most memory of the process while the load ran, less what it had before, in bytes.
     pub memory: u64,
-    /// Pages and flushes, where the engine tells.
-    pub pages: u64,
-    pub flushes: u64,
+    /// What the engine counted meanwhile; nothing if it does not count.
+    pub counted: Counted,
     /// What else a load found, by name.
     pub more: std::collections::BTreeMap<String, f64>,
 }
@@ -327,22 +326,21 @@ fn measure<E: Engine>(
     operations: u64,
     work: impl FnOnce() -> Result<u64>,
 ) -> Result<Outcome> {
-    let before = engine.written();
+    let before = engine.counted();
     let (start, processor) = (Instant::now(), process::processor_seconds());
     let checksum = work()?;
     let seconds = start.elapsed().as_secs_f64();
     let processor = process::processor_seconds() - processor;
-    let (pages, flushes) = match (before, engine.written()) {
-        (Some(before), Some(after)) => (after.pages - before.pages, after.flushes - before.flushes),
-        _ => (0, 0),
+    let counted = match (before, engine.counted()) {
+        (Some(before), Some(after)) => after.since(before),
+        _ => Counted::default(),
     };
     Ok(Outcome {
         operations,
         seconds,
         processor,
         checksum,
-        pages,
-        flushes,
+        counted,
         ..Outcome::default()
     })
 }

@@ -235,7 +235,7 @@ fn introduction(page: &mut String, results: &Results<'_>, data: &Path) -> std::f
          The engines take turns within each load, each load is a process of its own, and there are {} runs with different data. \
          Figures are medians, `±` is the distance of the farthest run. Ratios are medians of the ratios within each run. After \
          each load another process opens the files and compares every row with what should be there; what is read is \
-         compared as well. Every engine is as durable as the others: a durable commit is on the disk when it returns.\n\n\
+         compared as well. A durable commit is on the disk when it returns, with every engine whose settings do not say otherwise.\n\n\
          Measured on {}{}. {} rows of 24-byte random keys and 150-byte values, a state of {} such rows, entries of 256 bytes, \
          caches of {} MiB unless a load says otherwise. On a machine with other work, as here, differences under 15% are noise.\n",
         results.scale,
@@ -323,12 +323,13 @@ fn limits(page: &mut String, results: &Results<'_>) -> std::fmt::Result {
     )?;
     for load in results.loads().filter(|load| load.durable) {
         let middle = |of: &dyn Fn(&Measured<'_>) -> f64| results.middle(load.name, FOLIO, of);
-        let flushes = |measured: &Measured<'_>| measured.outcome.flushes as f64;
+        let flushes = |measured: &Measured<'_>| measured.outcome.counted.flushes as f64;
         let row = (|| {
             Some(format!(
-                "| {} | {:.1} | {} | {} | {} | {:.2} |",
+                "| {} | {:.1} | {:.1} | {} | {} | {} | {:.2} |",
                 load.title,
-                middle(&|measured| measured.outcome.pages as f64 / flushes(measured))?,
+                middle(&|measured| measured.outcome.counted.pages as f64 / flushes(measured))?,
+                middle(&|measured| measured.outcome.counted.write_calls as f64 / flushes(measured))?,
                 short(middle(&flushes)?),
                 short(middle(
                     &|measured| measured.outcome.seconds * 1e6 / flushes(measured)
