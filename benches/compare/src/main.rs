@@ -33,6 +33,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Folio alone at a tenth and a third of the rows and at all of them: how costs grow.
+    Scale(Compare),
     /// Every load over every engine with few rows: whether it works, not how fast.
     Smoke(Place),
     /// Counts the system calls of a durable commit that wait for the disk, under strace.
@@ -107,6 +109,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         None => compare(&arguments.compare),
+        Some(Task::Scale(asked)) => grow(&asked),
         Some(Task::Smoke(place)) => smoke(place),
         Some(Task::Syncs(place)) => {
             for (engine, calls) in count_syncs(&prepared(&place)?, NAMES)? {
@@ -157,6 +160,23 @@ fn compare(asked: &Compare) -> Result<()> {
         &plan.data,
         &syncs,
     )
+}
+
+fn grow(asked: &Compare) -> Result<()> {
+    let mut scales = Vec::new();
+    for scale in [asked.scale / 10.0, asked.scale / 3.0, asked.scale] {
+        let plan = Plan {
+            data: prepared(&asked.place)?,
+            scale,
+            runs: asked.runs,
+            seed: asked.seed,
+            engines: vec!["folio".to_owned()],
+            loads: chosen(&asked.loads)?,
+            patience: Duration::from_secs(asked.patience),
+        };
+        scales.push((scale, plan.run(tell)?));
+    }
+    report::scale::write(&asked.report, &scales)
 }
 
 /// Nothing where there is no strace.

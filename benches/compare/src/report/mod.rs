@@ -10,6 +10,8 @@ use crate::run::{Found, Record, real_time};
 mod goals;
 mod machine;
 mod numbers;
+mod plot;
+pub mod scale;
 
 use goals::{GOALS, Goal, Other};
 use numbers::{median, short, spread};
@@ -188,6 +190,12 @@ pub fn write(
         }
     }
     failures(&mut page, &results)?;
+    // What another command wrote about scale stays.
+    let earlier = std::fs::read_to_string(path).unwrap_or_default();
+    if let Some((_, scale)) = earlier.split_once(scale::HEADING) {
+        page.push_str(scale::HEADING);
+        page.push_str(scale);
+    }
     Ok(std::fs::write(path, page)?)
 }
 
