@@ -145,12 +145,15 @@ fn compare(asked: &Compare) -> Result<()> {
         loads: chosen(&asked.loads)?,
         patience: Duration::from_secs(asked.patience),
     };
-    let records = plan.run(tell)?;
     let json = asked
         .json
         .clone()
         .unwrap_or_else(|| plan.data.join("records.jsonl"));
-    run::write_records(&json, &records)?;
+    let mut kept = run::Kept::create(&json)?;
+    let records = plan.run(|record| {
+        tell(record);
+        kept.add(record)
+    })?;
     let syncs = count_syncs(&plan.data, &plan.engines)?;
     report::write(
         &asked.report,
@@ -174,7 +177,11 @@ fn grow(asked: &Compare) -> Result<()> {
             loads: chosen(&asked.loads)?,
             patience: Duration::from_secs(asked.patience),
         };
-        scales.push((scale, plan.run(tell)?));
+        let records = plan.run(|record| {
+            tell(record);
+            Ok(())
+        })?;
+        scales.push((scale, records));
     }
     report::scale::write(&asked.report, &scales)
 }
@@ -201,7 +208,7 @@ fn smoke(place: Place) -> Result<()> {
         loads: LOADS.iter().collect(),
         patience: Duration::from_secs(60),
     };
-    let records = plan.run(|_| {})?;
+    let records = plan.run(|_| Ok(()))?;
     let failures: Vec<String> = records
         .iter()
         .filter_map(|record| match &record.result {

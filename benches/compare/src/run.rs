@@ -51,7 +51,7 @@ pub enum Found {
 
 impl Plan {
     /// Runs everything; `told` gets each record as it comes.
-    pub fn run(&self, mut told: impl FnMut(&Record)) -> Result<Vec<Record>> {
+    pub fn run(&self, mut told: impl FnMut(&Record) -> Result<()>) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         for run in 0..self.runs {
             self.remove_data()?;
@@ -70,7 +70,7 @@ impl Plan {
                         engine,
                         result,
                     };
-                    told(&record);
+                    told(&record)?;
                     records.push(record);
                 }
             }
@@ -204,12 +204,17 @@ pub fn real_time() -> bool {
     tried.is_ok_and(|status| status.success())
 }
 
-/// Writes the records, one a line.
-pub fn write_records(path: &Path, records: &[Record]) -> Result<()> {
-    let mut file = std::io::BufWriter::new(File::create(path)?);
-    for record in records {
-        serde_json::to_writer(&mut file, record)?;
-        file.write_all(b"\n")?;
+/// Where records are kept, one a line, as they come.
+pub struct Kept(File);
+
+impl Kept {
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self(File::create(path)?))
     }
-    Ok(file.flush()?)
+
+    pub fn add(&mut self, record: &Record) -> Result<()> {
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        Ok(self.0.write_all(&line)?)
+    }
 }
