@@ -84,6 +84,12 @@ struct Compare {
     /// Where to write what was measured, one record a line; beside the data by default.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Measure nothing, and write the page from the records that an earlier run of the same scale left.
+    #[arg(long)]
+    again: bool,
+    /// What to call the version of Folio; the commit by default.
+    #[arg(long)]
+    folio: Option<String>,
     /// Where to write the page of results.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/benchmarks.md"))]
     report: PathBuf,
@@ -149,11 +155,15 @@ fn compare(asked: &Compare) -> Result<()> {
         .json
         .clone()
         .unwrap_or_else(|| plan.data.join("records.jsonl"));
-    let mut kept = run::Kept::create(&json)?;
-    let records = plan.run(|record| {
-        tell(record);
-        kept.add(record)
-    })?;
+    let records = if asked.again {
+        run::read_records(&json)?
+    } else {
+        let mut kept = run::Kept::create(&json)?;
+        plan.run(|record| {
+            tell(record);
+            kept.add(record)
+        })?
+    };
     let syncs = count_syncs(&plan.data, &plan.engines)?;
     report::write(
         &asked.report,
@@ -162,6 +172,7 @@ fn compare(asked: &Compare) -> Result<()> {
         plan.scale,
         &plan.data,
         &syncs,
+        asked.folio.as_deref(),
     )
 }
 

@@ -218,3 +218,10 @@ impl Kept {
         Ok(self.0.write_all(&line)?)
     }
 }
+
+/// The records that [`Kept`] left.
+pub fn read_records(path: &Path) -> Result<Vec<Record>> {
+    let lines = fs::read_to_string(path)?;
+    let records = lines.lines().map(serde_json::from_str);
+    Ok(records.collect::<std::result::Result<_, _>>()?)
+}

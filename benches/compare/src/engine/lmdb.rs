@@ -47,7 +47,7 @@ impl Lmdb {
 
 impl Engine for Lmdb {
     const NAME: &'static str = "LMDB";
-    const SETTINGS: &'static str = "as it comes (every commit synced, no `WRITEMAP`), no read-ahead beyond the system's; `NOSYNC` during bulk loads with a sync at the end, `APPEND` for sorted ones; cached by the system";
+    const SETTINGS: &'static str = "as it comes (every commit synced, no `WRITEMAP`); `NOSYNC` during bulk loads with a sync at the end, `APPEND` for sorted ones; cached by the system";
 
     type Writer<'w> = LmdbWriter<'w>;
     type Reader<'r> = LmdbReader<'r>;

@@ -9,8 +9,6 @@ mod folio;
 mod inferadb;
 mod lmdb;
 mod redb;
-#[cfg(feature = "rocksdb")]
-mod rocksdb;
 mod sled;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -233,8 +231,6 @@ engines! {
     "canopydb" => canopydb::Canopy,
     "fjall" => fjall::Fjall,
     "sled" => sled::Sled,
-    #[cfg(feature = "rocksdb")]
-    "rocksdb" => rocksdb::Rocks,
     #[cfg(feature = "inferadb")]
     "inferadb" => inferadb::Inferadb,
     #[cfg(feature = "sqlite")]

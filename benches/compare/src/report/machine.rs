@@ -26,16 +26,36 @@ pub fn machine(data: &Path) -> String {
 }
 
 fn file_system(data: &Path) -> String {
-    let found = Command::new("stat")
-        .args(["-f", "-c", "%T"])
-        .arg(data)
-        .output();
-    match found {
-        Ok(output) if output.status.success() => {
-            String::from_utf8_lossy(&output.stdout).trim().to_owned()
-        }
-        _ => "an unknown file system".to_owned(),
-    }
+    said(
+        Command::new("findmnt")
+            .args(["-n", "-o", "FSTYPE", "-T"])
+            .arg(data),
+    )
+    .unwrap_or_else(|| "an unknown file system".to_owned())
+}
+
+/// The commit of this repository.
+pub fn commit() -> String {
+    said(Command::new("git").args([
+        "-C",
+        env!("CARGO_MANIFEST_DIR"),
+        "rev-parse",
+        "--short",
+        "HEAD",
+    ]))
+    .map_or_else(
+        || "this repository".to_owned(),
+        |commit| format!("commit {commit}"),
+    )
+}
+
+/// What a program prints, if it is there and succeeds.
+fn said(command: &mut Command) -> Option<String> {
+    let output = command
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The version of a package, as the lock file of this program has it.
