@@ -351,8 +351,15 @@ impl Builder {
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Database> {
         self.check()?;
         let path = path.as_ref();
-        let storage = FileStorage::create(path)
-            .map_err(|error| open_error(path, "create the file", error))?;
+        let storage = FileStorage::create(path).map_err(|error| {
+            let operation = match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    "create the file, which `Builder::open_or_create` would open"
+                }
+                _ => "create the file",
+            };
+            open_error(path, operation, error)
+        })?;
         let engine = Engine::create(Arc::new(storage), self.options)?;
         Ok(self.database(engine, Some(path)))
     }
@@ -365,8 +372,15 @@ impl Builder {
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Database> {
         self.check()?;
         let path = path.as_ref();
-        let storage =
-            FileStorage::open(path).map_err(|error| open_error(path, "open the file", error))?;
+        let storage = FileStorage::open(path).map_err(|error| {
+            let operation = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "open the file, which `Builder::open_or_create` would create"
+                }
+                _ => "open the file",
+            };
+            open_error(path, operation, error)
+        })?;
         let engine = Engine::open(Arc::new(storage), OpenMode::ReadWrite, self.options)?;
         Ok(self.database(engine, Some(path)))
     }

@@ -168,7 +168,9 @@ pub enum Error {
     },
 
     /// The file holds this table with other types than the program's.
-    #[error("{file}: table `{table}` holds {found} and the program asks for {wanted}")]
+    #[error(
+        "{file}: table `{table}` holds {found} and the program asks for {wanted}; ask for what it holds, or use another name"
+    )]
     TableTypes {
         /// The file concerned.
         file: Arc<str>,
@@ -190,7 +192,7 @@ pub enum Error {
     },
 
     /// The table named does not exist.
-    #[error("table `{table}` does not exist")]
+    #[error("table `{table}` does not exist; `tables` lists those that do")]
     NoSuchTable {
         /// The table.
         table: Arc<str>,
@@ -215,7 +217,7 @@ pub enum Error {
 
     /// The encoded key is longer than the page size allows.
     #[error(
-        "table `{table}`: the key is {length} bytes long; with this page size at most {limit} are possible"
+        "table `{table}`: the key is {length} bytes long; with this page size at most {limit} are possible; files of larger pages take longer keys, up to 16320 bytes"
     )]
     KeyTooLong {
         /// The table.
@@ -247,14 +249,14 @@ pub enum Error {
     },
 
     /// A write was asked of a database opened for reading only.
-    #[error("{file}: opened for reading only")]
+    #[error("{file}: opened for reading only; to write, open it by `Database::open`")]
     ReadOnly {
         /// The file concerned.
         file: Arc<str>,
     },
 
     /// The database was closed through another handle.
-    #[error("{file}: closed")]
+    #[error("{file}: closed by another handle; open the file again")]
     Closed {
         /// The file concerned.
         file: Arc<str>,
@@ -270,7 +272,9 @@ pub enum Error {
     },
 
     /// The savepoint is of another transaction, or was released or passed over when the transaction went back further.
-    #[error("the savepoint is not one of this transaction's any more")]
+    #[error(
+        "the savepoint is not one of this transaction's, or not any more: it was released, or passed over by going back further"
+    )]
     NoSuchSavepoint,
 
     /// There is no savepoint of this name in the file.

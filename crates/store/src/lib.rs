@@ -77,8 +77,15 @@
 //! another one waits for itself, for ever; so it does with [`Database::compact`].
 //!
 //! A [`Database`] is shared by cloning it. Transactions own their database, so it stays open until the last of them is
-//! gone, and may move between threads. A view may be used by several threads at a time, each of which opens the tables
-//! for itself: table handles, iterators and cursors stay in their thread, [`Stored`] values need not.
+//! gone.
+//!
+//! Everything here is `Send` and `Sync`: handles, transactions, tables, ranges, cursors, tickets, values. Several
+//! threads may read one view, each through a table of its own or all through one, and take a range or a cursor along;
+//! none waits for another. Several may use one write transaction, each with tables of its own, since a table is open
+//! once at a time: what they do to it they do one after the other. A change asks for its table by `&mut`, and a
+//! savepoint, going back and the commit for the whole transaction, so the compiler sees to it that nobody else is at
+//! work then. What borrows from a transaction goes to other threads by [`std::thread::scope`]; a [`Stored`] value
+//! borrows nothing.
 //!
 //! There is no thread in the background unless [`Database::start_scrub`] starts one, and no `async`: in an asynchronous
 //! program, commits and walks belong on threads that may block.
@@ -150,7 +157,7 @@
 //!
 //! # Limits
 //!
-//! Each has a test at the limit and one past it.
+//! Each has a test at the limit and one past it, where the table does not say otherwise.
 //!
 //! | | at most | one past it |
 //! |---|---|---|
@@ -161,7 +168,7 @@
 //! | encoded value | 4 GiB - 1 byte. One that is inserted or read as a whole is in memory as a whole; [`insert_reserve`](TableMut::insert_reserve) and [`get_in_parts`](TableView::get_in_parts) take a page at a time | [`ValueTooLong`](Error::ValueTooLong) |
 //! | table name | 1 to 512 bytes | [`Configuration`](Error::Configuration) |
 //! | type names | any length; what follows the 200th byte is not compared | |
-//! | tables | 2^32 - 16 in the life of a file, deleted ones included | [`Configuration`](Error::Configuration) |
+//! | tables | 2^32 - 17 in the life of a file, deleted ones included | [`Configuration`](Error::Configuration) |
 //! | groups | 16 | [`Group::new`] panics, in a constant at compile time; [`Group::from_index`] gives `None` |
 //! | persistent savepoints | 1,024, each with a name of 1 to 255 bytes | [`Configuration`](Error::Configuration) |
 //! | file | 2^44 pages: 64 PiB at the default page size | [`Full`](Error::Full) |

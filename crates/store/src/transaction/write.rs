@@ -1,6 +1,6 @@
 //! The write transaction.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{TableMut, Ticket, raw::RawMut, savepoint::SavedState};
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     page::{PageBytes, PageRef},
     pager::{PageSource, Pager},
     space::Purpose,
+    sync::Mutex,
     tree::{Relocation, Tree, TreeRoot},
     types::{Group, GroupSet, Table, TableDefinition, Untyped},
     workspace::Workspace,
@@ -29,9 +30,11 @@ pub enum Durability {
 
 /// The one write transaction: everything it does becomes visible at once by [`commit`](Self::commit), or not at all.
 ///
-/// Dropping it aborts it. It may move to another thread, and is used by one at a time.
+/// Dropping it aborts it. It may move to another thread, and several threads may use it at a time, each with tables of
+/// its own; what they do to it they do one after the other.
 pub struct WriteTransaction {
-    core: RefCell<Core>,
+    // Each operation takes the lock for itself, and calls no code of the user's under it.
+    core: Mutex<Core>,
     durability: Durability,
     // After the core, so that the next writer begins after this one has given its pages back.
     gate: GateGuard,
@@ -92,7 +95,7 @@ impl WriteTransaction {
             finished: false,
         };
         Ok(Some(Self {
-            core: RefCell::new(core),
+            core: Mutex::new(core),
             durability: engine.default_durability,
             gate,
             _handle: handle.clone(),
@@ -108,7 +111,7 @@ impl WriteTransaction {
     /// The number of this transaction. Numbers grow; not every number is used.
     #[must_use]
     pub fn number(&self) -> u64 {
-        self.core.borrow().workspace.transaction
+        self.core.lock().workspace.transaction
     }
 
     /// Chooses when [`commit`](Self::commit) returns, instead of [what the builder said](crate::Builder::durability).
@@ -138,7 +141,7 @@ impl WriteTransaction {
     }
 
     fn rows(&self, table: &TableDefinition) -> Result<RawMut<'_>> {
-        let mut core = self.core.borrow_mut();
+        let mut core = self.core.lock();
         let index = match core.find(table)? {
             Some(index) => index,
             None => core.create(table)?,
@@ -160,7 +163,7 @@ impl WriteTransaction {
     ///
     /// If a catalog cannot be read.
     pub fn tables(&self) -> Result<Vec<TableDefinition>> {
-        let core = self.core.borrow();
+        let core = self.core.lock();
         let mut tables = Vec::new();
         for group in GroupSet::ALL {
             let catalog = core.groups[usize::from(group.index())];
@@ -187,7 +190,7 @@ impl WriteTransaction {
     /// If the types differ, a handle to the table is alive, or its tree cannot be read; in the last case the transaction is
     /// poisoned. Costs a read for each of its branch pages, and for each leaf that may hold long values.
     pub fn delete_table(&self, table: &TableDefinition) -> Result<bool> {
-        let mut core = self.core.borrow_mut();
+        let mut core = self.core.lock();
         let Some(index) = core.find_free(table)? else {
             return Ok(false);
         };
@@ -202,11 +205,12 @@ impl WriteTransaction {
     ///
     /// If there is no such table, its types differ, a handle to it is alive, or there is a table of the new name.
     pub fn rename_table(&self, table: &TableDefinition, name: &str) -> Result<()> {
-        let taken = self.core.borrow().group_of(name, GroupSet::ALL)?;
+        let mut core = self.core.lock();
+        let taken = core.group_of(name, GroupSet::ALL)?;
         if taken.is_some() && name != table.name {
             return Err(Error::TableExists { table: name.into() });
         }
-        self.replace_table(table, &table.renamed(name))
+        core.replace_table(table, &table.renamed(name))
     }
 
     /// Gives the rows of table `from` to table `to`, which is made if there is none, and `from` ceases to exist. Takes
@@ -217,32 +221,7 @@ impl WriteTransaction {
     /// If there is no table `from`, the types or groups differ, a handle to one of them is alive, or the old rows cannot
     /// be given up.
     pub fn replace_table(&self, from: &TableDefinition, to: &TableDefinition) -> Result<()> {
-        let mut core = self.core.borrow_mut();
-        let Some(source) = core.find_free(from)? else {
-            return Err(Error::NoSuchTable {
-                table: from.name.as_str().into(),
-            });
-        };
-        core.tables[source].record.check(
-            &core.workspace.pager().file,
-            &to.renamed(from.name.as_str()),
-        )?;
-        if from.group != to.group {
-            return Err(core.other_group(&to.name, from.group, to.group));
-        }
-        let target = match core.find_free(to)? {
-            Some(target) if target == source => return Ok(()),
-            Some(target) => target,
-            None => core.create(to)?,
-        };
-        core.clear(target)?;
-        // The number goes with the rows: it is written in their pages.
-        let TableRecord { number, root, .. } = core.tables[source].record;
-        let target = &mut core.tables[target];
-        (target.record.number, target.record.root, target.changed) = (number, root, true);
-        let source = &mut core.tables[source];
-        (source.record.root, source.changed, source.deleted) = (TreeRoot::EMPTY, true, true);
-        Ok(())
+        self.core.lock().replace_table(from, to)
     }
 
     /// Publishes the transaction and, with [`Durability::Immediate`], waits until it is durable. Gives back its number.
@@ -287,15 +266,15 @@ impl WriteTransaction {
     }
 
     pub(super) fn root(&self, index: usize) -> TreeRoot {
-        self.core.borrow().tables[index].record.root
+        self.core.lock().tables[index].record.root
     }
 
     pub(super) fn let_go(&self, index: usize) {
-        self.core.borrow_mut().tables[index].held = false;
+        self.core.lock().tables[index].held = false;
     }
 
     pub(super) fn page_size(&self) -> usize {
-        self.core.borrow().workspace.page_size()
+        self.core.lock().workspace.page_size()
     }
 
     /// Changes the tree of a table. No code of the user's may run inside: it could reach the transaction.
@@ -305,12 +284,12 @@ impl WriteTransaction {
         purpose: Purpose,
         change: impl FnOnce(&mut Tree<'_>) -> Result<R>,
     ) -> Result<R> {
-        self.core.borrow_mut().change(index, purpose, change)
+        self.core.lock().change(index, purpose, change)
     }
 
-    /// Calls `visit` with a page, as a `PageSource` would; the engine is reached without the borrow.
+    /// Calls `visit` with a page, as a `PageSource` would; the engine is reached without the lock.
     pub(super) fn visit<R>(&self, at: PageRef, visit: impl FnOnce(&PageBytes) -> R) -> Result<R> {
-        self.core.borrow().workspace.visit(at, visit)
+        self.core.lock().workspace.visit(at, visit)
     }
 }
 
@@ -375,6 +354,34 @@ impl Core {
             tree.remove_range(&everything)
         })
         .map(drop)
+    }
+
+    fn replace_table(&mut self, from: &TableDefinition, to: &TableDefinition) -> Result<()> {
+        let Some(source) = self.find_free(from)? else {
+            return Err(Error::NoSuchTable {
+                table: from.name.as_str().into(),
+            });
+        };
+        self.tables[source].record.check(
+            &self.workspace.pager().file,
+            &to.renamed(from.name.as_str()),
+        )?;
+        if from.group != to.group {
+            return Err(self.other_group(&to.name, from.group, to.group));
+        }
+        let target = match self.find_free(to)? {
+            Some(target) if target == source => return Ok(()),
+            Some(target) => target,
+            None => self.create(to)?,
+        };
+        self.clear(target)?;
+        // The number goes with the rows: it is written in their pages.
+        let TableRecord { number, root, .. } = self.tables[source].record;
+        let target = &mut self.tables[target];
+        (target.record.number, target.record.root, target.changed) = (number, root, true);
+        let source = &mut self.tables[source];
+        (source.record.root, source.changed, source.deleted) = (TreeRoot::EMPTY, true, true);
+        Ok(())
     }
 
     /// Where a table is among those touched.
@@ -562,5 +569,39 @@ impl PageSource for Source<'_> {
             Self::View(engine) => engine.pager.visit(at, visit),
             Self::Writer(transaction, _) => transaction.visit(at, visit),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Database;
+
+    #[test]
+    fn tables_are_numbered_up_to_the_first_number_of_a_catalog() {
+        let db = Database::in_memory().expect("created");
+        let named = |name: &str| TableDefinition {
+            name: name.into(),
+            group: Group::DEFAULT,
+            key_type: "bytes".into(),
+            value_type: "bytes".into(),
+        };
+        let txn = db.begin_write().expect("begun");
+        assert_eq!(txn.core.lock().next_table, 1, "2^32 - 17 numbers in all");
+        txn.core.lock().next_table = u32::MAX - Group::COUNT as u32;
+        let mut last = txn.untyped(&named("last")).expect("numbered");
+        last.insert(b"key".as_slice(), b"value".as_slice())
+            .expect("inserted");
+        drop(last);
+        let refused = txn.untyped(&named("one more")).expect_err("no number");
+        assert!(matches!(refused, Error::Configuration(_)), "{refused}");
+        txn.commit().expect("committed");
+
+        let txn = db.begin_write().expect("begun");
+        txn.delete_table(&named("last")).expect("deleted");
+        let refused = txn.untyped(&named("one more")).expect_err("no number");
+        assert!(matches!(refused, Error::Configuration(_)), "{refused}");
+        txn.commit().expect("committed");
+        assert_eq!(db.verify(|_, _| {}).expect("verified").problems, []);
     }
 }

@@ -50,7 +50,8 @@ pub trait Newtype: Sized + 'static {
     /// What is inside.
     fn inner(&self) -> <Self::Inner as Value>::View<'_>;
 
-    /// The type around what was read; `None` if it does not allow for that, which makes reading the row an error.
+    /// The type around what was read; `None` if it does not allow for that, which makes reading the row an error. Writing
+    /// does not ask: what the program has made of the type is stored as it is.
     fn from_inner(inner: <Self::Inner as Value>::Owned) -> Option<Self>;
 }
 
