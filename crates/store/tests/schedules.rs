@@ -1,5 +1,5 @@
 //! The whole engine under schedules chosen at random: readers, the writer, those who wait for a flush, checkpoints, eviction,
-//! compaction, closing. Built with `--cfg folio_shuttle` only, see `src/sync.rs`; a failure prints the schedule that repeats it.
+//! compaction, closing, threads that share a transaction. Built with `--cfg folio_shuttle` only, see `src/sync.rs`; a failure prints the schedule that repeats it.
 
 #![cfg(folio_shuttle)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -13,7 +13,8 @@ use std::{
 };
 
 use folio_store::{
-    CompactOptions, Database, Durability, Error, Group, GroupSet, ReadTransaction, Table, Ticket,
+    CompactOptions, Database, Durability, Error, Group, GroupSet, ReadTransaction, Table,
+    TableDefinition, Ticket,
     storage::{Fault, FaultPlan, FaultStorage, SimulatedDisk, StorageCall},
 };
 use shuttle::thread;
@@ -302,5 +303,53 @@ fn a_sync_that_fails_is_told_to_everybody_who_waits_for_it() {
             assert_eq!(total(&view), ACCOUNTS * BALANCE);
         },
         SCHEDULES,
+    );
+}
+
+#[test]
+fn threads_that_share_a_write_transaction_have_each_operation_to_themselves() {
+    shuttle::check_pct(
+        || {
+            let disk = Arc::new(SimulatedDisk::new());
+            let db = bank(&disk);
+            let txn = Arc::new(db.begin_write().unwrap());
+            let writers = [0, 1].map(|writer: u64| {
+                let txn = txn.clone();
+                thread::spawn(move || {
+                    let named = |name: String| TableDefinition::of::<Log>().renamed(name);
+                    let own = named(format!("of writer {writer}"));
+                    let mut rows = txn.untyped(&own).unwrap();
+                    for number in 0..6u64 {
+                        let key = number.to_be_bytes();
+                        rows.insert(key.as_slice(), account(writer).as_slice())
+                            .unwrap();
+                    }
+                    assert_eq!(rows.iter().unwrap().count(), 6);
+                    drop(rows);
+                    txn.rename_table(&own, "the name of one").is_ok()
+                })
+            });
+            let renamed = writers.map(|writer| writer.join().unwrap());
+            assert_ne!(renamed[0], renamed[1], "a name for one table");
+            let ticket = Arc::into_inner(txn).unwrap().commit_with_ticket().unwrap();
+            ticket.wait().unwrap();
+            let db = after_a_cut(&disk);
+            let view = db.begin_read().unwrap();
+            assert_eq!(total(&view), ACCOUNTS * BALANCE);
+            let tables = view.tables().unwrap();
+            assert_eq!(tables.len(), 3);
+            for table in tables.iter().filter(|table| table.group == Log::GROUP) {
+                let rows = view.untyped(table).unwrap();
+                let values: Vec<u64> = rows
+                    .iter()
+                    .unwrap()
+                    .map(|row| balance(&row.unwrap().1))
+                    .collect();
+                assert_eq!(values, [u64::from(values[0] > 0); 6]);
+            }
+            assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+        },
+        SCHEDULES,
+        3,
     );
 }
