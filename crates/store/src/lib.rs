@@ -191,6 +191,9 @@
 //! | [`Latched`](Error::Latched) | reads go on; to write, open the file again |
 //! | [`Poisoned`](Error::Poisoned) | abort the transaction and begin another; an earlier error says why |
 //! | [`InUse`](Error::InUse) | close the file where it is open |
+//! | [`ReadOnly`](Error::ReadOnly) | open the file by [`Database::open`] |
+//! | [`Closed`](Error::Closed), [`Outlived`](Error::Outlived) | open the file again |
+//! | [`Io`](Error::Io) | what the system says; if it was a write of the database or a sync, the handle is `Latched` from then on |
 //! | [`LostCommit`](Error::LostCommit), [`DoubtfulCommit`](Error::DoubtfulCommit) | restore from a replica or a backup, or accept the loss by [`Builder::accept_loss`] |
 //! | other [`corruption`](Error::is_corruption) | restore, or [`salvage`](salvage()); `Corrupted` costs the rows that need the page, other rows can be read |
 //! | [`NewerFormat`](Error::NewerFormat) | use a newer version of this crate |

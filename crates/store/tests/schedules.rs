@@ -1,5 +1,6 @@
 //! The whole engine under schedules chosen at random: readers, the writer, those who wait for a flush, checkpoints, eviction,
-//! compaction, closing, threads that share a transaction. Built with `--cfg folio_shuttle` only, see `src/sync.rs`; a failure prints the schedule that repeats it.
+//! compaction, closing, threads that share a transaction. Built with `--cfg folio_shuttle` only, see `src/sync.rs`; a failure
+//! prints the schedule that repeats it.
 
 #![cfg(folio_shuttle)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
