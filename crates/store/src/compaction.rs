@@ -130,11 +130,15 @@ impl Database {
         let mut transaction = self.begin_write()?;
         // What a step gave up is free for the next one only when the step is durable.
         transaction.set_durability(Durability::Immediate);
-        self.handle().engine().search_from_start();
-        let (moved, following) = transaction.compact(step)?;
-        if moved > 0 {
-            transaction.commit()?;
-        }
-        Ok((moved, following))
+        let engine = self.handle().engine();
+        engine.pack(true);
+        let outcome = transaction.compact(step).and_then(|(moved, following)| {
+            if moved > 0 {
+                transaction.commit()?;
+            }
+            Ok((moved, following))
+        });
+        engine.pack(false);
+        outcome
     }
 }

@@ -15,11 +15,12 @@ use std::{
 };
 
 use crate::{
+    catalog,
     engine::Engine,
     error::Result,
-    page::{PageBytes, PageRef, identity, set_identity},
+    page::{PageBytes, PageRef, identity, level, set_identity, table_number},
     pager::{PageSource, Pager},
-    space::{PageSet, Purpose},
+    space::{Lifetime, PageSet, Purpose},
     types::Group,
 };
 
@@ -146,13 +147,15 @@ impl Workspace {
     }
 
     /// A new page of zeros.
-    pub fn allocate(&mut self, owner: Owner) -> Result<PageRef> {
+    pub fn allocate(&mut self, owner: Owner, lifetime: Lifetime) -> Result<PageRef> {
         let page = match self.recycled.pop() {
             Some(page) => page,
             None => {
                 self.check_alive()?;
                 let pager = &self.engine.pager;
-                let allocated = self.engine.space.lock().allocate(self.purpose, pager);
+                let mut space = self.engine.space.lock();
+                let allocated = space.allocate(lifetime, self.purpose, pager);
+                drop(space);
                 self.engine.latch_failed_growth(allocated)?
             }
         };
@@ -188,11 +191,26 @@ impl Workspace {
 
     /// The page itself if it is private, else a private copy in whose favour the page is given up.
     pub fn make_private(&mut self, at: PageRef, owner: Owner) -> Result<PageRef> {
+        self.copy_unless_private(at, owner, None)
+    }
+
+    /// The same for the last leaf of a tree, which is often one that rows are appended to.
+    pub fn make_last_private(&mut self, at: PageRef, owner: Owner) -> Result<PageRef> {
+        self.copy_unless_private(at, owner, Some(Lifetime::Short))
+    }
+
+    fn copy_unless_private(
+        &mut self,
+        at: PageRef,
+        owner: Owner,
+        lifetime: Option<Lifetime>,
+    ) -> Result<PageRef> {
         if self.is_private(at) {
             return Ok(at);
         }
         let source = self.fetch(at)?;
-        let copy = self.allocate(owner)?;
+        let usual = || lifetime_of(owner, table_number(&source), level(&source));
+        let copy = self.allocate(owner, lifetime.unwrap_or_else(usual))?;
         let bytes = self.edit(copy);
         bytes.copy_from_slice(&source);
         set_identity(bytes, copy);
@@ -320,6 +338,14 @@ impl Workspace {
         }
         self.private.clear();
         pages
+    }
+}
+
+/// How long a node stays in use, usually.
+pub(crate) fn lifetime_of(owner: Owner, table: u32, level: u8) -> Lifetime {
+    match level > 0 || owner == SYSTEM || catalog::group_of(table).is_some() {
+        true => Lifetime::Short,
+        false => Lifetime::Long,
     }
 }
 

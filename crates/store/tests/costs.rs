@@ -130,3 +130,22 @@ fn a_step_of_a_purge_costs_the_same_at_the_end_as_at_the_beginning() {
         "{steps:?}"
     );
 }
+
+#[test]
+fn a_commit_of_one_row_writes_the_leaf_and_what_is_above_it_in_two_places() {
+    let storage = Arc::new(CountingStorage::new(Arc::new(MemoryStorage::new())));
+    let db = Database::builder().create_on(storage.clone()).unwrap();
+    insert(&db, 0..100_000);
+    let scattered = |number: u64| number * 7_919 % 100_000;
+    let update = |number| insert(&db, scattered(number)..scattered(number) + 1);
+    // Until free and used pages are well mixed.
+    (0..2_000).for_each(update);
+    let commits = 500;
+    let before = db.statistics().pages_written;
+    let ((), counts) = counted(&storage, || (2_000..2_000 + commits).for_each(update));
+    let pages = db.statistics().pages_written - before;
+    assert!(pages >= 4 * commits, "the way to a leaf and the catalog");
+    // Beside the slot and the acknowledgement. Now and then the pages that change with every commit move on, and the
+    // free-space map is written.
+    assert!(counts.writes * 10 <= 45 * commits, "{counts:?}");
+}

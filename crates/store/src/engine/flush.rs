@@ -22,7 +22,7 @@ use crate::{
     },
     page::{HEADER, PageBytes, PageKind, PageRef, write_header},
     pager::{Counters, Pager},
-    space::{DurableSpace, PageSet, Purpose, Space},
+    space::{DurableSpace, Lifetime, PageSet, Purpose, Space},
     types::{Group, GroupSet},
     workspace::{SYSTEM, Workspace, Written},
 };
@@ -349,7 +349,7 @@ impl Engine {
         {
             let mut space = self.space.lock();
             for _ in 0..count {
-                numbers.push(space.allocate(Purpose::Flush, &self.pager)?);
+                numbers.push(space.allocate(Lifetime::Short, Purpose::Flush, &self.pager)?);
             }
         }
         numbers.sort_unstable();

@@ -59,8 +59,9 @@ impl Engine {
         self.space.lock().used_from(bound, &self.pager)
     }
 
-    pub(crate) fn search_from_start(&self) {
-        self.space.lock().search_from_start();
+    /// Makes pages be taken from the start of the file, or as usual.
+    pub(crate) fn pack(&self, packing: bool) {
+        self.space.lock().pack(packing);
     }
 
     /// The length of the file, in bytes.

@@ -13,7 +13,7 @@ mod page_bits;
 mod page_set;
 mod savepoints;
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, ops::Range};
 
 pub(crate) use self::{
     page_bits::PageBits,
@@ -35,6 +35,10 @@ pub(crate) const CHUNK_BYTES: usize = (CHUNK_PAGES / 8) as usize;
 /// The table number in the pages of the space tree.
 pub(crate) const SPACE_TABLE: u32 = 0;
 
+/// Pages in a zone, of which a chunk has several, and zones that are looked at when it has to move.
+const ZONE: u64 = 128;
+const ZONES_LOOKED_AT: u64 = 128;
+
 /// Pages kept back for removals, so that a full disk can be emptied: enough for one that copies the way to two leaves
 /// in each of several trees.
 const REMOVAL_RESERVE: u64 = 32;
@@ -48,6 +52,18 @@ pub(crate) enum Purpose {
     Removal,
     /// The flush itself.
     Flush,
+}
+
+/// How long a page is expected to stay in use. Those of short life are taken from a zone of their own, where nearly all of
+/// the pages around them are free again soon: so they are neighbours, and one call writes them, and the device has to write
+/// to fewer places. The others fill whatever is free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lifetime {
+    /// Branches, catalogs and the free-space map, which change with nearly every commit, and the leaf that rows are
+    /// appended to.
+    Short,
+    /// Leaves and long values.
+    Long,
 }
 
 #[derive(Clone)]
@@ -81,8 +97,14 @@ pub(crate) struct Space {
     settling: u64,
     /// Savepoints that the space tree lists.
     savepoints: u64,
-    /// Where the search for a free page goes on.
+    /// The page behind the one of long life that was taken last.
     cursor: u64,
+    /// Where pages of short life are taken; it lies within one chunk. Empty if there is none.
+    zone: Range<u64>,
+    /// The page behind the one of short life that was taken last.
+    zone_cursor: u64,
+    /// Whether pages are taken from the start of the file, to empty its end.
+    packing: bool,
     /// The least and the most by which the file grows at a time, in bytes.
     growth: (u64, u64),
     withheld: Option<Withheld>,
@@ -110,6 +132,9 @@ impl Space {
             settling: 0,
             savepoints: 0,
             cursor: FIXED_PAGES,
+            zone: 0..0,
+            zone_cursor: 0,
+            packing: false,
             growth,
             withheld: None,
         }
@@ -156,17 +181,21 @@ impl Space {
     }
 
     /// Takes a free page, growing the file if it has too few.
-    pub fn allocate(&mut self, purpose: Purpose, pager: &Pager) -> Result<u64> {
+    pub fn allocate(&mut self, lifetime: Lifetime, purpose: Purpose, pager: &Pager) -> Result<u64> {
         self.make_room(1 + self.kept_back(purpose), pager)?;
         let found = match self.free() {
             0 => None,
-            _ => self.search(pager)?,
+            _ => self.search(lifetime, pager)?,
         };
         let page = match found {
             Some(page) => page,
             None => self.extend(pager)?,
         };
         self.take(page, pager)?;
+        match lifetime {
+            Lifetime::Short => self.zone_cursor = page + 1,
+            Lifetime::Long => self.cursor = page + 1,
+        }
         Ok(page)
     }
 
@@ -177,7 +206,7 @@ impl Space {
         purpose: Purpose,
         pager: &Pager,
     ) -> Result<(u64, u64)> {
-        let first = self.allocate(purpose, pager)?;
+        let first = self.allocate(Lifetime::Long, purpose, pager)?;
         let mut count = 1;
         while count < wanted {
             let next = first + count;
@@ -204,6 +233,7 @@ impl Space {
             return Ok(false);
         }
         self.take(page, pager)?;
+        self.cursor = page + 1;
         Ok(true)
     }
 
@@ -242,17 +272,21 @@ impl Space {
         let needed = self.fold_needs(u64::MAX / 8);
         self.make_room(self.promised + needed, pager)?;
         self.settling = needed;
-        self.search_from_start();
+        self.pack(true);
         Ok(())
     }
 
     pub fn end_settling(&mut self) {
         self.settling = 0;
+        self.pack(false);
     }
 
-    /// Makes the next pages be taken from the start of the file.
-    pub fn search_from_start(&mut self) {
-        self.cursor = FIXED_PAGES;
+    /// Makes pages be taken from the start of the file, wherever one is free; or, as usual, where there are several.
+    pub fn pack(&mut self, packing: bool) {
+        self.packing = packing;
+        if packing {
+            self.cursor = FIXED_PAGES;
+        }
     }
 
     /// Lowers the length to the end of the last page that must not be given out; gives it back.
@@ -349,22 +383,98 @@ impl Space {
         if !chunk.set(page % CHUNK_PAGES, true) {
             self.in_use += 1;
         }
-        self.cursor = page + 1;
         Ok(())
     }
 
-    /// The next free page from the cursor on, around the end. Neighbours are found one after the other, so pages taken
-    /// together lie together where the free space allows.
-    fn search(&mut self, pager: &Pager) -> Result<Option<u64>> {
+    /// The free page to be taken next, if it is not the one behind the end.
+    fn search(&mut self, lifetime: Lifetime, pager: &Pager) -> Result<Option<u64>> {
+        if self.packing {
+            return self.next_free(0..0, pager);
+        }
+        let found = match lifetime {
+            Lifetime::Short => self.next_short_lived(pager)?,
+            Lifetime::Long => self.next_free(self.zone.clone(), pager)?,
+        };
+        match found.is_some() || self.length < self.physical {
+            true => Ok(found),
+            false => self.next_free(0..0, pager),
+        }
+    }
+
+    /// The page of the zone behind the one taken last, or the first of several free ones.
+    fn next_short_lived(&mut self, pager: &Pager) -> Result<Option<u64>> {
+        if self.zone.contains(&self.zone_cursor) && !self.is_used(self.zone_cursor, pager)? {
+            return Ok(Some(self.zone_cursor));
+        }
+        if let Some(page) = self.first_run(pager)? {
+            return Ok(Some(page));
+        }
+        self.choose_zone(pager)?;
+        self.first_run(pager)
+    }
+
+    /// The first of several free neighbours in the zone.
+    fn first_run(&mut self, pager: &Pager) -> Result<Option<u64>> {
+        let zone = self.zone.clone();
+        if zone.is_empty() {
+            return Ok(None);
+        }
+        let first = zone.start % CHUNK_PAGES;
+        let chunk = self.chunk(zone.start / CHUNK_PAGES, pager)?;
+        let words = chunk.zone(first).iter().flat_map(|word| word.to_le_bytes());
+        let byte = words.enumerate().find(|&(_, byte)| byte == 0);
+        Ok(byte.map(|(index, _)| zone.start + index as u64 * u64::from(u8::BITS)))
+    }
+
+    /// Moves the zone to where most pages are free: behind the present one, if that is near, or behind the length. Looks at a
+    /// part of the file only.
+    fn choose_zone(&mut self, pager: &Pager) -> Result<()> {
+        let zones = self.length / ZONE;
+        let after = self.zone.end / ZONE;
+        for step in 0..zones.min(ZONES_LOOKED_AT) {
+            let start = (after + step) % zones * ZONE;
+            let chunk = self.chunk(start / CHUNK_PAGES, pager)?;
+            let used = chunk.zone(start % CHUNK_PAGES).iter();
+            if u64::from(used.map(|word| word.count_ones()).sum::<u32>()) <= ZONE / 4 {
+                self.zone = start..start + ZONE;
+                return Ok(());
+            }
+        }
+        let start = self.length.next_multiple_of(ZONE);
+        let end = start + ZONE;
+        // Where free pages are many and lie apart, the file does not grow for the sake of more.
+        if end > self.physical && self.in_use / 4 > self.physical.saturating_sub(self.in_use) {
+            match self.grow_by(end - self.physical, pager) {
+                Err(Error::Full { .. }) => {}
+                outcome => outcome?,
+            }
+        }
+        if end <= self.physical {
+            self.length = end;
+            self.zone = start..end;
+        }
+        Ok(())
+    }
+
+    /// The next free page from the cursor on, around the end; not one of those to `avoid`. Neighbours are found one after
+    /// the other, so pages taken together lie together where the free space allows.
+    fn next_free(&mut self, avoid: Range<u64>, pager: &Pager) -> Result<Option<u64>> {
         let length = self.length;
         let chunks = length.div_ceil(CHUNK_PAGES);
         let cursor = if self.cursor < length { self.cursor } else { 0 };
         for step in 0..=chunks {
             let index = (cursor / CHUNK_PAGES + step) % chunks;
-            let from = if step == 0 { cursor % CHUNK_PAGES } else { 0 };
-            let limit = CHUNK_PAGES.min(length - index * CHUNK_PAGES);
-            if let Some(bit) = self.chunk(index, pager)?.first_free(from, limit) {
-                return Ok(Some(index * CHUNK_PAGES + bit));
+            let first = index * CHUNK_PAGES;
+            let limit = CHUNK_PAGES.min(length - first);
+            let mut from = if step == 0 { cursor % CHUNK_PAGES } else { 0 };
+            while let Some(bit) = self.chunk(index, pager)?.first_free(from, limit) {
+                if !avoid.contains(&(first + bit)) {
+                    return Ok(Some(first + bit));
+                }
+                from = avoid.end - first;
+                if from >= limit {
+                    break;
+                }
             }
         }
         Ok(None)
@@ -385,28 +495,29 @@ impl Space {
     fn grow(&mut self, pages: u64, pager: &Pager) -> Result<()> {
         let page_size = pager.page_size as u64;
         let step = (self.physical * page_size / 4).clamp(self.growth.0, self.growth.1) / page_size;
+        // A disk that has no room for the usual step may have some for what is needed.
+        match self.grow_by(step.max(pages), pager) {
+            Err(Error::Full { .. }) => self.grow_by(pages, pager),
+            outcome => outcome,
+        }
+    }
+
+    fn grow_by(&mut self, pages: u64, pager: &Pager) -> Result<()> {
+        let page_size = pager.page_size as u64;
+        let bytes = pages.saturating_mul(page_size);
         let from = self.physical * page_size;
         let left = MAX_PAGES.saturating_sub(self.physical);
-        let grow = |pages: u64| {
-            let outcome = match pages <= left {
-                true => pager.storage.grow(from, from + pages * page_size),
-                false => Err(io::Error::new(
-                    io::ErrorKind::FileTooLarge,
-                    format!("a database has at most {MAX_PAGES} pages"),
-                )),
-            };
-            outcome
-                .map(|()| pages)
-                .map_err(|error| pager.growth_error(pages.saturating_mul(page_size), error))
+        let grown = match pages <= left {
+            true => pager.storage.grow(from, from + bytes),
+            false => Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("a database has at most {MAX_PAGES} pages"),
+            )),
         };
-        // A disk that has no room for the usual step may have some for what is needed.
-        let grown = match grow(step.max(pages)) {
-            Err(Error::Full { .. }) => grow(pages)?,
-            outcome => outcome?,
-        };
+        grown.map_err(|error| pager.growth_error(bytes, error))?;
         Counters::add(&pager.counters.write_calls, 1);
-        Counters::add(&pager.counters.bytes_written, grown * page_size);
-        self.physical += grown;
+        Counters::add(&pager.counters.bytes_written, bytes);
+        self.physical += pages;
         Ok(())
     }
 
@@ -616,6 +727,11 @@ impl Chunk {
 
     fn used_from(&self, first: u64) -> u64 {
         (first..CHUNK_PAGES).filter(|&bit| self.get(bit)).count() as u64
+    }
+
+    /// The bits of the zone that begins with bit `first`.
+    fn zone(&self, first: u64) -> &[u64] {
+        &self.words[(first / 64) as usize..][..(ZONE / 64) as usize]
     }
 
     fn first_free(&self, from: u64, limit: u64) -> Option<u64> {

@@ -14,11 +14,10 @@ use super::{Storage, past_the_end, total_len};
 /// The most buffers one call may carry on the systems supported (`IOV_MAX`).
 const MOST_BUFFERS: usize = 1024;
 
-/// What growth is written from. Many slices of one small block, since a large one would be a large part of the binary.
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-
-/// The most zeros one call writes.
-const GROWTH_STEP: u64 = 16 * 1024 * 1024;
+/// What one call writes of the zeros that the file grows by. The system keeps what comes in one call in one piece of its
+/// cache, of up to 4 MiB; on ext4 a later write of a page goes through all blocks of the piece it lies in, which costs 34 us
+/// there and 2 us in a piece of this size (Linux 6.18).
+static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
 /// A file, locked for as long as it is open: one writer, or any number of readers; and beside them readers that
 /// [take no lock](Self::open_beside_writer).
@@ -172,15 +171,12 @@ impl Storage for FileStorage {
         self.check_writable()?;
         let mut position = from;
         while position < to {
-            let step = (to - position).min(GROWTH_STEP);
-            let mut slices = Vec::new();
-            let mut missing = step;
-            while missing > 0 {
-                let count = missing.min(ZEROS.len() as u64);
-                slices.push(IoSlice::new(&ZEROS[..count as usize]));
-                missing -= count;
-            }
-            write_group(&self.file, position, &slices)?;
+            let step = (to - position).min(ZEROS.len() as u64);
+            write_group(
+                &self.file,
+                position,
+                &[IoSlice::new(&ZEROS[..step as usize])],
+            )?;
             position += step;
         }
         Ok(())
@@ -523,10 +519,10 @@ mod tests {
     }
 
     #[test]
-    fn growth_longer_than_one_step_is_zeros_throughout() {
+    fn growth_by_more_than_one_write_is_zeros_throughout() {
         let folder = folder();
         let storage = FileStorage::create(folder.path().join("file")).expect("create");
-        let to = GROWTH_STEP + ZEROS.len() as u64 + 1;
+        let to = 2 * ZEROS.len() as u64 + 11;
         storage
             .write_at(0, &[IoSlice::new(&vec![7; to as usize - 5])])
             .expect("write");

@@ -6,7 +6,8 @@ use crate::{
     node::{self, Child, Entry, Node, NodeMut, OverflowRef, build, gather, separator, split_point},
     page::{PageBytes, PageRef, level},
     pager::PageSource,
-    workspace::{Owner, Workspace},
+    space::Lifetime,
+    workspace::{Owner, Workspace, lifetime_of},
 };
 
 /// A tree as the writer changes it.
@@ -52,7 +53,7 @@ impl Tree<'_> {
     fn insert_entry_of(&mut self, entry: Entry<'_>, key: &[u8]) -> Result<Option<StoredBytes>> {
         let (owner, table) = (self.owner, self.table);
         if self.root.at.is_none() {
-            let at = self.workspace.allocate(owner)?;
+            let at = self.workspace.allocate(owner, Lifetime::Short)?;
             let mut leaf = NodeMut::format(self.workspace.edit(at), 0, at, table);
             let fitted = leaf.insert(0, entry);
             debug_assert!(fitted, "an entry takes at most a quarter page");
@@ -68,7 +69,10 @@ impl Tree<'_> {
         };
         // Not kept while the leaf is edited: else a private page would be copied for each change.
         drop(bytes);
-        let leaf = self.workspace.make_private(descent.leaf, owner)?;
+        let leaf = match descent.rightmost {
+            true => self.workspace.make_last_private(descent.leaf, owner)?,
+            false => self.workspace.make_private(descent.leaf, owner)?,
+        };
         let mut split = None;
         match place {
             Ok(index) => {
@@ -188,7 +192,11 @@ impl Tree<'_> {
             entries[point].key()
         };
 
-        let right = self.workspace.allocate(self.owner)?;
+        let lifetime = match at_end {
+            true => Lifetime::Short,
+            false => lifetime_of(self.owner, self.table, level),
+        };
+        let right = self.workspace.allocate(self.owner, lifetime)?;
         let mut node = NodeMut::format(self.workspace.edit(right), level, right, self.table);
         let right_fits = build(&mut node, &entries[point..]);
         let left_fits = build(
@@ -263,7 +271,7 @@ impl Tree<'_> {
             Entry::new(&[], &children[0], false),
             Entry::new(separator, &children[1], false),
         ];
-        let at = self.workspace.allocate(self.owner)?;
+        let at = self.workspace.allocate(self.owner, Lifetime::Short)?;
         let fits = build(
             &mut NodeMut::format(self.workspace.edit(at), level, at, self.table),
             &entries,

@@ -44,7 +44,7 @@ fn write_rows(txn: &folio_store::WriteTransaction, table: &TableDefinition, rows
 #[test]
 fn an_older_version_of_a_page_never_passes_for_a_lost_one() {
     let table = definition("rows", 0);
-    let images = small(12, |txn, number| write_rows(txn, &table, 30, number));
+    let images = small(60, |txn, number| write_rows(txn, &table, 30, number));
     let image = images.last().unwrap();
     let newest =
         |page: &usize| u64::from_le_bytes(image[page * PAGE + 16..][..8].try_into().unwrap());
