@@ -12,6 +12,7 @@
 mod page_bits;
 mod page_set;
 mod savepoints;
+mod search;
 
 use std::{collections::BTreeMap, io, ops::Range};
 
@@ -19,6 +20,7 @@ pub(crate) use self::{
     page_bits::PageBits,
     page_set::PageSet,
     savepoints::{MAX_SAVEPOINT_NAME, MAX_SAVEPOINTS, SavepointRow, read_savepoints},
+    search::Lifetime,
 };
 use crate::{
     error::{Error, Result},
@@ -35,10 +37,6 @@ pub(crate) const CHUNK_BYTES: usize = (CHUNK_PAGES / 8) as usize;
 /// The table number in the pages of the space tree.
 pub(crate) const SPACE_TABLE: u32 = 0;
 
-/// Pages in a zone, of which a chunk has several, and zones that are looked at when it has to move.
-const ZONE: u64 = 128;
-const ZONES_LOOKED_AT: u64 = 128;
-
 /// Pages kept back for removals, so that a full disk can be emptied: enough for one that copies the way to two leaves
 /// in each of several trees.
 const REMOVAL_RESERVE: u64 = 32;
@@ -52,18 +50,6 @@ pub(crate) enum Purpose {
     Removal,
     /// The flush itself.
     Flush,
-}
-
-/// How long a page is expected to stay in use. Those of short life are taken from a zone of their own, where nearly all of
-/// the pages around them are free again soon: so they are neighbours, and one call writes them, and the device has to write
-/// to fewer places. The others fill whatever is free.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Lifetime {
-    /// Branches, catalogs and the free-space map, which change with nearly every commit, and the leaf that rows are
-    /// appended to.
-    Short,
-    /// Leaves and long values.
-    Long,
 }
 
 #[derive(Clone)]
@@ -164,7 +150,7 @@ impl Space {
             }
         }
         self.in_use = self.in_use.saturating_sub(withheld.count);
-        self.search_from_start();
+        self.cursor = FIXED_PAGES;
     }
 
     pub fn length(&self) -> u64 {
@@ -305,6 +291,9 @@ impl Space {
             // What is cut off had none of them, and may be used anew.
             withheld.below = withheld.below.min(self.length);
         }
+        if self.zone.end > self.length {
+            self.zone = 0..0;
+        }
         Ok(self.length)
     }
 
@@ -379,105 +368,12 @@ impl Space {
     }
 
     fn take(&mut self, page: u64, pager: &Pager) -> Result<()> {
+        debug_assert!(page < self.length, "page {page} of {}", self.length);
         let chunk = self.chunk(page / CHUNK_PAGES, pager)?;
         if !chunk.set(page % CHUNK_PAGES, true) {
             self.in_use += 1;
         }
         Ok(())
-    }
-
-    /// The free page to be taken next, if it is not the one behind the end.
-    fn search(&mut self, lifetime: Lifetime, pager: &Pager) -> Result<Option<u64>> {
-        if self.packing {
-            return self.next_free(0..0, pager);
-        }
-        let found = match lifetime {
-            Lifetime::Short => self.next_short_lived(pager)?,
-            Lifetime::Long => self.next_free(self.zone.clone(), pager)?,
-        };
-        match found.is_some() || self.length < self.physical {
-            true => Ok(found),
-            false => self.next_free(0..0, pager),
-        }
-    }
-
-    /// The page of the zone behind the one taken last, or the first of several free ones.
-    fn next_short_lived(&mut self, pager: &Pager) -> Result<Option<u64>> {
-        if self.zone.contains(&self.zone_cursor) && !self.is_used(self.zone_cursor, pager)? {
-            return Ok(Some(self.zone_cursor));
-        }
-        if let Some(page) = self.first_run(pager)? {
-            return Ok(Some(page));
-        }
-        self.choose_zone(pager)?;
-        self.first_run(pager)
-    }
-
-    /// The first of several free neighbours in the zone.
-    fn first_run(&mut self, pager: &Pager) -> Result<Option<u64>> {
-        let zone = self.zone.clone();
-        if zone.is_empty() {
-            return Ok(None);
-        }
-        let first = zone.start % CHUNK_PAGES;
-        let chunk = self.chunk(zone.start / CHUNK_PAGES, pager)?;
-        let words = chunk.zone(first).iter().flat_map(|word| word.to_le_bytes());
-        let byte = words.enumerate().find(|&(_, byte)| byte == 0);
-        Ok(byte.map(|(index, _)| zone.start + index as u64 * u64::from(u8::BITS)))
-    }
-
-    /// Moves the zone to where most pages are free: behind the present one, if that is near, or behind the length. Looks at a
-    /// part of the file only.
-    fn choose_zone(&mut self, pager: &Pager) -> Result<()> {
-        let zones = self.length / ZONE;
-        let after = self.zone.end / ZONE;
-        for step in 0..zones.min(ZONES_LOOKED_AT) {
-            let start = (after + step) % zones * ZONE;
-            let chunk = self.chunk(start / CHUNK_PAGES, pager)?;
-            let used = chunk.zone(start % CHUNK_PAGES).iter();
-            if u64::from(used.map(|word| word.count_ones()).sum::<u32>()) <= ZONE / 4 {
-                self.zone = start..start + ZONE;
-                return Ok(());
-            }
-        }
-        let start = self.length.next_multiple_of(ZONE);
-        let end = start + ZONE;
-        // Where free pages are many and lie apart, the file does not grow for the sake of more.
-        if end > self.physical && self.in_use / 4 > self.physical.saturating_sub(self.in_use) {
-            match self.grow_by(end - self.physical, pager) {
-                Err(Error::Full { .. }) => {}
-                outcome => outcome?,
-            }
-        }
-        if end <= self.physical {
-            self.length = end;
-            self.zone = start..end;
-        }
-        Ok(())
-    }
-
-    /// The next free page from the cursor on, around the end; not one of those to `avoid`. Neighbours are found one after
-    /// the other, so pages taken together lie together where the free space allows.
-    fn next_free(&mut self, avoid: Range<u64>, pager: &Pager) -> Result<Option<u64>> {
-        let length = self.length;
-        let chunks = length.div_ceil(CHUNK_PAGES);
-        let cursor = if self.cursor < length { self.cursor } else { 0 };
-        for step in 0..=chunks {
-            let index = (cursor / CHUNK_PAGES + step) % chunks;
-            let first = index * CHUNK_PAGES;
-            let limit = CHUNK_PAGES.min(length - first);
-            let mut from = if step == 0 { cursor % CHUNK_PAGES } else { 0 };
-            while let Some(bit) = self.chunk(index, pager)?.first_free(from, limit) {
-                if !avoid.contains(&(first + bit)) {
-                    return Ok(Some(first + bit));
-                }
-                from = avoid.end - first;
-                if from >= limit {
-                    break;
-                }
-            }
-        }
-        Ok(None)
     }
 
     /// A page beyond the length, which grows.
@@ -731,7 +627,7 @@ impl Chunk {
 
     /// The bits of the zone that begins with bit `first`.
     fn zone(&self, first: u64) -> &[u64] {
-        &self.words[(first / 64) as usize..][..(ZONE / 64) as usize]
+        &self.words[(first / 64) as usize..][..(search::ZONE / 64) as usize]
     }
 
     fn first_free(&self, from: u64, limit: u64) -> Option<u64> {

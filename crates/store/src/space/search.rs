@@ -1,0 +1,172 @@
+//! Which of the free pages is taken next.
+
+use std::ops::Range;
+
+use super::{CHUNK_PAGES, Space};
+use crate::{
+    error::{Error, Result},
+    pager::Pager,
+};
+
+/// Pages in a zone, of which a chunk has several, and zones that are looked at when it has to move.
+pub(super) const ZONE: u64 = 128;
+const ZONES_LOOKED_AT: u64 = 128;
+
+/// How long a page is expected to stay in use. Those of short life are taken from a zone of their own, where nearly all of
+/// the pages around them are free again soon: so they are neighbours, and one call writes them, and the device has to write
+/// to fewer places. The others fill whatever is free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lifetime {
+    /// Branches, catalogs and the free-space map, which change with nearly every commit, and the leaf that rows are
+    /// appended to.
+    Short,
+    /// Leaves and long values.
+    Long,
+}
+
+impl Space {
+    /// The free page to be taken next, if it is not the one behind the end.
+    pub(super) fn search(&mut self, lifetime: Lifetime, pager: &Pager) -> Result<Option<u64>> {
+        if self.packing {
+            return self.next_free(0..0, pager);
+        }
+        let found = match lifetime {
+            Lifetime::Short => self.next_short_lived(pager)?,
+            Lifetime::Long => self.next_free(self.zone.clone(), pager)?,
+        };
+        match found.is_some() || self.length < self.physical {
+            true => Ok(found),
+            false => self.next_free(0..0, pager),
+        }
+    }
+
+    /// The page of the zone behind the one taken last, or the first of several free ones.
+    fn next_short_lived(&mut self, pager: &Pager) -> Result<Option<u64>> {
+        if self.zone.contains(&self.zone_cursor) && !self.is_used(self.zone_cursor, pager)? {
+            return Ok(Some(self.zone_cursor));
+        }
+        if let Some(page) = self.first_run(pager)? {
+            return Ok(Some(page));
+        }
+        self.choose_zone(pager)?;
+        self.first_run(pager)
+    }
+
+    /// The first of several free neighbours in the zone.
+    fn first_run(&mut self, pager: &Pager) -> Result<Option<u64>> {
+        let zone = self.zone.clone();
+        if zone.is_empty() {
+            return Ok(None);
+        }
+        let first = zone.start % CHUNK_PAGES;
+        let chunk = self.chunk(zone.start / CHUNK_PAGES, pager)?;
+        let words = chunk.zone(first).iter().flat_map(|word| word.to_le_bytes());
+        let byte = words.enumerate().find(|&(_, byte)| byte == 0);
+        Ok(byte.map(|(index, _)| zone.start + index as u64 * u64::from(u8::BITS)))
+    }
+
+    /// Moves the zone to where most pages are free: behind the present one, if that is near, or behind the length. Looks at a
+    /// part of the file only.
+    fn choose_zone(&mut self, pager: &Pager) -> Result<()> {
+        let zones = self.length / ZONE;
+        let after = self.zone.end / ZONE;
+        for step in 0..zones.min(ZONES_LOOKED_AT) {
+            let start = (after + step) % zones * ZONE;
+            let chunk = self.chunk(start / CHUNK_PAGES, pager)?;
+            let used = chunk.zone(start % CHUNK_PAGES).iter();
+            if u64::from(used.map(|word| word.count_ones()).sum::<u32>()) <= ZONE / 4 {
+                self.zone = start..start + ZONE;
+                return Ok(());
+            }
+        }
+        let start = self.length.next_multiple_of(ZONE);
+        let end = start + ZONE;
+        // Where free pages are many and lie apart, the file does not grow for the sake of more.
+        if end > self.physical && self.in_use / 4 > self.physical.saturating_sub(self.in_use) {
+            let step = self.growth.0 / pager.page_size as u64;
+            match self.grow_by(step, pager) {
+                Err(Error::Full { .. }) => {}
+                outcome => outcome?,
+            }
+        }
+        if end <= self.physical {
+            self.length = end;
+            self.zone = start..end;
+        }
+        Ok(())
+    }
+
+    /// The next free page from the cursor on, around the end; not one of those to `avoid`. Neighbours are found one after
+    /// the other, so pages taken together lie together where the free space allows.
+    fn next_free(&mut self, avoid: Range<u64>, pager: &Pager) -> Result<Option<u64>> {
+        let length = self.length;
+        let chunks = length.div_ceil(CHUNK_PAGES);
+        let cursor = if self.cursor < length { self.cursor } else { 0 };
+        for step in 0..=chunks {
+            let index = (cursor / CHUNK_PAGES + step) % chunks;
+            let first = index * CHUNK_PAGES;
+            let limit = CHUNK_PAGES.min(length - first);
+            let mut from = if step == 0 { cursor % CHUNK_PAGES } else { 0 };
+            while let Some(bit) = self.chunk(index, pager)?.first_free(from, limit) {
+                if !avoid.contains(&(first + bit)) {
+                    return Ok(Some(first + bit));
+                }
+                from = avoid.end - first;
+                if from >= limit {
+                    break;
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Database,
+        space::{PageSet, Purpose},
+    };
+
+    #[test]
+    fn pages_of_short_life_are_neighbours_whatever_else_is_taken() {
+        let db = Database::in_memory().expect("memory");
+        let engine = db.handle().engine();
+        let mut space = engine.space.lock();
+        space.length = 10_000;
+        space.physical = 20_000;
+        let mut take = |lifetime| space.allocate(lifetime, Purpose::Growth, &engine.pager);
+        let short: Vec<u64> = (0..50)
+            .map(|_| {
+                take(Lifetime::Long).expect("there is room");
+                take(Lifetime::Short).expect("there is room")
+            })
+            .collect();
+        assert!(short.windows(2).all(|pages| pages[0] + 1 == pages[1]));
+    }
+
+    #[test]
+    fn no_page_is_taken_behind_a_length_that_was_lowered() {
+        let db = Database::in_memory().expect("memory");
+        let engine = db.handle().engine();
+        let mut space = engine.space.lock();
+        space.length = 10_000;
+        space.physical = 20_000;
+        // A few free pages apart, so that the zone lies at the end.
+        let most: PageSet = (1..10_000).filter(|page| page % 100 != 50).collect();
+        space.pin(&most, &engine.pager).expect("memory");
+        let take = |space: &mut Space| {
+            let taken = space.allocate(Lifetime::Short, Purpose::Growth, &engine.pager);
+            taken.expect("there is room")
+        };
+        let last = take(&mut space);
+        assert!(last >= 10_000);
+        space
+            .release(&[last].into_iter().collect(), &engine.pager)
+            .expect("memory");
+        assert_eq!(space.lower_length(&engine.pager).expect("memory"), 10_000);
+        let next = take(&mut space);
+        assert!(next < space.length(), "{next} of {}", space.length());
+    }
+}
