@@ -25,6 +25,7 @@ impl Engine {
         for run in neighbours.flat_map(|run| run.chunks((MAX_WRITE / self.pager.page_size).max(1)))
         {
             buffer.clear();
+            buffer.reserve_exact(run.len() * self.pager.page_size);
             for (at, bytes) in run {
                 // The page itself is shared with readers, so its checksum goes into the copy that is written.
                 let start = buffer.len();

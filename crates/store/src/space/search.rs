@@ -65,16 +65,17 @@ impl Space {
         Ok(byte.map(|(index, _)| zone.start + index as u64 * u64::from(u8::BITS)))
     }
 
-    /// Moves the zone to where most pages are free: behind the present one, if that is near, or behind the length. Looks at a
-    /// part of the file only.
+    /// Moves the zone to where half of it are several free neighbours: behind the present one, if that is near, or behind the
+    /// length. Looks at a part of the file only.
     fn choose_zone(&mut self, pager: &Pager) -> Result<()> {
         let zones = self.length / ZONE;
         let after = self.zone.end / ZONE;
         for step in 0..zones.min(ZONES_LOOKED_AT) {
             let start = (after + step) % zones * ZONE;
             let chunk = self.chunk(start / CHUNK_PAGES, pager)?;
-            let used = chunk.zone(start % CHUNK_PAGES).iter();
-            if u64::from(used.map(|word| word.count_ones()).sum::<u32>()) <= ZONE / 4 {
+            let zone = chunk.zone(start % CHUNK_PAGES).iter();
+            let bytes = zone.flat_map(|word| word.to_le_bytes());
+            if bytes.filter(|&byte| byte == 0).count() as u64 >= ZONE / 16 {
                 self.zone = start..start + ZONE;
                 return Ok(());
             }

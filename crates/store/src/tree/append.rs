@@ -109,13 +109,13 @@ impl Tree<'_> {
         let entries = batch.entries();
         let overflow = entries[batch.stored..].iter().any(|entry| entry.overflow);
         if self.root.at.is_none() {
-            let at = self.workspace.allocate(self.owner, Lifetime::Short)?;
+            let at = self.workspace.allocate(self.owner, Lifetime::Long)?;
             NodeMut::format(self.workspace.edit(at), 0, at, self.table);
             self.fill_leaf(at, &entries);
             *self.root = TreeRoot { at, rows: added };
         } else if batch.stored > 0 {
             let (descent, _) = self.descend_last()?;
-            let leaf = self.workspace.make_last_private(descent.leaf, self.owner)?;
+            let leaf = self.workspace.make_private(descent.leaf, self.owner)?;
             self.fill_leaf(leaf, &entries);
             self.propagate(&descent, leaf, added, overflow, None)?;
         } else {
@@ -126,10 +126,11 @@ impl Tree<'_> {
             if entries[0].key() <= last_key {
                 return Err(self.misplaced(descent.leaf));
             }
-            let right = self.workspace.allocate(self.owner, Lifetime::Short)?;
+            let right = self.workspace.allocate(self.owner, Lifetime::Long)?;
             NodeMut::format(self.workspace.edit(right), 0, right, self.table);
             self.fill_leaf(right, &entries);
             let split = Split {
+                left: descent.leaf,
                 separator: separator(&last, &entries[0]),
                 right,
             };

@@ -30,6 +30,7 @@ pub(super) struct Descent {
 
 /// A node that became two.
 pub(super) struct Split {
+    pub left: PageRef,
     pub separator: Vec<u8>,
     pub right: PageRef,
 }
@@ -192,22 +193,27 @@ impl Tree<'_> {
             entries[point].key()
         };
 
-        let lifetime = match at_end {
-            true => Lifetime::Short,
-            false => lifetime_of(self.owner, self.table, level),
+        let lifetime = lifetime_of(self.owner, self.table, level);
+        let new = self.workspace.allocate(self.owner, lifetime)?;
+        // Where rows are appended, the full leaf goes to where pages stay, and the one that will be changed again keeps the
+        // place of short life.
+        let (left, right) = match at_end && lifetime == Lifetime::Long {
+            true => (new, at),
+            false => (at, new),
         };
-        let right = self.workspace.allocate(self.owner, lifetime)?;
         let mut node = NodeMut::format(self.workspace.edit(right), level, right, self.table);
         let right_fits = build(&mut node, &entries[point..]);
-        let left_fits = build(
-            &mut NodeMut::new(self.workspace.edit(at)),
-            &entries[..point],
-        );
+        let mut node = NodeMut::format(self.workspace.edit(left), level, left, self.table);
+        let left_fits = build(&mut node, &entries[..point]);
         debug_assert!(
             left_fits && right_fits,
             "the split point was chosen so that both parts fit"
         );
-        Ok(Some(Split { separator, right }))
+        Ok(Some(Split {
+            left,
+            separator,
+            right,
+        }))
     }
 
     /// Tells the branches above a leaf, from the bottom up, what became of their child.
@@ -222,8 +228,13 @@ impl Tree<'_> {
         let mut child = leaf;
         for &(at, index) in descent.path.iter().rev() {
             let at = self.workspace.make_private(at, self.owner)?;
-            if let Some(Split { separator, right }) = split {
-                let left = self.describe(child)?;
+            if let Some(Split {
+                left,
+                separator,
+                right,
+            }) = split
+            {
+                let left = self.describe(left)?;
                 let right = self.describe(right)?.encode();
                 let mut node = NodeMut::new(self.workspace.edit(at));
                 node.set_child(index, left);
@@ -247,8 +258,13 @@ impl Tree<'_> {
             }
             child = at;
         }
-        if let Some(Split { separator, right }) = split {
-            child = self.grow(child, &separator, right)?;
+        if let Some(Split {
+            left,
+            separator,
+            right,
+        }) = split
+        {
+            child = self.grow(left, &separator, right)?;
         }
         *self.root = TreeRoot {
             at: child,
