@@ -106,6 +106,19 @@ struct Captured {
     before: u64,
 }
 
+impl Captured {
+    /// Whether a slot shows all of it. A change without pages shows in the roots alone: a table goes, and a savepoint keeps
+    /// its pages.
+    fn is_durable(&self, slot: &Slot) -> bool {
+        let mut changes = self.changes.iter();
+        changes.all(|(group, changes)| {
+            let index = usize::from(group.index());
+            let (root, durable) = (self.roots[index], &slot.groups[index]);
+            changes.is_empty() && (root.at, root.rows) == (durable.catalog, durable.tables)
+        })
+    }
+}
+
 impl Engine {
     /// Makes the newest state of `wanted`, and of the groups tied to them, durable. Stops all writing if it fails.
     pub(super) fn flush(self: &Arc<Self>, wanted: GroupSet) -> Result<()> {
@@ -163,12 +176,7 @@ impl Engine {
         let span = tracing::debug_span!("flush", groups = ?wanted);
         let _span = span.enter();
         let captured = self.capture(wanted, state_of(&flusher.slot));
-        if captured
-            .changes
-            .iter()
-            .all(|(_, changes)| changes.is_empty())
-            && matches!(kind, FlushKind::Ordinary)
-        {
+        if matches!(kind, FlushKind::Ordinary) && captured.is_durable(&flusher.slot) {
             self.durability
                 .advance(captured.groups, captured.transaction);
             return Ok(());

@@ -339,3 +339,22 @@ fn a_damaged_list_of_savepoints_stops_writing_and_not_reading() {
     let named = |problem: &folio_store::Problem| problem.page == Some(page as u64);
     assert!(report.problems.iter().any(named), "{report:?}");
 }
+
+#[test]
+fn dropping_the_only_table_of_a_group_is_durable_though_a_savepoint_keeps_its_pages() {
+    let disk = Arc::new(SimulatedDisk::new());
+    let db = Database::builder().create_on(disk.clone()).unwrap();
+    change(&db, 0, Durability::Immediate);
+    db.create_savepoint("before").unwrap();
+    let txn = db.begin_write().unwrap();
+    let definition = folio_store::TableDefinition::of::<Log>();
+    // No page is made, and none is given up.
+    assert!(txn.delete_table(&definition).unwrap());
+    txn.commit().unwrap();
+    db.kill();
+    let image = disk.crash(&mut |_| false);
+    let db = Database::builder().open_on(Arc::new(image)).unwrap();
+    let tables = db.begin_read().unwrap().tables().unwrap();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    assert_eq!(names, ["rows"]);
+}
