@@ -20,10 +20,10 @@
 #![allow(unsafe_code)]
 
 mod epoch;
-#[cfg(folio_loom)]
+#[cfg(any(folio_loom, folio_shuttle))]
 #[path = "plain.rs"]
 mod slab;
-#[cfg(not(folio_loom))]
+#[cfg(not(any(folio_loom, folio_shuttle)))]
 mod slab;
 
 use std::{

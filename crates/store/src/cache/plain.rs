@@ -1,5 +1,5 @@
-//! Memory for pages, one allocation each: in place of `slab.rs` under loom, where a page notices that it is given up while
-//! somebody may still read it.
+//! Memory for pages, one allocation each: in place of `slab.rs` where a scheduler runs the threads. Under loom a page notices
+//! that it is given up while somebody may still read it.
 
 use std::{mem::ManuallyDrop, ops::Deref, ptr::NonNull, sync::Arc};
 
@@ -76,6 +76,7 @@ impl PageBytes {
     }
 
     /// The cache gives its handle up, which was the last one.
+    #[cfg(folio_loom)]
     pub fn no_longer_cached(&self) {
         self.0.witness.not_used();
     }
