@@ -65,6 +65,8 @@ impl Engine {
         changed: GroupSet,
         next_table: u32,
     ) -> Result<()> {
+        let span = tracing::trace_span!("commit", transaction = workspace.transaction);
+        let _span = span.enter();
         // Before the file may grow for it.
         self.check_open()?;
         self.promise_flush_of(workspace)?;

@@ -329,6 +329,8 @@ pub(super) struct Recovered {
 
 /// Chooses the newest commit that is whole, and refuses if an acknowledged one is missing.
 fn recover(pager: &Pager, header: &Header, accept_loss: bool) -> Result<Recovered> {
+    let span = tracing::debug_span!("recovery");
+    let _span = span.enter();
     let fixed = Fixed::read(pager, header)?.durable(pager, header)?;
     let (recovered, passed_over) = fixed.choose(pager, header, accept_loss)?;
     if !passed_over.is_empty() {
