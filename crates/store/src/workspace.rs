@@ -148,18 +148,19 @@ impl Workspace {
 
     /// A new page of zeros.
     pub fn allocate(&mut self, owner: Owner, lifetime: Lifetime) -> Result<PageRef> {
-        let page = match self.recycled.pop() {
-            Some(page) => page,
-            None => {
-                self.check_alive()?;
-                let pager = &self.engine.pager;
-                let mut space = self.engine.space.lock();
-                let allocated = space.allocate(lifetime, self.purpose, pager);
-                drop(space);
-                self.engine.latch_failed_growth(allocated)?
-            }
-        };
-        Ok(self.adopt(page, owner))
+        let page = self.take(lifetime)?;
+        Ok(self.adopt(page, PageBytes::zeroed(self.page_size()), owner))
+    }
+
+    fn take(&mut self, lifetime: Lifetime) -> Result<u64> {
+        if let Some(page) = self.recycled.pop() {
+            return Ok(page);
+        }
+        self.check_alive()?;
+        let mut space = self.engine.space.lock();
+        let allocated = space.allocate(lifetime, self.purpose, &self.engine.pager);
+        drop(space);
+        self.engine.latch_failed_growth(allocated)
     }
 
     /// Up to `wanted` new neighbouring pages of zeros: the first one and their number.
@@ -178,13 +179,13 @@ impl Workspace {
         self.private.insert(page, PrivatePage { bytes, owner });
     }
 
-    fn adopt(&mut self, page: u64, owner: Owner) -> PageRef {
+    fn adopt(&mut self, page: u64, bytes: PageBytes, owner: Owner) -> PageRef {
         self.changes[owner].born.insert(page);
         let at = PageRef {
             page,
             transaction: self.stamp,
         };
-        self.fill(page, PageBytes::zeroed(self.page_size()), owner);
+        self.fill(page, bytes, owner);
         set_identity(self.edit(at), at);
         at
     }
@@ -210,10 +211,8 @@ impl Workspace {
         }
         let source = self.fetch(at)?;
         let usual = || lifetime_of(owner, table_number(&source), level(&source));
-        let copy = self.allocate(owner, lifetime.unwrap_or_else(usual))?;
-        let bytes = self.edit(copy);
-        bytes.copy_from_slice(&source);
-        set_identity(bytes, copy);
+        let page = self.take(lifetime.unwrap_or_else(usual))?;
+        let copy = self.adopt(page, PageBytes::from(&*source), owner);
         self.free(at, owner)?;
         Ok(copy)
     }

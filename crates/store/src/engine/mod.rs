@@ -3,7 +3,7 @@
 //! | part | held by |
 //! |---|---|
 //! | `gate` | the one write transaction |
-//! | `savepoints` | whoever makes or ends a savepoint, in the place of the writer, until that is durable |
+//! | `savepoints` | whoever makes or ends a savepoint, in the place of the writer, while that becomes durable |
 //! | `flusher` | the one flush, spill or write-back that is under way; held across I/O |
 //! | `pending` | short: what commits hand to the next flush |
 //! | `published` | shortest: the newest state, and the views that are open |

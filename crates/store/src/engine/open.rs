@@ -165,7 +165,7 @@ impl Engine {
         };
         // Again: a writer beside a reader may have named a feature meanwhile, before the commit that was chosen; or it was
         // named by a write that never reached the disk.
-        let header = read_header(&*pager.storage, None)?;
+        let header = read_again(&pager, &header)?;
         tracing::debug!(transaction = recovered.slot.transaction, "recovered");
         Self::assemble(pager, header, recovered, mode, options)
     }
@@ -391,10 +391,7 @@ impl Fixed {
             .map_err(|error| pager.io_error("sync before recovery", error))?;
         Counters::add(&pager.counters.syncs, 1);
         pager.forget_cached(0, FIXED_PAGES)?;
-        let found = read_header(&*pager.storage, None)?;
-        if (found.identity, found.page_size) != (header.identity, header.page_size) {
-            return Err(pager.corrupted(0, "the header on the disk is another one"));
-        }
+        read_again(pager, header)?;
         Ok(Self {
             past_cache: true,
             ..Self::read(pager, header)?
@@ -522,6 +519,15 @@ impl Fixed {
         };
         Ok((recovered, passed_over))
     }
+}
+
+/// The header as it is now, which may name more features than when it was read first.
+fn read_again(pager: &Pager, header: &Header) -> Result<Header> {
+    let found = read_header(&*pager.storage, None)?;
+    if (found.identity, found.page_size) != (header.identity, header.page_size) {
+        return Err(pager.corrupted(0, "the header is another one than it was a moment ago"));
+    }
+    Ok(found)
 }
 
 fn truncated(pager: &Pager, expected: u64, found: u64) -> Error {

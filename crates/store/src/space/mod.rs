@@ -83,11 +83,12 @@ pub(crate) struct Space {
     settling: u64,
     /// Savepoints that the space tree lists.
     savepoints: u64,
-    /// The page behind the one of long life that was taken last.
+    /// The page behind the one that was taken last outside the zone.
     cursor: u64,
-    /// Where pages of short life are taken; it lies within one chunk. Empty if there is none.
+    /// Where pages of short life are taken; it lies within one chunk. Empty if there is none, and then it says where the
+    /// search for one goes on.
     zone: Range<u64>,
-    /// The page behind the one of short life that was taken last.
+    /// The page behind the one that was taken last in the zone.
     zone_cursor: u64,
     /// Whether pages are taken from the start of the file, to empty its end.
     packing: bool,
@@ -178,9 +179,9 @@ impl Space {
             None => self.extend(pager)?,
         };
         self.take(page, pager)?;
-        match lifetime {
-            Lifetime::Short => self.zone_cursor = page + 1,
-            Lifetime::Long => self.cursor = page + 1,
+        match self.zone.contains(&page) {
+            true => self.zone_cursor = page + 1,
+            false => self.cursor = page + 1,
         }
         Ok(page)
     }

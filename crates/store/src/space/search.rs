@@ -8,9 +8,8 @@ use crate::{
     pager::Pager,
 };
 
-/// Pages in a zone, of which a chunk has several, and zones that are looked at when it has to move.
+/// Pages in a zone, of which a chunk has several.
 pub(super) const ZONE: u64 = 128;
-const ZONES_LOOKED_AT: u64 = 128;
 
 /// How long a page is expected to stay in use. Those of short life are taken from a zone of their own, where nearly all of
 /// the pages around them are free again soon: so they are neighbours, and one call writes them, and the device has to write
@@ -65,21 +64,24 @@ impl Space {
         Ok(byte.map(|(index, _)| zone.start + index as u64 * u64::from(u8::BITS)))
     }
 
-    /// Moves the zone to where half of it are several free neighbours: behind the present one, if that is near, or behind the
-    /// length. Looks at a part of the file only.
+    /// Moves the zone to where half of it are several free neighbours: within one chunk, or behind the length. If neither has
+    /// room there is none, and the next search goes on with the next chunk.
     fn choose_zone(&mut self, pager: &Pager) -> Result<()> {
-        let zones = self.length / ZONE;
-        let after = self.zone.end / ZONE;
-        for step in 0..zones.min(ZONES_LOOKED_AT) {
-            let start = (after + step) % zones * ZONE;
-            let chunk = self.chunk(start / CHUNK_PAGES, pager)?;
-            let zone = chunk.zone(start % CHUNK_PAGES).iter();
+        let chunks = self.length.div_ceil(CHUNK_PAGES).max(1);
+        let first = self.zone.end / CHUNK_PAGES % chunks * CHUNK_PAGES;
+        let limit = CHUNK_PAGES.min(self.length - first);
+        let chunk = self.chunk(first / CHUNK_PAGES, pager)?;
+        let has_room = |&start: &u64| {
+            let zone = chunk.zone(start).iter();
             let bytes = zone.flat_map(|word| word.to_le_bytes());
-            if bytes.filter(|&byte| byte == 0).count() as u64 >= ZONE / 16 {
-                self.zone = start..start + ZONE;
-                return Ok(());
-            }
+            bytes.filter(|&byte| byte == 0).count() as u64 >= ZONE / 16
+        };
+        let mut starts = (0..limit / ZONE).map(|zone| zone * ZONE);
+        if let Some(start) = starts.find(has_room) {
+            self.zone = first + start..first + start + ZONE;
+            return Ok(());
         }
+        self.zone = first + limit..first + limit;
         let start = self.length.next_multiple_of(ZONE);
         let end = start + ZONE;
         // Where free pages are many and lie apart, the file does not grow for the sake of more.

@@ -8,8 +8,8 @@
 //! That rests on an order: every state follows from the savepoint before it by transactions. Going back to a savepoint
 //! would break it for the savepoints made since; so these are gone then.
 //!
-//! Each change of the list is one flush. The one who makes it is in the writer's place, and holds the list until it is
-//! durable.
+//! Each change of the list is one flush. The one who makes it is in the writer's place, so nobody else changes the list
+//! meanwhile, and holds it from before the flush until the list is what the flush made durable.
 
 mod pages;
 
@@ -119,22 +119,22 @@ impl Engine {
     /// Ends a savepoint and frees what only it kept.
     pub fn release_savepoint(self: &Arc<Self>, name: &str) -> Result<()> {
         let (_gate, _, current, _) = self.enter()?;
-        let mut savepoints = self.savepoints.lock();
-        let savepoints = savepoints.as_mut().map_err(|damage| damage.clone())?;
-        let index = find(savepoints, name)?;
+        let mut left = self.savepoints()?;
+        let index = find(&left, name)?;
         let mut alone = Released::new(self);
-        self.visit_own(savepoints, index, &current, &mut alone)?;
+        self.visit_own(&left, index, &current, &mut alone)?;
         let change = SavepointChange {
-            removed: vec![savepoints[index].number],
+            removed: vec![left.remove(index).number],
             released: alone.pages,
             added: None,
         };
+        let mut savepoints = self.savepoints.lock();
         let mut flusher = self.flusher.lock();
         self.check_writable()?;
         self.promise_flush(Volume::default())?;
         self.change_savepoints(&mut flusher, &change)?;
-        savepoints.remove(index);
-        self.space.lock().set_savepoints(savepoints.len());
+        self.space.lock().set_savepoints(left.len());
+        *savepoints = Ok(left);
         Ok(())
     }
 
@@ -142,10 +142,10 @@ impl Engine {
     /// transaction that did it.
     pub fn restore_savepoint(self: &Arc<Self>, name: &str) -> Result<u64> {
         let (_gate, number, current, next_table) = self.enter()?;
-        let mut savepoints = self.savepoints.lock();
-        let savepoints = savepoints.as_mut().map_err(|damage| damage.clone())?;
-        let index = find(savepoints, name)?;
-        let row = savepoints[index].clone();
+        let mut left = self.savepoints()?;
+        let index = find(&left, name)?;
+        let row = left[index].clone();
+        let later = left.split_off(index + 1);
         // Everything that is newer than the savepoint is given up: what the newest state has as by any transaction...
         let mut workspace = Workspace::new(self.clone(), number, row.number);
         let mut newer = GivenUp {
@@ -159,8 +159,7 @@ impl Engine {
             shared: newer.pages,
             ..Released::new(self)
         };
-        let later = &savepoints[index + 1..];
-        for later in later {
+        for later in &later {
             visit_pages(&**self, &later.groups, &mut released)?;
         }
         let change = SavepointChange {
@@ -168,13 +167,14 @@ impl Engine {
             released: released.pages,
             added: None,
         };
+        let mut savepoints = self.savepoints.lock();
         // No other flush may come between.
         let mut flusher = self.flusher.lock();
         self.check_writable()?;
         self.publish(&mut workspace, row.groups, GroupSet::ALL, next_table)?;
         self.change_savepoints(&mut flusher, &change)?;
-        savepoints.truncate(index + 1);
-        self.space.lock().set_savepoints(savepoints.len());
+        self.space.lock().set_savepoints(left.len());
+        *savepoints = Ok(left);
         Ok(number)
     }
 

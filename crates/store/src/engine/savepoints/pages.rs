@@ -34,6 +34,7 @@ pub(super) fn visit_pages(
     groups: &Groups,
     visitor: &mut impl PageVisitor,
 ) -> Result<()> {
+    let mut met = PageSet::default();
     for group in GroupSet::ALL {
         let owner = usize::from(group.index());
         let mut walk = PageWalk {
@@ -41,11 +42,13 @@ pub(super) fn visit_pages(
             visitor: &mut *visitor,
             group,
             tables: Vec::new(),
+            met: std::mem::take(&mut met),
         };
         walk.node(Whose::Catalog, groups[owner].at, None, true)?;
         for table in std::mem::take(&mut walk.tables) {
             walk.node(Whose::Table, table, None, true)?;
         }
+        met = walk.met;
     }
     Ok(())
 }
@@ -62,10 +65,16 @@ struct PageWalk<'w, S, V> {
     group: Group,
     /// The roots that the catalog has.
     tables: Vec<PageRef>,
+    /// Pages met, so that a damaged file in which many references lead to one page does not take for ever.
+    met: PageSet,
 }
 
 impl<S: PageSource, V: PageVisitor> PageWalk<'_, S, V> {
     fn page(&mut self, at: PageRef) -> Result<()> {
+        if self.met.contains(at.page) {
+            return Err(self.damaged(at.page, "is in a state twice"));
+        }
+        self.met.insert(at.page);
         self.visitor.page(at, usize::from(self.group.index()))
     }
 

@@ -353,11 +353,11 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
     /// Reads a page from the file itself. `None` if it is damaged or was met before.
     fn read(&mut self, tree: Tree<'_>, at: PageRef) -> Walked<Option<PageBytes>> {
         let first = self.seen.insert(at.page);
-        if !(if self.savepoint.is_some() {
-            self.own.insert(at.page)
-        } else {
-            first
-        }) {
+        let first_of_state = match self.savepoint {
+            Some(_) => self.own.insert(at.page),
+            None => first,
+        };
+        if !first_of_state {
             self.problem_in(tree, Some(at.page), "two references lead to it".into());
             return Ok(None);
         }
