@@ -87,6 +87,7 @@ mod config;
 mod database;
 mod error;
 mod network;
+pub mod runtime;
 pub mod snapshot;
 mod state_machine;
 pub mod store;

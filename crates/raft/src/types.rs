@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::marker::PhantomData;
 
-use openraft::impls::{OneshotResponder, TokioRuntime};
+use openraft::impls::OneshotResponder;
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::Runtime;
 use crate::snapshot::SnapshotData;
 use crate::state_machine::StateMachine;
 
@@ -47,7 +48,7 @@ impl<S: StateMachine> openraft::RaftTypeConfig for TypeConfig<S> {
     type Node = Node;
     type Entry = openraft::Entry<Self>;
     type SnapshotData = SnapshotData;
-    type AsyncRuntime = TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder = OneshotResponder<Self>;
 }
 

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::network::{Peers, RaftServer};
+use crate::runtime;
 use crate::state_machine::StateMachine;
 use crate::store::{RaftLogStore, StoreOptions};
 use crate::transport::Transport;
@@ -80,9 +81,8 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             checkpoint_entries: config.checkpoint_entries,
             checkpoint_dirty_pages: config.checkpoint_dirty_pages,
         };
-        let opening = tokio::task::spawn_blocking(move || {
-            RaftLogStore::open(database, node, state_machine, options)
-        });
+        let opening =
+            runtime::blocking(move || RaftLogStore::open(database, node, state_machine, options));
         let store = opening.await.map_err(|e| stopped(&e))??;
 
         let (log, machine) = Adaptor::new(store.clone());
@@ -173,6 +173,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
                     return Err(Error::Stopped { reason });
                 }
                 let changed = tokio::select! {
+                    biased;
                     changed = metrics.changed() => changed,
                     changed = checkpoints.changed() => changed,
                 };
@@ -293,7 +294,7 @@ enum Stop {
 /// Ends the threads of the store and lets go of the database.
 async fn close<S: StateMachine>(store: &RaftLogStore<S>, stop: Stop) -> Result<()> {
     let store = store.clone();
-    let closing = tokio::task::spawn_blocking(move || match (store.close(), stop) {
+    let closing = runtime::blocking(move || match (store.close(), stop) {
         (Some(database), Stop::Clean) => database.close(),
         (Some(database), Stop::Abrupt) => {
             // Merely dropped, it would be closed in order.

@@ -7,15 +7,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use openraft::Raft;
 use openraft::error::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::runtime;
 use crate::state_machine::StateMachine;
 use crate::types::{Batch, TypeConfig};
 
@@ -76,7 +78,7 @@ impl<S: StateMachine> Proposer<S> {
             timeout: config.write_timeout,
             slots: Arc::new(Semaphore::new(config.entries_in_flight)),
         };
-        tokio::spawn(gatherer.run());
+        runtime::spawn(gatherer.run());
         Self {
             queue,
             limit_bytes: config.batch_max_bytes,
@@ -169,14 +171,14 @@ impl<S: StateMachine> Gatherer<S> {
                 continue;
             }
             let batch = Batch {
-                time: now(),
+                time: runtime::now(),
                 commands,
             };
             // Accepted by Raft in the order of this loop; the answer is awaited elsewhere.
             let accepted = self.raft.client_write_ff(batch).await;
             let raft = self.raft.clone();
             let timeout = self.timeout;
-            tokio::spawn(async move {
+            runtime::spawn(async move {
                 match accepted {
                     // openraft never answers an entry that a snapshot from another leader made
                     // obsolete, so the deadline is also what gives the slot back.
@@ -259,12 +261,4 @@ fn answer_all<S: StateMachine>(callers: Vec<Caller<S>>, error: impl Fn() -> Erro
     for caller in callers {
         let _ = caller.send(Err(error()));
     }
-}
-
-/// The proposer's clock. Entries carry it, so that applying them needs none.
-fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

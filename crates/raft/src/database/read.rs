@@ -5,6 +5,7 @@ use openraft::error::{CheckIsLeaderError, RaftError};
 
 use super::ReplicatedDatabase;
 use crate::error::{Error, Result};
+use crate::runtime;
 use crate::state_machine::StateMachine;
 use crate::store::Failure;
 
@@ -47,7 +48,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         read: impl FnOnce(&ReadTransaction) -> R + Send + 'static,
     ) -> Result<R> {
         let shared = self.inner.store.shared().clone();
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = runtime::blocking(move || {
             shared.with_database(|database| Ok(read(&database.begin_read()?)))
         });
         match reading.await {

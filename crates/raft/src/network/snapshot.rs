@@ -14,6 +14,7 @@ use openraft::{Raft, Snapshot, SnapshotSegmentId};
 use tokio::sync::Mutex;
 
 use super::message::Response;
+use crate::runtime;
 use crate::snapshot::SnapshotData;
 use crate::state_machine::StateMachine;
 use crate::store::{Failure, SharedStore, Staged};
@@ -178,6 +179,7 @@ impl<S: StateMachine> SnapshotReceiver<S> {
         tokio::pin!(staging);
         loop {
             tokio::select! {
+                biased;
                 staged = &mut staging => return staged,
                 () = tokio::time::sleep(CONTACT_INTERVAL) => {
                     if let Some(higher) = self.contact(vote).await? {
@@ -192,7 +194,7 @@ impl<S: StateMachine> SnapshotReceiver<S> {
 async fn blocking<T: Send + 'static>(
     operation: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, String> {
-    match tokio::task::spawn_blocking(operation).await {
+    match runtime::blocking(operation).await {
         Ok(outcome) => outcome.map_err(|failure| failure.to_string()),
         Err(error) => Err(error.to_string()),
     }

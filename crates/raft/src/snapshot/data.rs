@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::JoinHandle;
 
 use super::write_snapshot;
+use crate::runtime;
 use crate::store::{Lease, Staged};
 
 /// A view to write a snapshot from, when somebody asks for its bytes.
@@ -80,7 +81,7 @@ impl SnapshotData {
     pub(crate) async fn into_file(self) -> io::Result<std::fs::File> {
         match self.state {
             State::Pending(Some(source)) => {
-                let spooling = tokio::task::spawn_blocking(move || source.spool());
+                let spooling = runtime::blocking(move || source.spool());
                 spooling.await.map_err(io::Error::other)?
             }
             State::Pending(None) => Err(failed_before()),
@@ -100,7 +101,7 @@ impl SnapshotData {
             let Some(source) = source.take() else {
                 return Poll::Ready(Err(failed_before()));
             };
-            self.state = State::Spooling(tokio::task::spawn_blocking(move || source.spool()));
+            self.state = State::Spooling(runtime::blocking(move || source.spool()));
         }
         if let State::Spooling(spooling) = &mut self.state {
             let spooled = std::task::ready!(Pin::new(spooling).poll(cx));

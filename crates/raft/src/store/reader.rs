@@ -8,6 +8,7 @@ use openraft::{ErrorSubject, ErrorVerb, OptionalSend, RaftLogReader};
 
 use super::failure::{Failure, Result};
 use super::shared::{Shared, SharedStore};
+use crate::runtime;
 use crate::state_machine::StateMachine;
 use crate::types::{Entry, NodeId, StorageError, TypeConfig};
 
@@ -55,9 +56,8 @@ pub(super) async fn read<S: StateMachine, T: Send + 'static>(
     operation: impl FnOnce(&Shared<S>, &Database) -> Result<T> + Send + 'static,
 ) -> std::result::Result<T, StorageError> {
     let shared = shared.clone();
-    let reading = tokio::task::spawn_blocking(move || {
-        shared.critical(|database| operation(&shared, database))
-    });
+    let reading =
+        runtime::blocking(move || shared.critical(|database| operation(&shared, database)));
     let outcome = match reading.await {
         Ok(outcome) => outcome,
         // Cancelled with the runtime, or panicked, which an invariant of ours forbids.

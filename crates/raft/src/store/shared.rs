@@ -1,8 +1,6 @@
 //! What the parts of a store share: the database, the state machine and a few facts that are kept
 //! in memory only.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +12,7 @@ use tokio::sync::watch;
 use super::failure::{Failure, Result};
 use super::tables::{Identity, IdentityRecord, LOG_GROUP, State, StateRecord};
 use crate::error::Error;
+use crate::runtime;
 use crate::state_machine::{STAGED_PREFIX, StateMachine};
 use crate::types::{LogId, NodeId};
 
@@ -101,7 +100,7 @@ impl<S: StateMachine> Shared<S> {
             checkpointed: watch::Sender::new(checkpointed),
             fault: Mutex::new(None),
             leases: watch::Sender::new(0),
-            run: RandomState::new().build_hasher().finish(),
+            run: runtime::random(),
             snapshots: AtomicU64::new(0),
             staging: Mutex::new(0),
         })

@@ -1,6 +1,6 @@
 //! The threads that do the store's writing.
 //!
-//! Every write of the Raft store runs on one dedicated thread, as a job from a channel, so that no
+//! Every write of the Raft store runs on one dedicated thread, as a job, so that no
 //! `fdatasync` and no page I/O happens on a worker of the async runtime. One thread loses nothing:
 //! openraft's `Adaptor` lets one call through at a time. And it is not taken from the runtime's
 //! pool of blocking threads, so an application that fills that pool cannot hold up Raft. Reads
@@ -8,48 +8,34 @@
 //! blocking pool.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::failure::{Failure, Result};
-
-type Job = Box<dyn FnOnce() + Send>;
-
-enum Message {
-    Run(Job),
-    Stop,
-}
+use crate::runtime::Worker;
 
 /// The writer thread and the checkpoint thread of one store. Dropping it ends both.
 pub(crate) struct Threads {
-    jobs: Sender<Message>,
-    pokes: Mutex<Option<SyncSender<()>>>,
-    handles: Mutex<Vec<JoinHandle<()>>>,
+    writer: Worker,
+    checkpointer: Worker,
+    checkpoint: Arc<dyn Fn() + Send + Sync>,
+    /// Whether a checkpoint is asked for and not begun.
+    poked: Arc<AtomicBool>,
 }
 
 impl Threads {
     /// Starts the threads; `checkpoint` runs once for each [`poke`](Self::poke), or once for
-    /// several that came while it ran.
-    pub fn start(name: &str, checkpoint: impl Fn() + Send + 'static) -> std::io::Result<Self> {
-        let (jobs, queue) = channel();
-        let (pokes, poked) = sync_channel(1);
-        let writer = std::thread::Builder::new()
-            .name(format!("{name}-storage"))
-            .spawn(move || run_jobs(queue))?;
-        let checkpointer = std::thread::Builder::new()
-            .name(format!("{name}-checkpoint"))
-            .spawn(move || {
-                while let Ok(()) = poked.recv() {
-                    checkpoint();
-                }
-            })?;
+    /// several that came before it began.
+    pub fn start(
+        name: &str,
+        checkpoint: impl Fn() + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
         Ok(Self {
-            jobs,
-            pokes: Mutex::new(Some(pokes)),
-            handles: Mutex::new(vec![writer, checkpointer]),
+            writer: Worker::start(format!("{name}-storage"))?,
+            checkpointer: Worker::start(format!("{name}-checkpoint"))?,
+            checkpoint: Arc::new(checkpoint),
+            poked: Arc::default(),
         })
     }
 
@@ -59,50 +45,36 @@ impl Threads {
         job: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move || {
+        let sent = self.writer.send(Box::new(move || {
             // Nobody listens when the caller was cancelled; the job is done all the same.
             let _ = reply.send(job());
-        });
-        self.jobs
-            .send(Message::Run(job))
-            .map_err(|_| Failure::Stopped)?;
+        }));
+        if !sent {
+            return Err(Failure::Stopped);
+        }
         answer.await.map_err(|_| Failure::Stopped)?
     }
 
     /// Asks for a checkpoint.
     pub fn poke(&self) {
-        if let Some(pokes) = self.pokes.lock().as_ref() {
-            // Full: one is asked for already, and it will cover this one.
-            if let Err(TrySendError::Disconnected(())) = pokes.try_send(()) {
-                tracing::warn!("the checkpoint thread has ended");
-            }
+        if self.poked.swap(true, Ordering::AcqRel) {
+            // One is asked for already, and it will cover this one.
+            return;
+        }
+        let (poked, checkpoint) = (self.poked.clone(), self.checkpoint.clone());
+        let sent = self.checkpointer.send(Box::new(move || {
+            poked.store(false, Ordering::Release);
+            checkpoint();
+        }));
+        if !sent {
+            tracing::warn!("the checkpoint thread has ended");
         }
     }
 
     /// Ends both threads after the jobs that were sent before, and waits for them. Blocks.
     pub fn stop(&self) {
-        // A failure means that the thread has ended.
-        let _ = self.jobs.send(Message::Stop);
-        self.pokes.lock().take();
-        let handles = std::mem::take(&mut *self.handles.lock());
-        for handle in handles {
-            if handle.join().is_err() {
-                tracing::error!("a storage thread panicked");
-            }
-        }
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        // No join: the last owner may be a task on the runtime, or a job on the thread itself.
-        let _ = self.jobs.send(Message::Stop);
-    }
-}
-
-fn run_jobs(queue: Receiver<Message>) {
-    while let Ok(Message::Run(job)) = queue.recv() {
-        job();
+        self.writer.stop();
+        self.checkpointer.stop();
     }
 }
 
