@@ -241,7 +241,7 @@ mod workspace;
 pub use self::{
     backup::{BackupOptions, BackupPoint, BackupReport, apply_backup},
     compaction::{CompactOptions, Compaction},
-    database::{Builder, Database},
+    database::{Builder, Database, Losses},
     engine::{Problem, Reader, ReaderPlace, Scrub, ScrubOptions, VerifyOptions, VerifyReport},
     error::{Error, Result},
     salvage::{LostRange, SalvageReport, SalvagedTable, salvage, salvage_storage},

@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, io::IoSlice, sync::Arc};
+use std::{collections::BTreeMap, io::IoSlice, ops::ControlFlow, sync::Arc};
 
 use folio_store::{
-    Database, Error, Table,
+    BackupOptions, Database, Error, Table,
     storage::{DiskEvent, MemoryStorage, SimulatedDisk, SplitMix64, Storage},
 };
 
@@ -169,9 +169,42 @@ fn a_lost_acknowledged_commit_is_reported_and_can_be_accepted() {
         .unwrap();
     assert_eq!(read(&db).unwrap(), before);
     commit(&db, 3);
+    db.create_savepoint("rewrites the header").unwrap();
     db.kill();
     let db = Database::builder().open_on(lossy).unwrap();
     assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+
+    // From then on the file itself says so, and each of its copies.
+    assert!(db.losses().accepted);
+    for copy in copies(&db) {
+        assert!(copy.losses().accepted);
+        assert!(!copy.losses().salvaged);
+    }
+}
+
+/// An exact and a compacted copy.
+fn copies(db: &Database) -> Vec<Database> {
+    let options = [BackupOptions::new(), BackupOptions::new().compacted()];
+    let copy = |options: BackupOptions| {
+        let mut bytes = Vec::new();
+        db.backup(options, &mut bytes, |_, _| ControlFlow::Continue(()))
+            .unwrap();
+        let image = MemoryStorage::new();
+        image.grow(0, bytes.len() as u64).unwrap();
+        put(&image, 0, &bytes);
+        open(image).unwrap()
+    };
+    options.into_iter().map(copy).collect()
+}
+
+#[test]
+fn a_salvaged_file_says_that_it_is_one() {
+    let (image, right) = file(true);
+    let target = Database::in_memory().unwrap();
+    assert!(!open(image.clone()).unwrap().losses().salvaged);
+    folio_store::salvage_storage(Arc::new(image), &target, |_, _, _| {}).unwrap();
+    assert!(target.losses().salvaged);
+    assert_eq!(read(&target).unwrap(), right);
 }
 
 #[test]
@@ -185,6 +218,7 @@ fn without_the_acknowledgement_a_damaged_slot_is_not_passed_over_in_silence() {
         let accepting = Database::builder().accept_loss(true);
         let db = accepting.open_on(Arc::new(damaged)).unwrap();
         assert!(read(&db).unwrap().len() <= right.len());
+        assert!(db.losses().accepted);
     }
 }
 

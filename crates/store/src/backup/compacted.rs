@@ -32,6 +32,10 @@ pub(super) fn write(
         .cache_size(CACHE)
         .durability(Durability::Eventual)
         .create(&scratch.path)?;
+    let marks = source.handle().engine().marks();
+    if marks != 0 {
+        target.handle().engine().mark(marks)?;
+    }
     let tables = view.tables()?;
     let clock = SystemClock::start();
     let mut watch = Watch {

@@ -392,6 +392,7 @@ impl Database {
             page_size: engine.pager.page_size,
             identity: *engine.identity(),
             features: 0,
+            marks: engine.marks(),
         }
     }
 }

@@ -13,6 +13,7 @@
 //! closes.
 
 mod commit;
+mod discard;
 mod durability;
 mod elsewhere;
 mod flush;
@@ -44,6 +45,7 @@ pub use self::{
 };
 use crate::{
     error::{Error, Result},
+    file::Header,
     pager::Pager,
     space::{PageSet, SavepointRow, Space},
     sync::{
@@ -125,6 +127,8 @@ pub(crate) struct Engine {
     pub pager: Pager,
     pub space: Mutex<Space>,
     identity: [u8; 16],
+    /// What the header says became of the file.
+    marks: AtomicU64,
     published: Mutex<Published>,
     /// The savepoints that the newest durable slot lists, oldest first. If their list is damaged nothing is written.
     savepoints: Mutex<Result<Vec<SavepointRow>>>,
@@ -232,6 +236,26 @@ impl Engine {
     /// What all checksums of the file begin with.
     pub fn identity(&self) -> &[u8; 16] {
         &self.identity
+    }
+
+    pub fn marks(&self) -> u64 {
+        self.marks.load(Ordering::Relaxed)
+    }
+
+    /// Adds marks to the header, durably.
+    pub fn mark(&self, marks: u64) -> Result<()> {
+        self.check_writable()?;
+        let flusher = self.flusher.lock();
+        let header = Header {
+            page_size: self.pager.page_size,
+            identity: self.identity,
+            features: flusher.features,
+            marks: self.marks() | marks,
+        };
+        open::write_header(&self.pager, &header)
+            .inspect_err(|failure| self.durability.latch(failure))?;
+        self.marks.store(header.marks, Ordering::Relaxed);
+        Ok(())
     }
 
     pub fn dirty_pages(&self) -> u64 {

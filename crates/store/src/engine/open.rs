@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     file::{
         ACKNOWLEDGEMENT_PAGE, Acknowledgement, FIXED_PAGES, FORMAT, Header, HeaderFault,
-        SAVEPOINTS, SECTOR, Slot, slot_page, twin_page,
+        LOSS_ACCEPTED, SAVEPOINTS, SECTOR, Slot, slot_page, twin_page,
     },
     page::{PAGE_SIZES, Sealer},
     pager::{Counters, Pager},
@@ -142,6 +142,7 @@ impl Engine {
             next_sequence: 1,
             next_transaction: 1,
             pin: None,
+            loss_accepted: false,
         };
         Self::assemble(pager, header, recovered, OpenMode::ReadWrite, options)
     }
@@ -165,7 +166,12 @@ impl Engine {
         };
         // Again: a writer beside a reader may have named a feature meanwhile, before the commit that was chosen; or it was
         // named by a write that never reached the disk.
-        let header = read_again(&pager, &header)?;
+        let mut header = read_again(&pager, &header)?;
+        if recovered.loss_accepted && mode == OpenMode::ReadWrite {
+            // Before anything is committed on top: from then on nothing else in the file would tell.
+            header.marks |= LOSS_ACCEPTED;
+            write_header(&pager, &header)?;
+        }
         tracing::debug!(transaction = recovered.slot.transaction, "recovered");
         Self::assemble(pager, header, recovered, mode, options)
     }
@@ -184,6 +190,7 @@ impl Engine {
             next_sequence,
             next_transaction,
             pin,
+            loss_accepted: _,
         } = recovered;
         let length = pager
             .storage
@@ -239,6 +246,7 @@ impl Engine {
         Ok(Arc::new(Self {
             space: Mutex::new(space),
             identity: header.identity,
+            marks: AtomicU64::new(header.marks),
             published: Mutex::new(published),
             savepoints: Mutex::new(savepoints),
             pending: Mutex::new(Pending::new()),
@@ -325,6 +333,8 @@ pub(super) struct Recovered {
     next_transaction: u64,
     /// What keeps its pages, if this handle only reads.
     pub pin: Option<Hold>,
+    /// Whether a commit is missing that was acknowledged as durable, or may have been.
+    loss_accepted: bool,
 }
 
 /// Chooses the newest commit that is whole, and refuses if an acknowledged one is missing.
@@ -468,6 +478,7 @@ impl Fixed {
                 reason: faults.join("; "),
             });
         };
+        let mut loss_accepted = false;
         // A power cut leaves a torn slot but never a torn acknowledgement, which is one sector.
         if doubtful && acknowledgement.is_none() {
             if !accept_loss {
@@ -478,6 +489,7 @@ impl Fixed {
                 });
             }
             tracing::warn!(file = %pager.file, found = slot.transaction, "possible loss accepted");
+            loss_accepted = true;
         }
         if promised.sequence > slot.sequence {
             let reason = if faults.is_empty() {
@@ -494,6 +506,7 @@ impl Fixed {
                 });
             }
             tracing::warn!(file = %pager.file, acknowledged = promised.transaction, found = slot.transaction, reason, "loss accepted");
+            loss_accepted = true;
         }
 
         let mut next_sequence = newest_sequence.max(promised.sequence) + 1;
@@ -516,6 +529,7 @@ impl Fixed {
             next_sequence,
             next_transaction,
             pin: None,
+            loss_accepted,
         };
         Ok((recovered, passed_over))
     }
@@ -528,6 +542,22 @@ fn read_again(pager: &Pager, header: &Header) -> Result<Header> {
         return Err(pager.corrupted(0, "the header is another one than it was a moment ago"));
     }
     Ok(found)
+}
+
+/// Writes the header, durably. It is within one sector, so it is there as a whole or not at all.
+pub(super) fn write_header(pager: &Pager, header: &Header) -> Result<()> {
+    let mut sector = [0; SECTOR];
+    sector[..Header::LENGTH].copy_from_slice(&header.encode());
+    pager
+        .storage
+        .write_at(0, &[std::io::IoSlice::new(&sector)])
+        .map_err(|error| pager.io_error("write the header", error))?;
+    Counters::add(&pager.counters.write_calls, 1);
+    Counters::add(&pager.counters.syncs, 1);
+    pager
+        .storage
+        .sync()
+        .map_err(|error| pager.io_error("sync the header", error))
 }
 
 fn truncated(pager: &Pager, expected: u64, found: u64) -> Error {

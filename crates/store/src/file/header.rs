@@ -16,6 +16,12 @@ pub(crate) const SAVEPOINTS: u64 = 1;
 /// The features that this code knows.
 const KNOWN: u64 = SAVEPOINTS;
 
+/// A mark: the file was opened at an older commit than one that was acknowledged as durable, or may have been.
+pub(crate) const LOSS_ACCEPTED: u64 = 1;
+
+/// A mark: the file is what could be read of a damaged one.
+pub(crate) const SALVAGED: u64 = 2;
+
 /// | bytes | field |
 /// |---|---|
 /// | 0..16 | magic |
@@ -24,7 +30,7 @@ const KNOWN: u64 = SAVEPOINTS;
 /// | 24..28 | page size |
 /// | 28..32 | zero |
 /// | 32..40 | features that a program must know to open the file |
-/// | 40..48 | features it may ignore |
+/// | 40..48 | marks, which say what became of the file; a program that does not know one ignores it |
 /// | 48..64 | identity of the file: random, part of every checksum |
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Header {
@@ -32,6 +38,8 @@ pub(crate) struct Header {
     pub identity: [u8; 16],
     /// Those that a program must know.
     pub features: u64,
+    /// What became of the file.
+    pub marks: u64,
 }
 
 /// Why a header is refused.
@@ -50,6 +58,7 @@ impl Header {
             page_size,
             identity: random_identity(),
             features: 0,
+            marks: 0,
         }
     }
 
@@ -59,7 +68,7 @@ impl Header {
         write_u32(&mut bytes, 20, FORMAT);
         write_u32(&mut bytes, 24, self.page_size as u32);
         write_u64(&mut bytes, 32, self.features);
-        write_u64(&mut bytes, 40, 0);
+        write_u64(&mut bytes, 40, self.marks);
         bytes[48..64].copy_from_slice(&self.identity);
         let checksum = crc32fast::hash(&bytes[20..]);
         write_u32(&mut bytes, 16, checksum);
@@ -93,6 +102,7 @@ impl Header {
             page_size,
             identity: array(bytes, 48),
             features,
+            marks: read_u64(bytes, 40),
         })
     }
 }
@@ -119,6 +129,7 @@ mod tests {
     fn a_header_reads_back_as_written() {
         let header = Header {
             features: SAVEPOINTS,
+            marks: SALVAGED,
             ..Header::new(16384)
         };
         assert_eq!(Header::decode(&header.encode()), Ok(header));

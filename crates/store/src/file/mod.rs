@@ -17,7 +17,7 @@ mod slot;
 
 pub(crate) use self::{
     acknowledgement::Acknowledgement,
-    header::{FORMAT, Header, HeaderFault, SAVEPOINTS},
+    header::{FORMAT, Header, HeaderFault, LOSS_ACCEPTED, SALVAGED, SAVEPOINTS},
     slot::{
         GroupRoot, MANIFEST_ENTRY_SIZE, MAX_SPACE_CHANGES, Slot, SpaceChange, inline_manifest_limit,
     },

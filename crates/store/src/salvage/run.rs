@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Database, Problem, catalog,
     error::Result,
-    file::{FIXED_PAGES, Slot},
+    file::{FIXED_PAGES, SALVAGED, Slot},
     node::Node,
     page::{PageBytes, PageKind, PageRef, identity, level, table_number},
     space::{CHUNK_BYTES, CHUNK_PAGES, PageBits, SPACE_TABLE, SavepointRow},
@@ -110,6 +110,8 @@ pub(super) fn run(
     target: &Database,
     progress: Progress<'_>,
 ) -> Result<SalvageReport> {
+    // First, so that no part of a salvage can be taken for a sound file.
+    target.handle().engine().mark(SALVAGED)?;
     let (slot, doubt) = match source.basis() {
         Some(Basis { slot, doubt }) => (Some(slot), doubt),
         None => (None, None),

@@ -77,6 +77,7 @@ impl Source {
                 page_size,
                 identity: [0; 16],
                 features: 0,
+                marks: 0,
             },
             None,
         );

@@ -16,10 +16,10 @@ mod pages;
 use std::sync::Arc;
 
 use self::pages::{PageVisitor, Shared, visit_pages};
-use super::{Engine, FlushKind, Flusher, Groups, Patience, pending::Volume};
+use super::{Engine, FlushKind, Flusher, Groups, Patience, open::write_header, pending::Volume};
 use crate::{
     error::{Error, Result},
-    file::{Header, SAVEPOINTS, SECTOR},
+    file::{Header, SAVEPOINTS},
     page::PageRef,
     space::{MAX_SAVEPOINT_NAME, MAX_SAVEPOINTS, PageSet, SavepointRow},
     types::GroupSet,
@@ -256,12 +256,9 @@ impl Engine {
             page_size: self.pager.page_size,
             identity: self.identity,
             features,
+            marks: self.marks(),
         };
-        // One sector, so it is there as a whole or not at all.
-        let mut sector = [0; SECTOR];
-        sector[..Header::LENGTH].copy_from_slice(&header.encode());
-        self.write(0, &sector, "write the header")?;
-        self.sync()?;
+        write_header(&self.pager, &header)?;
         flusher.features = features;
         Ok(())
     }

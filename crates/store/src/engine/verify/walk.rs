@@ -10,7 +10,7 @@ use crate::{
     node::{self, Node, OverflowRef},
     page::{HEADER, PageBytes, PageKind, PageRef, table_number},
     pager::Pager,
-    space::{CHUNK_BYTES, CHUNK_PAGES, PageBits, SPACE_TABLE, SavepointRow},
+    space::{CHUNK_BYTES, CHUNK_PAGES, PageBits, PageSet, SPACE_TABLE, SavepointRow},
     tree::{TreeRoot, overflow},
     types::{Group, GroupSet},
 };
@@ -94,14 +94,39 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
 
     pub fn run(mut self) -> Result<VerifyReport> {
         match self.everything() {
-            Ok(()) => {}
+            Ok(()) => self.compare(),
             Err(Stop::Asked) => self.report.interrupted = true,
             Err(Stop::Failed(error)) => return Err(error),
         }
         Ok(self.report)
     }
 
+    /// The pages that are marked as used and that nothing refers to. An error if anything else is wrong, since what lies
+    /// below a damaged page is used and cannot be met.
+    pub fn unmet(mut self) -> Result<PageSet> {
+        match self.everything() {
+            Ok(()) => {}
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Asked) => {
+                return Err(Error::Interrupted {
+                    file: self.pager.file.clone(),
+                });
+            }
+        }
+        if let Some(problem) = self.report.problems.first() {
+            let page = problem.page.unwrap_or(self.slot.space_root.page);
+            return Err(self.pager.corrupted(page, problem.to_string()));
+        }
+        Ok(self.used.without(&self.seen).collect())
+    }
+
     fn everything(&mut self) -> Walked {
+        self.walk()?;
+        self.settle_account();
+        Ok(())
+    }
+
+    fn walk(&mut self) -> Walked {
         self.groups(&self.slot.groups.map(|root| TreeRoot {
             at: root.catalog,
             rows: root.tables,
@@ -123,7 +148,6 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
         self.savepoint = None;
         (self.report.rows, self.report.tables) = (rows, tables);
         self.report.savepoints = savepoints.len() as u64;
-        self.compare();
         Ok(())
     }
 
@@ -408,8 +432,8 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
         })
     }
 
-    /// The pages in use must be those that were met.
-    fn compare(&mut self) {
+    /// Adds to the space tree what the slot has beside it.
+    fn settle_account(&mut self) {
         for change in &self.slot.space_changes {
             if change.used {
                 self.used.insert(change.page);
@@ -417,6 +441,10 @@ impl<'w, P: FnMut(u64, u64) -> ControlFlow<()>> Walk<'w, P> {
                 self.used.remove(change.page);
             }
         }
+    }
+
+    /// The pages in use must be those that were met.
+    fn compare(&mut self) {
         let mut problems = Vec::new();
         if self.account_whole {
             let marked = self.seen.without(&self.used).take(MOST_PROBLEMS);
