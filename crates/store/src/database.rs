@@ -242,37 +242,6 @@ impl Database {
         self.handle.scrubs.start(self.handle.engine(), options)
     }
 
-    /// Empties a group of tables, durably, although its pages may be damaged: none of them is read. For the owner of rows
-    /// that can be had again, from a replica or a log, and not by repair. Gives back the number of pages freed.
-    ///
-    /// Costs a checkpoint, a read of every page of the other groups and of savepoints, and a flush. Views that are open
-    /// keep what they see.
-    ///
-    /// # Errors
-    ///
-    /// If a page of another group, of a savepoint or of the free-space map is damaged: then nothing tells which pages are
-    /// free, and nothing is changed. If the flush fails.
-    ///
-    /// ```
-    /// # use folio_store::{Database, Group, Table};
-    /// # struct Derived;
-    /// # impl Table for Derived {
-    /// #     const NAME: &'static str = "derived";
-    /// #     type Key = u64;
-    /// #     type Value = u64;
-    /// # }
-    /// let db = Database::in_memory()?;
-    /// let txn = db.begin_write()?;
-    /// txn.table::<Derived>()?.insert(1, 2)?;
-    /// txn.commit()?;
-    /// assert!(db.discard_group(Group::DEFAULT)? > 0);
-    /// assert_eq!(db.begin_read()?.tables()?, []);
-    /// # Ok::<(), folio_store::Error>(())
-    /// ```
-    pub fn discard_group(&self, group: Group) -> Result<u64> {
-        self.handle.engine().discard_group(group)
-    }
-
     /// Whether something may be missing from this file that somebody was told is durable. It is written in the file, and
     /// goes with its copies.
     #[must_use]

@@ -57,6 +57,13 @@ fn open(image: &MemoryStorage) -> Database {
         .unwrap()
 }
 
+fn discard(db: &Database) -> folio_store::Result<u64> {
+    let txn = db.begin_write()?;
+    let pages = txn.discard_group(Group::DEFAULT)?;
+    txn.commit()?;
+    Ok(pages)
+}
+
 fn spoil(image: &MemoryStorage, page: u64) {
     image
         .write_at(page * PAGE + 100, &[IoSlice::new(&[0xA5; 32])])
@@ -97,7 +104,7 @@ fn a_group_is_emptied_whichever_of_its_pages_is_damaged_and_the_others_keep_thei
             continue;
         }
         let db = open(&image);
-        let freed = db.discard_group(Group::DEFAULT).unwrap();
+        let freed = discard(&db).unwrap();
         assert!(freed > 30, "page {page}: {freed}");
         assert_eq!(log_of(&db), rows);
         let published = db.published_transaction();
@@ -127,7 +134,7 @@ fn nothing_is_discarded_if_damage_elsewhere_hides_what_is_in_use() {
             continue;
         }
         let db = open(&image);
-        let refusal = db.discard_group(Group::DEFAULT).unwrap_err();
+        let refusal = discard(&db).unwrap_err();
         assert!(refusal.is_corruption(), "{refusal}");
         let view = db.begin_read().unwrap();
         assert_eq!(view.table::<State>().unwrap().len().unwrap(), 400);
@@ -148,7 +155,7 @@ fn what_a_savepoint_or_a_view_needs_stays() {
         .unwrap();
     txn.commit().unwrap();
     let view = db.begin_read().unwrap();
-    db.discard_group(Group::DEFAULT).unwrap();
+    discard(&db).unwrap();
     fill(&db);
     assert_eq!(
         view.table::<State>().unwrap().get(1).unwrap().as_deref(),
@@ -159,4 +166,47 @@ fn what_a_savepoint_or_a_view_needs_stays() {
     let view = db.begin_read().unwrap();
     assert_eq!(view.table::<State>().unwrap().len().unwrap(), 400);
     assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+}
+
+#[test]
+fn a_group_is_discarded_and_filled_anew_in_one_transaction_or_not_at_all() {
+    let db = Database::in_memory().unwrap();
+    fill(&db);
+    let txn = db.begin_write().unwrap();
+    txn.discard_group(Group::DEFAULT).unwrap();
+    txn.table::<State>()
+        .unwrap()
+        .insert(7, b"new".as_slice())
+        .unwrap();
+    txn.abort();
+    let rows = |db: &Database| {
+        let view = db.begin_read().unwrap();
+        view.table::<State>().unwrap().len().unwrap()
+    };
+    assert_eq!(rows(&db), 400);
+    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+
+    let txn = db.begin_write().unwrap();
+    txn.discard_group(Group::DEFAULT).unwrap();
+    txn.table::<State>()
+        .unwrap()
+        .insert(7, b"new".as_slice())
+        .unwrap();
+    txn.commit().unwrap();
+    assert_eq!((rows(&db), log_of(&db).len()), (1, 400));
+    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+}
+
+#[test]
+fn a_group_is_not_discarded_in_the_middle_of_a_transaction() {
+    let db = Database::in_memory().unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.table::<Log>().unwrap().insert(1, 1).unwrap();
+    let refused = txn.discard_group(Group::DEFAULT).unwrap_err();
+    assert!(
+        refused.to_string().contains("before anything else"),
+        "{refused}"
+    );
+    txn.commit().unwrap();
+    assert_eq!(log_of(&db), [(1, 1)]);
 }

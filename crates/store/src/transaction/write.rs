@@ -58,7 +58,7 @@ pub(super) struct Core {
     pub saved: Vec<SavedState>,
     /// Set while an operation changes a tree: still set afterwards, if the operation panicked.
     pub busy: bool,
-    /// Groups whose catalogs lie elsewhere now, with the same rows.
+    /// Groups whose catalogs lie elsewhere now, with the same rows, or with none.
     pub moved_catalogs: GroupSet,
     finished: bool,
 }
@@ -197,6 +197,42 @@ impl WriteTransaction {
         core.clear(index)?;
         core.tables[index].deleted = true;
         Ok(true)
+    }
+
+    /// Empties a group of tables although its pages may be damaged: none of them is read. For the owner of rows that can be
+    /// had again, from a replica or a log. To be called before anything else is done in the transaction, which then may
+    /// fill the group anew. Gives back the number of pages given up.
+    ///
+    /// Costs a checkpoint, which stays if the transaction is aborted, and a read of every page of the other groups and of
+    /// savepoints.
+    ///
+    /// # Errors
+    ///
+    /// If a page of another group, of a savepoint or of the free-space map is damaged: then nothing tells which pages are
+    /// in use. If the transaction has touched a table, or the checkpoint fails. Nothing is changed then.
+    ///
+    /// ```
+    /// # use folio_store::{Database, Group, Table};
+    /// # struct Derived;
+    /// # impl Table for Derived {
+    /// #     const NAME: &'static str = "derived";
+    /// #     type Key = u64;
+    /// #     type Value = u64;
+    /// # }
+    /// let db = Database::in_memory()?;
+    /// let txn = db.begin_write()?;
+    /// txn.table::<Derived>()?.insert(1, 2)?;
+    /// txn.commit()?;
+    ///
+    /// let txn = db.begin_write()?;
+    /// assert!(txn.discard_group(Group::DEFAULT)? > 0);
+    /// txn.table::<Derived>()?.insert(3, 4)?;
+    /// txn.commit()?;
+    /// assert_eq!(db.begin_read()?.table::<Derived>()?.len()?, 1);
+    /// # Ok::<(), folio_store::Error>(())
+    /// ```
+    pub fn discard_group(&self, group: Group) -> Result<u64> {
+        self.core.lock().discard_group(group)
     }
 
     /// Gives a table another name, in constant time.
@@ -354,6 +390,30 @@ impl Core {
             tree.remove_range(&everything)
         })
         .map(drop)
+    }
+
+    fn discard_group(&mut self, group: Group) -> Result<u64> {
+        self.check()?;
+        if !self.tables.is_empty() || !self.moved_catalogs.is_empty() || !self.saved.is_empty() {
+            return Err(Error::Configuration(
+                "a group can be discarded only before anything else is done in a transaction"
+                    .into(),
+            ));
+        }
+        let engine = self.workspace.engine.clone();
+        let pages = engine.pages_of_group(group)?;
+        // The checkpoint has taken a number, and this is to be a later transaction.
+        self.workspace = Workspace::new(
+            engine.clone(),
+            engine.take_number(),
+            engine.newest_savepoint(),
+        );
+        let index = usize::from(group.index());
+        let count = pages.len();
+        self.workspace.changes[index].freed = pages;
+        self.groups[index] = TreeRoot::EMPTY;
+        self.moved_catalogs = self.moved_catalogs.with(group);
+        Ok(count)
     }
 
     fn replace_table(&mut self, from: &TableDefinition, to: &TableDefinition) -> Result<()> {
