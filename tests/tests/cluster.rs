@@ -10,7 +10,7 @@ use folio_ledger::response::{Rejection, Response};
 use folio_ledger::transaction::{Requirement, Transaction};
 use folio_ledger::{Ledger, LedgerView};
 use folio_raft::transport::{TcpConfig, TcpTransport};
-use folio_raft::{Config, NodeId, ReplicatedDatabase, Role};
+use folio_raft::{Config, NodeId, ReadLevel, ReplicatedDatabase, Role};
 use folio_store::storage::SplitMix64;
 use folio_store::{Database, ReadTransaction};
 use folio_tests::contents::Contents;
@@ -119,7 +119,7 @@ async fn read<R: Send + 'static>(
         if let Ok(result) = leader(running)
             .await
             .1
-            .read_linearizable(read.clone())
+            .read(ReadLevel::Linearizable, read.clone())
             .await
         {
             return result;
@@ -269,8 +269,12 @@ async fn every_acknowledged_transfer_happens_exactly_once_while_leaders_are_kill
         node.wait_for_applied(last, PATIENCE).await.unwrap();
     }
     for node in nodes.values() {
-        all.push(node.read_local(Contents::verified).await.unwrap());
-        let records = node.read_local(|view| {
+        all.push(
+            node.read(ReadLevel::Local, Contents::verified)
+                .await
+                .unwrap(),
+        );
+        let records = node.read(ReadLevel::Local, |view| {
             let records = LedgerView::new(view).entities(1, b"transfer/", None, 10_000);
             records.unwrap()
         });

@@ -10,7 +10,7 @@ use folio_ledger::command::Command;
 use folio_ledger::response::Response;
 use folio_ledger::transaction::Transaction;
 use folio_raft::transport::MemoryNetwork;
-use folio_raft::{Config, ReplicatedDatabase};
+use folio_raft::{Config, ReadLevel, ReplicatedDatabase};
 use folio_store::Database;
 use tempfile::TempDir;
 
@@ -50,7 +50,7 @@ async fn a_write_costs_one_flush_for_its_entry_and_applying_and_reading_it_none(
         let written = node.write(set(number.to_string())).await.unwrap();
         assert!(matches!(written.response, Response::Committed(_)));
         assert_eq!(written.index, last + 1);
-        node.read_linearizable(|_| ()).await.unwrap();
+        node.read(ReadLevel::Linearizable, |_| ()).await.unwrap();
         let (flushes_now, syncs_now, _) = costs(&node);
         assert_eq!((flushes_now, syncs_now), (flushes + 1, syncs + 1));
     }

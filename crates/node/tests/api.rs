@@ -409,7 +409,9 @@ async fn a_node_started_again_stays_in_its_cluster() {
         .expect("it leads itself");
     let vault = again
         .ledger()
-        .read_linearizable(|view| folio_ledger::LedgerView::new(view).vault(1))
+        .read(folio_raft::ReadLevel::Linearizable, |view| {
+            folio_ledger::LedgerView::new(view).vault(1)
+        })
         .await;
     let vault = vault
         .expect("it leads")

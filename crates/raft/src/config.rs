@@ -5,6 +5,17 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+/// How far a node may be behind and still answer a
+/// [`ReadLevel::Follower`](crate::ReadLevel::Follower). Both bounds hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowerReads {
+    /// Entries that the leader had committed and are not applied here, at most. The leader is asked
+    /// how many there are, once in a heartbeat interval, however many reads there are.
+    pub entries: u64,
+    /// The view has every write that was answered until this long ago.
+    pub age: Duration,
+}
+
 /// Settings of one node. Start from [`Config::default`]; every field is checked by
 /// [`validate`](Config::validate), which [`ReplicatedDatabase::start`](crate::ReplicatedDatabase::start) calls.
 ///
@@ -45,6 +56,9 @@ pub struct Config {
     pub write_timeout: Duration,
     /// How long a linearizable read may wait for a quorum and for the log to be applied.
     pub read_timeout: Duration,
+    /// Whether, and how far behind, nodes that do not lead answer
+    /// [`ReadLevel::Follower`](crate::ReadLevel::Follower). None: they do not.
+    pub follower_reads: Option<FollowerReads>,
     /// A checkpoint is made when this many applied entries would have to be applied again after a
     /// crash.
     pub checkpoint_entries: u64,
@@ -71,6 +85,7 @@ impl Default for Config {
             queue_limit: 4096,
             write_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
+            follower_reads: None,
             checkpoint_entries: 4096,
             checkpoint_dirty_pages: 4096,
         }
@@ -81,6 +96,14 @@ impl Config {
     /// The largest message a node sends or accepts: entries of [`append_max_bytes`](Self::append_max_bytes)
     /// or one entry of [`batch_max_bytes`](Self::batch_max_bytes), or a snapshot chunk, and their envelope.
     pub const MESSAGE_LIMIT: usize = 8 << 20;
+
+    /// How long after the beginning of a round of heartbeats a leader answers
+    /// [`ReadLevel::Lease`](crate::ReadLevel::Lease) without another: a tenth less than the shortest
+    /// election timeout, to allow for clocks that run apart. A follower that answered keeps its vote
+    /// for even longer, [`election_timeout_max`](Self::election_timeout_max).
+    pub fn lease(&self) -> Duration {
+        self.election_timeout_min * 9 / 10
+    }
 
     /// Checks that the settings make sense together.
     pub fn validate(&self) -> Result<()> {
@@ -108,6 +131,13 @@ impl Config {
             if zero {
                 return refuse(format!("{name} is zero"));
             }
+        }
+        if let Some(bound) = self.follower_reads
+            && bound.age.is_zero()
+        {
+            return refuse(
+                "follower_reads.age is zero, and no follower is that new: set it to a few heartbeats or more, or follower_reads to None".into(),
+            );
         }
         // A follower must miss more than one heartbeat before it stands for election, or a single
         // lost message costs a leader.

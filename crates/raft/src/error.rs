@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::FollowerReads;
 use crate::snapshot::SnapshotError;
 use crate::types::NodeId;
 
@@ -48,6 +49,30 @@ pub enum Error {
         leader: Option<NodeId>,
         /// Its address, where known.
         address: Option<String>,
+    },
+    /// A follower read was refused because this node lacks more than
+    /// [`Config::follower_reads`](crate::Config::follower_reads) allows, or cannot tell what it
+    /// lacks.
+    #[error("{}", too_far_behind(*entries, *age, *bound, cause.as_deref()))]
+    TooFarBehind {
+        /// Entries that the leader had committed, by its last answer, and this node has not
+        /// applied. None: it never answered.
+        entries: Option<u64>,
+        /// This node has everything that was answered to anybody until so long ago. None: it
+        /// cannot tell.
+        age: Option<Duration>,
+        /// What is allowed.
+        bound: FollowerReads,
+        /// Why the leader could not be asked, if it could not.
+        cause: Option<Box<Error>>,
+    },
+    /// Another member did not do what it was asked.
+    #[error("node {node} was asked and did not answer: {reason}")]
+    Peer {
+        /// The member.
+        node: NodeId,
+        /// What it or the transport said.
+        reason: String,
     },
     /// No quorum of the members answered.
     #[error("no quorum of the members answered; it may do so later")]
@@ -121,4 +146,28 @@ fn leader_hint(leader: &Option<NodeId>, address: &Option<String>) -> String {
         (Some(id), None) => format!("node {id} leads"),
         (None, _) => "no leader is known".into(),
     }
+}
+
+fn too_far_behind(
+    entries: Option<u64>,
+    age: Option<Duration>,
+    bound: FollowerReads,
+    cause: Option<&Error>,
+) -> String {
+    let entries = match entries {
+        Some(entries) => format!("{entries} entries"),
+        None => "an unknown number of entries".into(),
+    };
+    let age = match age {
+        Some(age) => format!("{age:?}"),
+        None => "an unknown time".into(),
+    };
+    let cause = match cause {
+        Some(cause) => format!(" ({cause})"),
+        None => String::new(),
+    };
+    format!(
+        "this node is {entries} and {age} behind the leader{cause}, where {} entries and {:?} are allowed: ask another node, or this one later",
+        bound.entries, bound.age
+    )
 }

@@ -8,7 +8,9 @@
 //! use std::collections::BTreeMap;
 //!
 //! use folio_raft::transport::MemoryNetwork;
-//! use folio_raft::{Applied, ApplyError, Config, ReplicatedDatabase, StateMachine, TableSet};
+//! use folio_raft::{
+//!     Applied, ApplyError, Config, ReadLevel, ReplicatedDatabase, StateMachine, TableSet,
+//! };
 //! use folio_store::{Database, Table, WriteTransaction};
 //!
 //! struct Hits;
@@ -59,7 +61,7 @@
 //! assert_eq!(written.response, 2);
 //!
 //! let hits = node
-//!     .read_linearizable(|view| view.table::<Hits>()?.get("/index"))
+//!     .read(ReadLevel::Linearizable, |view| view.table::<Hits>()?.get("/index"))
 //!     .await??;
 //! assert_eq!(hits, Some(2));
 //! node.shutdown().await?;
@@ -80,12 +82,12 @@
 //!
 //! # Limits
 //!
-//! What this crate does not do yet: encrypted or authenticated transports, reads from a follower
-//! or under a lease, handing over leadership.
+//! What this crate does not do yet: encrypted or authenticated transports, handing over leadership.
 
 mod config;
 mod database;
 mod error;
+mod leadership;
 mod network;
 pub mod runtime;
 pub mod snapshot;
@@ -94,8 +96,8 @@ pub mod store;
 pub mod transport;
 mod types;
 
-pub use config::Config;
-pub use database::{ReplicatedDatabase, Role, Status, Written};
+pub use config::{Config, FollowerReads};
+pub use database::{ReadLevel, ReplicatedDatabase, Role, Status, Written};
 pub use error::{Error, Result};
 pub use state_machine::{Applied, ApplyError, StateMachine, TableSet};
 pub use store::{RaftLogStore, StoreOptions};

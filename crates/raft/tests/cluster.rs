@@ -8,18 +8,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::cluster::{Cluster, Node, PATIENCE, Wires, quick};
+use common::tap::{SNAPSHOT, Tap};
 use common::{Command, CounterMachine, add, counters, history};
-use folio_raft::transport::{
-    BoxFuture, Handler, MemoryNetwork, MemoryTransport, Transport, TransportError,
-};
-use folio_raft::{Config, Error, NodeId, Role};
+use folio_raft::transport::{MemoryNetwork, Transport};
+use folio_raft::{Config, Error, NodeId, ReadLevel, Role};
 use folio_store::Database;
 use folio_store::storage::{Fault, FaultPlan, FaultStorage, MemoryStorage, StorageCall};
 
 async fn state(node: &Node) -> (Vec<(String, u64)>, usize) {
-    node.read_local(|view| (counters(view), history(view).len()))
-        .await
-        .expect("readable")
+    node.read(ReadLevel::Local, |view| {
+        (counters(view), history(view).len())
+    })
+    .await
+    .expect("readable")
 }
 
 /// Writes to whoever leads until one is accepted; for commands that may be carried out twice.
@@ -44,7 +45,10 @@ async fn every_node_has_the_writes(wires: Wires) {
         assert!(written.index > last, "indexes ascend");
         last = written.index;
     }
-    let read = leader.read_linearizable(counters).await.expect("read");
+    let read = leader
+        .read(ReadLevel::Linearizable, counters)
+        .await
+        .expect("read");
     assert_eq!(read, [("a".to_owned(), 40)]);
     cluster.applied(last).await;
     for node in cluster.nodes.values() {
@@ -194,7 +198,7 @@ async fn a_follower_refuses_writes_and_reads_and_names_the_leader() {
         .expect("a follower");
     let refusals = [
         follower.write(add("a", 1)).await.map(|_| ()),
-        follower.read_linearizable(|_| ()).await,
+        follower.read(ReadLevel::Linearizable, |_| ()).await,
     ];
     for refusal in refusals {
         let Err(Error::NotLeader { leader, address }) = refusal else {
@@ -217,7 +221,7 @@ async fn a_leader_that_is_cut_off_answers_neither_reads_nor_writes() {
     let cluster = Cluster::start(3, config, Wires::Memory(network.clone())).await;
     let (cut, old) = cluster.leader().await;
     network.partition(cut);
-    let read = old.read_linearizable(|_| ()).await;
+    let read = old.read(ReadLevel::Linearizable, |_| ()).await;
     assert!(
         matches!(
             read,
@@ -329,75 +333,35 @@ async fn proposer_times_never_run_backwards() {
         leader.write(add("a", 1)).await.expect("written");
     }
     let times: Vec<_> = leader
-        .read_local(|view| history(view).into_iter().map(|(_, c)| c.time).collect())
+        .read(ReadLevel::Local, |view| {
+            history(view).into_iter().map(|(_, c)| c.time).collect()
+        })
         .await
         .expect("readable");
     assert!(times.is_sorted(), "{times:?}");
     cluster.stop().await;
 }
 
-/// Flips a bit in the first snapshots it carries.
-struct Corrupting {
-    inner: Arc<MemoryTransport>,
-    remaining: AtomicU32,
-    flipped: Arc<AtomicU32>,
-}
-
-/// The first byte of an encoded snapshot message: it is the third kind.
-const SNAPSHOT_MESSAGE: u8 = 2;
-
-impl Transport for Corrupting {
-    fn call<'a>(
-        &'a self,
-        from: NodeId,
-        to: NodeId,
-        address: &'a str,
-        mut request: Vec<u8>,
-        deadline: Duration,
-    ) -> BoxFuture<'a, Result<Vec<u8>, TransportError>> {
-        let spend = |left: u32| left.checked_sub(1);
-        if request[0] == SNAPSHOT_MESSAGE
-            && (self.remaining)
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend)
-                .is_ok()
-        {
-            // The data is followed by one byte, the end flag; this is in the trailer.
-            let at = request.len() - 20;
-            request[at] ^= 1;
-            self.flipped.fetch_add(1, Ordering::Relaxed);
-        }
-        self.inner.call(from, to, address, request, deadline)
-    }
-
-    fn serve(&self, node: NodeId, handler: Arc<dyn Handler>) -> Result<(), TransportError> {
-        self.inner.serve(node, handler)
-    }
-
-    fn stop(&self) -> BoxFuture<'_, ()> {
-        self.inner.stop()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_damaged_on_the_way_is_refused_and_sent_again() {
     let network = MemoryNetwork::new();
     let flipped = Arc::new(AtomicU32::new(0));
+    let flips = flipped.clone();
+    let tap = Tap::new(move |_, _, request| {
+        if request[1] == SNAPSHOT && flips.load(Ordering::Relaxed) < 3 {
+            // The data is followed by one byte, the end flag; this is in the trailer.
+            let at = request.len() - 20;
+            request[at] ^= 1;
+            flips.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    });
     let start = async |id: NodeId| {
-        let transport = Corrupting {
-            inner: network.transport(),
-            remaining: AtomicU32::new(3),
-            flipped: flipped.clone(),
-        };
+        let transport = tap.clone().between(network.transport());
         let database = Database::in_memory().expect("creates");
-        Node::start(
-            compacting(),
-            id,
-            database,
-            CounterMachine,
-            Arc::new(transport),
-        )
-        .await
-        .expect("starts")
+        Node::start(compacting(), id, database, CounterMachine, transport)
+            .await
+            .expect("starts")
     };
     let leader = start(1).await;
     leader
@@ -437,9 +401,15 @@ async fn requests_that_are_not_raft_messages_are_refused_and_the_node_goes_on() 
     let (_, leader) = cluster.leader().await;
     let stranger = network.transport();
     let mut requests = vec![Vec::new()];
-    // The three kinds of message, cut off; everything else is none of them.
-    requests.extend((0..3).flat_map(|kind| [vec![kind], vec![kind, 1]]));
-    requests.extend((3..=255).map(|kind| vec![kind; 300]));
+    // Messages of the right version: kinds that need more, and what is none.
+    requests.extend((0..3).flat_map(|kind| [vec![1, kind], vec![1, kind, 1]]));
+    requests.extend((4..=255).map(|kind| [vec![1], vec![kind; 300]].concat()));
+    // Other versions.
+    requests.extend(
+        (0..=255)
+            .filter(|v| *v != 1)
+            .map(|version| vec![version; 300]),
+    );
     for request in requests {
         let answer = stranger.call(9, 1, "memory:1", request, PATIENCE).await;
         let refusal = String::from_utf8_lossy(&answer.expect("answered")).into_owned();
@@ -491,7 +461,10 @@ async fn a_killed_node_finds_its_state_at_the_checkpoint_and_its_writes_in_the_l
     let found = cluster.nodes[&1].status().checkpointed;
     assert!(found < last, "the kill made a checkpoint at {found:?}");
     let (_, leader) = cluster.leader().await;
-    let read = leader.read_linearizable(counters).await.expect("read");
+    let read = leader
+        .read(ReadLevel::Linearizable, counters)
+        .await
+        .expect("read");
     assert_eq!(read, [("a".to_owned(), 20)]);
     cluster.stop().await;
 }

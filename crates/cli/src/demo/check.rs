@@ -4,7 +4,7 @@ use folio_ledger::digest::Digest;
 use folio_ledger::verify::{VerifyError, verify_chain, verify_state};
 use folio_ledger::{LedgerView, limits::MAX_PAGE};
 use folio_node::Node;
-use folio_raft::NodeId;
+use folio_raft::{NodeId, ReadLevel};
 use folio_store::ReadTransaction;
 use serde::de::DeserializeOwned;
 
@@ -29,7 +29,7 @@ pub async fn check(node: &Node, vault: u64, expected: Totals) -> Result<Found, F
     let read = move |view: &ReadTransaction| examine(view, vault, expected);
     let examined = node
         .ledger()
-        .read_local(read)
+        .read(ReadLevel::Local, read)
         .await
         .map_err(|error| Failure::Error(format!("node {id}: {error}")))?;
     examined.map_err(|problem| Failure::Corruption(Some(format!("node {id}: {problem}"))))

@@ -17,8 +17,9 @@
 //! | `GET /v1/verification` | how far that is, and what it found |
 //! | `DELETE /v1/verification` | stop it |
 //!
-//! Reads are linearizable, and so are answered by the leader; `?read=local` asks for what this node has, which may be
-//! older. Lists are pages: pass `next` of one as `after` to get the following one. Errors are problem documents
+//! Reads are linearizable, and so are answered by the leader. `?read=` asks for another level: `lease`, `follower`,
+//! `at_least:` with a `log_index` that a write was answered with, or `local`, which is what this node has; see
+//! [`ReadLevel`](folio_raft::ReadLevel). Lists are pages: pass `next` of one as `after` to get the following one. Errors are problem documents
 //! (RFC 9457) with a stable `code`; see [`problem`]. A node that does not lead answers with the leader's address: as
 //! a redirect where it knows the leader's API, else in the problem document.
 

@@ -18,7 +18,7 @@
 //! | 422 | `invalid_command` | no state could accept it |
 //! | 429 | `overloaded` | nothing was done; try again later |
 //! | 500 | `storage_failed`, `internal` | |
-//! | 503 | `no_leader`, `no_quorum`, `shutting_down`, `node_stopped` | nothing was done; try again later, or elsewhere |
+//! | 503 | `no_leader`, `no_quorum`, `too_far_behind`, `shutting_down`, `node_stopped` | nothing was done; try again later, or elsewhere |
 //! | 504 | `timeout` | |
 //! | 504 | `outcome_unknown` | it may have been done: repeat it in the same session to find out |
 
@@ -361,6 +361,9 @@ impl From<folio_raft::Error> for Problem {
                     leader: Some(leader),
                     ..problem
                 }
+            }
+            Error::TooFarBehind { .. } => {
+                unavailable("too_far_behind", "This node is too far behind the leader")
             }
             Error::NoQuorum => unavailable("no_quorum", "No quorum"),
             Error::ShuttingDown => unavailable("shutting_down", "The node is shutting down"),

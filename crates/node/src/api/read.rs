@@ -7,6 +7,7 @@ use folio_ledger::command::{Command, validate};
 use folio_ledger::error::LedgerError;
 use folio_ledger::response::Response;
 use folio_ledger::state_key::Relationship;
+use folio_raft::ReadLevel;
 use serde::Deserialize;
 
 use super::Api;
@@ -18,15 +19,32 @@ const DEFAULT_LIMIT: usize = 100;
 /// How many rows a page has at most.
 const MAX_LIMIT: usize = 1000;
 
-/// How fresh a read has to be.
+/// How fresh a read has to be, as `?read=` says it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Level {
-    /// It sees every write that was answered before.
-    #[default]
-    Linearizable,
-    /// It sees what this node has applied.
-    Local,
+#[serde(try_from = "String")]
+pub(super) struct Level(ReadLevel);
+
+impl TryFrom<String> for Level {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let level = match text.as_str() {
+            "linearizable" => ReadLevel::Linearizable,
+            "lease" => ReadLevel::Lease,
+            "follower" => ReadLevel::Follower,
+            "local" => ReadLevel::Local,
+            other => match other.strip_prefix("at_least:").map(str::parse) {
+                Some(Ok(index)) => ReadLevel::AtLeast(index),
+                _ => {
+                    return Err(
+                        "`read` is one of `linearizable`, `lease`, `follower`, `local`, and `at_least:` with a log index"
+                            .into(),
+                    );
+                }
+            },
+        };
+        Ok(Level(level))
+    }
 }
 
 /// `?read=`
@@ -44,13 +62,8 @@ impl Api {
         level: Level,
         read: impl FnOnce(LedgerView<'_>) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let ledger = self.node.ledger();
         let read = move |view: &_| read(LedgerView::new(view));
-        let found = match level {
-            Level::Linearizable => ledger.read_linearizable(read).await?,
-            Level::Local => ledger.read_local(read).await?,
-        };
-        Ok(found?)
+        Ok(self.node.ledger().read(level.0, read).await??)
     }
 
     /// Has the cluster carry out a command. What was refused is a problem.
@@ -182,6 +195,23 @@ mod tests {
             &token_of_bytes(b"\xff\n\n"),
         ] {
             assert!(relationship_of_token(forged).is_err(), "{forged:?}");
+        }
+    }
+
+    #[test]
+    fn every_read_level_has_a_name() {
+        let level = |text: &str| Level::try_from(text.to_owned()).map(|level| level.0);
+        for (text, expected) in [
+            ("linearizable", ReadLevel::Linearizable),
+            ("lease", ReadLevel::Lease),
+            ("follower", ReadLevel::Follower),
+            ("local", ReadLevel::Local),
+            ("at_least:17", ReadLevel::AtLeast(17)),
+        ] {
+            assert_eq!(level(text), Ok(expected));
+        }
+        for wrong in ["", "Local", "at_least", "at_least:", "at_least:-1"] {
+            assert!(level(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The replicated database: one node of a cluster.
 
+mod freshness;
 mod members;
 mod propose;
 mod read;
@@ -11,21 +12,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use folio_store::{Database, Scrub, ScrubOptions, Statistics};
-use openraft::Raft;
 use openraft::storage::Adaptor;
+use openraft::{Raft, ServerState};
 use parking_lot::Mutex;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::network::{Peers, RaftServer};
+use crate::leadership::{Disclosed, Leadership};
+use crate::network::{Link, Peers, RaftServer};
 use crate::runtime;
 use crate::state_machine::StateMachine;
 use crate::store::{RaftLogStore, StoreOptions};
 use crate::transport::Transport;
 use crate::types::{NodeId, TypeConfig};
 
+use freshness::Freshness;
 use propose::Proposer;
 pub use propose::Written;
+pub use read::ReadLevel;
 pub use status::{Role, Status};
 
 /// How long stopping waits for views that are still being sent to other nodes.
@@ -51,7 +55,9 @@ impl<S: StateMachine> Clone for ReplicatedDatabase<S> {
 struct Inner<S: StateMachine> {
     raft: Raft<TypeConfig<S>>,
     store: RaftLogStore<S>,
-    transport: Arc<dyn Transport>,
+    leadership: Arc<Leadership<S>>,
+    freshness: Freshness,
+    link: Link,
     config: Config,
     /// None once the node is stopping.
     proposer: Mutex<Option<Arc<Proposer<S>>>>,
@@ -86,10 +92,15 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let store = opening.await.map_err(|e| stopped(&e))??;
 
         let (log, machine) = Adaptor::new(store.clone());
-        let peers = Peers {
+        let link = Link {
             transport: transport.clone(),
             node,
+        };
+        let disclosed = Arc::new(Disclosed::default());
+        let peers = Peers {
+            link: link.clone(),
             retry_interval: config.heartbeat_interval,
+            disclosed: disclosed.clone(),
             machine: PhantomData,
         };
         let raft = match Raft::new(node, raft_config, peers, log, machine).await {
@@ -100,13 +111,20 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
                 return Err(Error::Stopped { reason });
             }
         };
-        let server = RaftServer::new(raft.clone(), store.shared().clone());
+        let leadership = Arc::new(Leadership::new(raft.clone(), config.lease(), disclosed));
+        let server = RaftServer::new(raft.clone(), leadership.clone(), store.shared().clone());
         let database = Self {
             inner: Arc::new(Inner {
                 proposer: Mutex::new(Some(Arc::new(Proposer::start(raft.clone(), &config)))),
                 raft,
                 store,
-                transport: transport.clone(),
+                leadership,
+                freshness: Freshness::new(
+                    config
+                        .follower_reads
+                        .map_or(Duration::ZERO, |bound| bound.age),
+                ),
+                link,
                 config,
             }),
         };
@@ -131,17 +149,15 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
 
     /// An error unless this node believes that it leads.
     fn ensure_leading(&self) -> Result<()> {
+        let leads = self.inner.raft.metrics().borrow().state == ServerState::Leader;
+        if leads && self.inner.store.shared().fault().is_none() {
+            return Ok(());
+        }
         let status = self.status();
         if let Some(reason) = status.error {
             return Err(Error::Stopped { reason });
         }
-        if status.role == Role::Leader {
-            return Ok(());
-        }
-        Err(Error::NotLeader {
-            leader: status.leader,
-            address: status.leader_address().map(str::to_owned),
-        })
+        Err(not_leader(&status))
     }
 
     /// What this node knows of itself and the cluster.
@@ -234,16 +250,6 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             .map_err(|e| stopped(&e))
     }
 
-    /// Has this node stand for election now.
-    pub async fn trigger_election(&self) -> Result<()> {
-        self.inner
-            .raft
-            .trigger()
-            .elect()
-            .await
-            .map_err(|e| stopped(&e))
-    }
-
     /// Stops the node: no more writes are taken, a checkpoint is made and the file is closed. On
     /// return another process may open it.
     pub async fn shutdown(&self) -> Result<()> {
@@ -260,7 +266,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
     async fn stop(&self, stop: Stop) -> Result<()> {
         let proposer = self.inner.proposer.lock().take();
         drop(proposer);
-        self.inner.transport.stop().await;
+        self.inner.link.transport.stop().await;
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "Raft ended badly");
         }
@@ -305,6 +311,13 @@ async fn close<S: StateMachine>(store: &RaftLogStore<S>, stop: Stop) -> Result<(
     });
     closing.await.map_err(|e| stopped(&e))??;
     Ok(())
+}
+
+fn not_leader(status: &Status) -> Error {
+    Error::NotLeader {
+        leader: status.leader,
+        address: status.leader_address().map(str::to_owned),
+    }
 }
 
 fn stopped(error: &dyn std::error::Error) -> Error {

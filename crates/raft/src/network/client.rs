@@ -19,18 +19,20 @@ use openraft::raft::{
 use openraft::{AnyError, OptionalSend, Snapshot};
 use tokio::io::AsyncSeekExt;
 
-use super::message::{Request, Response, decode, encode};
+use super::link::{Link, LinkError};
+use super::message::{Request, Response, encode};
 use crate::config::Config;
+use crate::leadership::Disclosed;
 use crate::state_machine::StateMachine;
-use crate::transport::{Transport, TransportError};
+use crate::transport::TransportError;
 use crate::types::{Node, NodeId, TypeConfig, Vote};
 
 /// Makes a [`Peer`] for each member.
 pub(crate) struct Peers<S> {
-    pub transport: Arc<dyn Transport>,
-    pub node: NodeId,
+    pub link: Link,
     /// How long to leave a peer alone that could not be reached.
     pub retry_interval: Duration,
+    pub disclosed: Arc<Disclosed>,
     pub machine: PhantomData<fn() -> S>,
 }
 
@@ -39,11 +41,11 @@ impl<S: StateMachine> RaftNetworkFactory<TypeConfig<S>> for Peers<S> {
 
     async fn new_client(&mut self, target: NodeId, node: &Node) -> Peer<S> {
         Peer {
-            transport: self.transport.clone(),
-            node: self.node,
+            link: self.link.clone(),
             target,
             address: node.addr.clone(),
             retry_interval: self.retry_interval,
+            disclosed: self.disclosed.clone(),
             machine: PhantomData,
         }
     }
@@ -51,11 +53,11 @@ impl<S: StateMachine> RaftNetworkFactory<TypeConfig<S>> for Peers<S> {
 
 /// One member, as seen from this node.
 pub(crate) struct Peer<S> {
-    transport: Arc<dyn Transport>,
-    node: NodeId,
+    link: Link,
     target: NodeId,
     address: String,
     retry_interval: Duration,
+    disclosed: Arc<Disclosed>,
     machine: PhantomData<fn() -> S>,
 }
 
@@ -68,7 +70,7 @@ impl<S: StateMachine> Peer<S> {
         request: Request<S>,
         option: &RPCOption,
     ) -> RpcResult<Response, E> {
-        let bytes = encode(&request).map_err(|e| other(format!("encoding the request: {e}")))?;
+        let bytes = encode(&request).map_err(|e| self.failed(kind, LinkError::Encode(e)))?;
         if let Request::Append(append) = &request
             && bytes.len() > Config::MESSAGE_LIMIT
             && append.entries.len() > 1
@@ -76,41 +78,31 @@ impl<S: StateMachine> Peer<S> {
             let fewer = append.entries.len() as u64 / 2;
             return Err(PayloadTooLarge::new_entries_hint(fewer).into());
         }
-        let answer = self
-            .transport
-            .call(
-                self.node,
-                self.target,
-                &self.address,
-                bytes,
-                option.hard_ttl(),
-            )
+        let deadline = option.hard_ttl();
+        self.link
+            .exchange(self.target, &self.address, bytes, deadline)
             .await
-            .map_err(|error| self.failed(kind, error))?;
-        decode(&answer).map_err(|reason| {
-            other(format!(
-                "the answer of node {} does not decode: {reason}",
-                self.target
-            ))
-        })
+            .map_err(|error| self.failed(kind, error))
     }
 
     fn failed<E: std::error::Error>(
         &self,
         kind: RPCTypes,
-        error: TransportError,
+        error: LinkError,
     ) -> RPCError<NodeId, Node, RaftError<NodeId, E>> {
         match error {
-            TransportError::TimedOut { waited, .. } => Timeout {
+            LinkError::Transport(TransportError::TimedOut { waited, .. }) => Timeout {
                 action: kind,
-                id: self.node,
+                id: self.link.node,
                 target: self.target,
                 timeout: waited,
             }
             .into(),
-            TransportError::TooLarge { .. } => NetworkError::new(&error).into(),
+            LinkError::Transport(TransportError::TooLarge { .. })
+            | LinkError::Encode(_)
+            | LinkError::Answer { .. } => NetworkError::new(&error).into(),
             // openraft leaves a peer alone for a while only for this one.
-            error => Unreachable::new(&error).into(),
+            LinkError::Transport(error) => Unreachable::new(&error).into(),
         }
     }
 
@@ -118,11 +110,7 @@ impl<S: StateMachine> Peer<S> {
         &self,
         response: Response,
     ) -> RPCError<NodeId, Node, RaftError<NodeId, E>> {
-        let target = self.target;
-        match response {
-            Response::Refused(reason) => other(format!("node {target} refused: {reason}")),
-            _ => other(format!("node {target} answered another question")),
-        }
+        other(format!("node {}: {}", self.target, response.unexpected()))
     }
 }
 
@@ -136,6 +124,9 @@ impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
         rpc: AppendEntriesRequest<TypeConfig<S>>,
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<NodeId>, openraft::error::Infallible> {
+        if let Some(committed) = rpc.leader_commit {
+            self.disclosed.note(committed.index);
+        }
         let request = Request::Append(rpc);
         match self.call(RPCTypes::AppendEntries, request, &option).await? {
             Response::Append(response) => Ok(response),

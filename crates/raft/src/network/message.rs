@@ -1,4 +1,4 @@
-//! What nodes say to each other, and how it is encoded.
+//! What nodes say to each other, and how it is encoded: a version in the first byte, then postcard.
 
 use openraft::error::SnapshotMismatch;
 use openraft::raft::{
@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::state_machine::StateMachine;
 use crate::types::{NodeId, TypeConfig};
 
+/// The version of the messages below. Raised when what a version sends is no longer what it was;
+/// the first byte stays the version for ever, so that two versions can tell each other apart.
+const VERSION: u8 = 1;
+
 /// A request of one node to another.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
@@ -18,6 +22,8 @@ pub(super) enum Request<S: StateMachine> {
     Append(AppendEntriesRequest<TypeConfig<S>>),
     Vote(VoteRequest<NodeId>),
     Snapshot(InstallSnapshotRequest<TypeConfig<S>>),
+    /// Up to which index is the log committed? Asked of the leader.
+    CommittedIndex,
 }
 
 /// The answer to a [`Request`].
@@ -28,18 +34,29 @@ pub(super) enum Response {
     Snapshot(InstallSnapshotResponse<NodeId>),
     /// The chunk does not continue what was received: begin again.
     Mismatch(SnapshotMismatch),
+    /// Nothing beyond this index had been answered to anybody when the question was asked.
+    CommittedIndex(u64),
     /// The request was not carried out.
     Refused(String),
 }
 
 /// Encodes a message.
 pub(super) fn encode(message: &impl Serialize) -> Result<Vec<u8>, postcard::Error> {
-    postcard::to_allocvec(message)
+    postcard::to_extend(message, vec![VERSION])
 }
 
 /// Decodes a message, whole.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    match postcard::take_from_bytes(bytes) {
+    let message = match bytes.split_first() {
+        Some((&VERSION, message)) => message,
+        Some((other, _)) => {
+            return Err(format!(
+                "it is in version {other} of the protocol, and this node speaks version {VERSION}: run the same release of folio-raft on all nodes"
+            ));
+        }
+        None => return Err("it is empty".into()),
+    };
+    match postcard::take_from_bytes(message) {
         Ok((message, [])) => Ok(message),
         Ok((_, rest)) => Err(format!("{} bytes follow the message", rest.len())),
         Err(error) => Err(error.to_string()),

@@ -1,9 +1,12 @@
 //! The receiving side: requests of other nodes, given to this node's Raft.
 
+use std::sync::Arc;
+
 use openraft::Raft;
 
 use super::message::{Request, Response, decode, encode};
 use super::snapshot::SnapshotReceiver;
+use crate::leadership::Leadership;
 use crate::state_machine::StateMachine;
 use crate::store::SharedStore;
 use crate::transport::{BoxFuture, Handler};
@@ -12,13 +15,19 @@ use crate::types::{NodeId, TypeConfig};
 /// Answers the requests of other nodes.
 pub(crate) struct RaftServer<S: StateMachine> {
     raft: Raft<TypeConfig<S>>,
+    leadership: Arc<Leadership<S>>,
     snapshots: SnapshotReceiver<S>,
 }
 
 impl<S: StateMachine> RaftServer<S> {
-    pub fn new(raft: Raft<TypeConfig<S>>, store: SharedStore<S>) -> Self {
+    pub fn new(
+        raft: Raft<TypeConfig<S>>,
+        leadership: Arc<Leadership<S>>,
+        store: SharedStore<S>,
+    ) -> Self {
         Self {
             snapshots: SnapshotReceiver::new(raft.clone(), store),
+            leadership,
             raft,
         }
     }
@@ -30,12 +39,19 @@ impl<S: StateMachine> RaftServer<S> {
                 .append_entries(append)
                 .await
                 .map_or_else(|e| Response::Refused(e.to_string()), Response::Append),
-            Request::Vote(vote) => self
-                .raft
-                .vote(vote)
-                .await
-                .map_or_else(|e| Response::Refused(e.to_string()), Response::Vote),
+            Request::Vote(vote) => {
+                // A leader may grant its own vote although its followers keep theirs.
+                let _suspension = self.leadership.suspend();
+                self.raft
+                    .vote(vote)
+                    .await
+                    .map_or_else(|e| Response::Refused(e.to_string()), Response::Vote)
+            }
             Request::Snapshot(chunk) => self.snapshots.receive(chunk).await,
+            Request::CommittedIndex => self.leadership.committed_index().await.map_or_else(
+                |e| Response::Refused(e.to_string()),
+                Response::CommittedIndex,
+            ),
         }
     }
 }

@@ -11,6 +11,7 @@ use folio_store::Database;
 use tempfile::TempDir;
 
 use super::CounterMachine;
+use super::tap::Tap;
 
 /// Far above what any step takes: it ends a test that would hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +30,7 @@ pub fn quick() -> Config {
 
 pub enum Wires {
     Memory(MemoryNetwork),
+    Tapped(MemoryNetwork, Arc<Tap>),
     Tcp,
 }
 
@@ -71,6 +73,10 @@ impl Cluster {
             Wires::Memory(network) => {
                 self.addresses.insert(id, format!("memory:{id}"));
                 network.transport()
+            }
+            Wires::Tapped(network, tap) => {
+                self.addresses.insert(id, format!("memory:{id}"));
+                tap.clone().between(network.transport())
             }
             Wires::Tcp => {
                 let address = self.addresses.get(&id).cloned();
@@ -121,6 +127,14 @@ impl Cluster {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A running node that does not lead.
+    pub async fn follower(&self) -> (NodeId, Node) {
+        let (leading, _) = self.leader().await;
+        let mut others = self.nodes.iter().filter(|(id, _)| **id != leading);
+        let (id, node) = others.next().expect("more than one node runs");
+        (*id, node.clone())
     }
 
     /// Waits until every running node has applied entry `index`.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod cluster;
+pub mod tap;
 
 use folio_raft::{Applied, ApplyError, StateMachine, TableSet};
 use folio_store::{Postcard, ReadTransaction, Table, WriteTransaction};
