@@ -29,7 +29,9 @@ pub struct Config {
     pub election_timeout_min: Duration,
     /// The longest such silence, and the length of a leader's lease.
     pub election_timeout_max: Duration,
-    /// How long sending one chunk of a snapshot may take, the last one's installation included.
+    /// How long a message of a snapshot's transfer may stay unanswered. It is no limit for the
+    /// transfer or the installation: the receiver answers each message soon, with its progress. At
+    /// least a second.
     pub snapshot_timeout: Duration,
     /// Bytes of snapshot in one message.
     pub snapshot_chunk_bytes: usize,
@@ -113,7 +115,6 @@ impl Config {
                 "heartbeat_interval",
                 self.heartbeat_interval.as_millis() == 0,
             ),
-            ("snapshot_timeout", self.snapshot_timeout.as_millis() == 0),
             ("snapshot_chunk_bytes", self.snapshot_chunk_bytes == 0),
             ("snapshot_after_entries", self.snapshot_after_entries == 0),
             ("purge_batch", self.purge_batch == 0),
@@ -138,6 +139,13 @@ impl Config {
             return refuse(
                 "follower_reads.age is zero, and no follower is that new: set it to a few heartbeats or more, or follower_reads to None".into(),
             );
+        }
+        // The receiver takes its time for half of that (`network/snapshot.rs`).
+        if self.snapshot_timeout < Duration::from_secs(1) {
+            return refuse(format!(
+                "snapshot_timeout ({:?}) is less than a second, and a receiver may be busy for so long before it answers",
+                self.snapshot_timeout
+            ));
         }
         // A follower must miss more than one heartbeat before it stands for election, or a single
         // lost message costs a leader.

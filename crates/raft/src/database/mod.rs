@@ -270,10 +270,6 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "Raft ended badly");
         }
-        let leases = self.inner.store.shared().leases_returned();
-        if tokio::time::timeout(LEASE_PATIENCE, leases).await.is_err() {
-            tracing::warn!("a snapshot is still being read; the file stays locked until it is not");
-        }
         close(&self.inner.store, stop).await
     }
 
@@ -299,15 +295,23 @@ enum Stop {
 
 /// Ends the threads of the store and lets go of the database.
 async fn close<S: StateMachine>(store: &RaftLogStore<S>, stop: Stop) -> Result<()> {
-    let store = store.clone();
-    let closing = runtime::blocking(move || match (store.close(), stop) {
-        (Some(database), Stop::Clean) => database.close(),
-        (Some(database), Stop::Abrupt) => {
+    let closing = store.clone();
+    let database = runtime::blocking(move || closing.close()).await;
+    let Some(database) = database.map_err(|e| stopped(&e))? else {
+        return Ok(());
+    };
+    // From here on nobody can take a view.
+    let leases = store.shared().leases_returned();
+    if tokio::time::timeout(LEASE_PATIENCE, leases).await.is_err() {
+        tracing::warn!("a snapshot is still being read; the file stays locked until it is not");
+    }
+    let closing = runtime::blocking(move || match stop {
+        Stop::Clean => database.close(),
+        Stop::Abrupt => {
             // Merely dropped, it would be closed in order.
             database.kill();
             Ok(())
         }
-        (None, _) => Ok(()),
     });
     closing.await.map_err(|e| stopped(&e))??;
     Ok(())

@@ -1,26 +1,24 @@
 //! The sending side: openraft's network on a [`Transport`].
 
 use std::future::Future;
-use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{
-    Fatal, InstallSnapshotError, NetworkError, PayloadTooLarge, RPCError, RaftError, RemoteError,
+    Fatal, InstallSnapshotError, NetworkError, PayloadTooLarge, RPCError, RaftError,
     ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
-use openraft::network::snapshot_transport::{Chunked, SnapshotTransport};
 use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     SnapshotResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend, Snapshot};
-use tokio::io::AsyncSeekExt;
 
 use super::link::{Link, LinkError};
 use super::message::{Request, Response, encode};
+use super::sender::{Interrupted, Terms, TransferError};
 use crate::config::Config;
 use crate::leadership::Disclosed;
 use crate::state_machine::StateMachine;
@@ -46,6 +44,7 @@ impl<S: StateMachine> RaftNetworkFactory<TypeConfig<S>> for Peers<S> {
             address: node.addr.clone(),
             retry_interval: self.retry_interval,
             disclosed: self.disclosed.clone(),
+            interrupted: Interrupted::default(),
             machine: PhantomData,
         }
     }
@@ -58,6 +57,7 @@ pub(crate) struct Peer<S> {
     address: String,
     retry_interval: Duration,
     disclosed: Arc<Disclosed>,
+    pub(super) interrupted: Interrupted,
     machine: PhantomData<fn() -> S>,
 }
 
@@ -78,11 +78,20 @@ impl<S: StateMachine> Peer<S> {
             let fewer = append.entries.len() as u64 / 2;
             return Err(PayloadTooLarge::new_entries_hint(fewer).into());
         }
-        let deadline = option.hard_ttl();
-        self.link
-            .exchange(self.target, &self.address, bytes, deadline)
+        self.exchange(bytes, option.hard_ttl())
             .await
             .map_err(|error| self.failed(kind, error))
+    }
+
+    /// Sends an encoded request and gives the answer to it.
+    pub(super) async fn exchange(
+        &self,
+        request: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<Response, LinkError> {
+        self.link
+            .exchange(self.target, &self.address, request, deadline)
+            .await
     }
 
     fn failed<E: std::error::Error>(
@@ -136,21 +145,11 @@ impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
 
     async fn install_snapshot(
         &mut self,
-        rpc: InstallSnapshotRequest<TypeConfig<S>>,
-        option: RPCOption,
+        _: InstallSnapshotRequest<TypeConfig<S>>,
+        _: RPCOption,
     ) -> RpcResult<InstallSnapshotResponse<NodeId>, InstallSnapshotError> {
-        let request = Request::Snapshot(rpc);
-        match self
-            .call(RPCTypes::InstallSnapshot, request, &option)
-            .await?
-        {
-            Response::Snapshot(response) => Ok(response),
-            Response::Mismatch(mismatch) => Err(RPCError::RemoteError(RemoteError::new(
-                self.target,
-                RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch)),
-            ))),
-            response => Err(self.unexpected(response)),
-        }
+        // Only the provided `full_snapshot` calls it.
+        Err(other("snapshots are not sent by this call".into()))
     }
 
     async fn vote(
@@ -170,17 +169,36 @@ impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        mut snapshot: Snapshot<TypeConfig<S>>,
+        snapshot: Snapshot<TypeConfig<S>>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig<S>, Fatal<NodeId>>> {
-        // This makes the spool file. openraft would take a failure (a full disk, say) for one of
-        // the store and stop the node; it concerns this transfer only.
-        if let Err(error) = snapshot.snapshot.seek(io::SeekFrom::Start(0)).await {
-            tracing::warn!(target = self.target, %error, "cannot spool a snapshot");
-            return Err(NetworkError::new(&error).into());
+        let terms = Terms {
+            vote,
+            deadline: option.hard_ttl(),
+            part: option.snapshot_chunk_size().unwrap_or(1 << 20),
+        };
+        let outcome = tokio::select! {
+            outcome = self.bring(terms, snapshot) => outcome,
+            closed = cancel => return Err(closed.into()),
+        };
+        match outcome {
+            Ok(()) => Ok(SnapshotResponse { vote }),
+            Err(TransferError::Outvoted(higher)) => Ok(SnapshotResponse { vote: higher }),
+            Err(TransferError::Link(LinkError::Transport(error))) => match error {
+                TransportError::TimedOut { waited, .. } => Err(Timeout {
+                    action: RPCTypes::InstallSnapshot,
+                    id: self.link.node,
+                    target: self.target,
+                    timeout: waited,
+                }
+                .into()),
+                error => Err(Unreachable::new(&error).into()),
+            },
+            // openraft takes a failure of the store for the end of the node; whatever this is, it
+            // concerns this transfer only.
+            Err(error) => Err(NetworkError::new(&error).into()),
         }
-        Chunked::send_snapshot(self, vote, snapshot, cancel, option).await
     }
 
     fn backoff(&self) -> Backoff {

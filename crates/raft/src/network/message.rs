@@ -1,15 +1,11 @@
 //! What nodes say to each other, and how it is encoded: a version in the first byte, then postcard.
 
-use openraft::error::SnapshotMismatch;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
-    VoteRequest, VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::state_machine::StateMachine;
-use crate::types::{NodeId, TypeConfig};
+use crate::types::{NodeId, SnapshotMeta, TypeConfig, Vote};
 
 /// The version of the messages below. Raised when what a version sends is no longer what it was;
 /// the first byte stays the version for ever, so that two versions can tell each other apart.
@@ -21,9 +17,48 @@ const VERSION: u8 = 1;
 pub(super) enum Request<S: StateMachine> {
     Append(AppendEntriesRequest<TypeConfig<S>>),
     Vote(VoteRequest<NodeId>),
-    Snapshot(InstallSnapshotRequest<TypeConfig<S>>),
+    Snapshot(SnapshotRequest),
     /// Up to which index is the log committed? Asked of the leader.
     CommittedIndex,
+}
+
+/// One step of a transfer. Each is answered soon, however long the transfer takes.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SnapshotRequest {
+    /// The leader's.
+    pub vote: Vote,
+    /// Names the transfer: what is sent under one id is one stream of bytes.
+    pub transfer: String,
+    pub step: SnapshotStep,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum SnapshotStep {
+    /// Announces a snapshot, or goes on with one that was announced before.
+    Offer(SnapshotMeta),
+    /// Some bytes of the stream.
+    Part {
+        offset: u64,
+        last: bool,
+        bytes: Vec<u8>,
+    },
+    /// Asks how far it is.
+    Progress,
+}
+
+/// The answer to a step.
+#[derive(Serialize, Deserialize)]
+pub(super) enum SnapshotAnswer {
+    /// So many bytes of the stream were taken; it goes on.
+    Taken(u64),
+    /// The snapshot is installed, or the log was faster.
+    Installed,
+    /// No such transfer is known: it has to be offered (again).
+    Unknown,
+    /// There is a newer leader.
+    Outvoted(Vote),
+    /// The transfer is over, for this reason.
+    Failed(String),
 }
 
 /// The answer to a [`Request`].
@@ -31,9 +66,7 @@ pub(super) enum Request<S: StateMachine> {
 pub(super) enum Response {
     Append(AppendEntriesResponse<NodeId>),
     Vote(VoteResponse<NodeId>),
-    Snapshot(InstallSnapshotResponse<NodeId>),
-    /// The chunk does not continue what was received: begin again.
-    Mismatch(SnapshotMismatch),
+    Snapshot(SnapshotAnswer),
     /// Nothing beyond this index had been answered to anybody when the question was asked.
     CommittedIndex(u64),
     /// The request was not carried out.

@@ -47,7 +47,7 @@ impl<S: StateMachine> RaftServer<S> {
                     .await
                     .map_or_else(|e| Response::Refused(e.to_string()), Response::Vote)
             }
-            Request::Snapshot(chunk) => self.snapshots.receive(chunk).await,
+            Request::Snapshot(step) => Response::Snapshot(self.snapshots.answer(step).await),
             Request::CommittedIndex => self.leadership.committed_index().await.map_or_else(
                 |e| Response::Refused(e.to_string()),
                 Response::CommittedIndex,

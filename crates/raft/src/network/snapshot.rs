@@ -1,42 +1,68 @@
 //! Receiving a snapshot.
 //!
 //! openraft can do this itself, but then a damaged snapshot would be found during the installation,
-//! where any error stops the node, and staging would hold up Raft's loop. So chunks are spooled
-//! here, the whole snapshot is checked and staged here, and openraft is given only the swap.
+//! where any error stops the node, and staging would hold up Raft's loop. So what arrives is checked
+//! and staged here, part by part, and openraft is given only the swap.
+//!
+//! A transfer is a task of its own: however long a part takes to stage, or the whole to install, each
+//! message is answered soon, with how far the transfer is. So the sender has a deadline for answers
+//! and none for the transfer. When the connection is lost the task waits for a while, and the sender
+//! may go on from the bytes that were taken.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::error::SnapshotMismatch;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotResponse};
-use openraft::{Raft, Snapshot, SnapshotSegmentId};
-use tokio::sync::Mutex;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use openraft::{Raft, Snapshot};
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 
-use super::message::Response;
+use super::RESUME_WINDOW;
+use super::message::{SnapshotAnswer, SnapshotRequest, SnapshotStep};
 use crate::runtime;
 use crate::snapshot::SnapshotData;
 use crate::state_machine::StateMachine;
-use crate::store::{Failure, SharedStore, Staged};
+use crate::store::{Failure, SharedStore, Staged, Staging};
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
 
-type Chunk<S> = openraft::raft::InstallSnapshotRequest<TypeConfig<S>>;
-
-/// How often a leader's silence is excused while its snapshot is staged; well within any sensible
-/// election timeout.
-const CONTACT_INTERVAL: Duration = Duration::from_millis(50);
+/// How long an answer may wait for progress; well within any sensible election timeout.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(50);
+/// How long an answer may wait for Raft, which is silent during an installation.
+const CONTACT_PATIENCE: Duration = Duration::from_millis(500);
+/// How soon to look again whether the transfer before has ended.
+const TURN_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) struct SnapshotReceiver<S: StateMachine> {
     raft: Raft<TypeConfig<S>>,
     store: SharedStore<S>,
-    /// The one transfer that is going on. Held while a chunk is dealt with.
-    transfer: Mutex<Option<Transfer>>,
+    /// The last transfer. One that is replaced here while it receives comes to its end.
+    transfer: Mutex<Option<Arc<Transfer>>>,
 }
 
+/// A transfer as the messages see it.
 struct Transfer {
     id: String,
+    intake: AsyncMutex<Intake>,
+    status: watch::Receiver<Status>,
+    /// Of the leader that sent the last message.
+    vote: watch::Sender<Vote>,
+}
+
+struct Intake {
     received: u64,
-    file: File,
+    parts: mpsc::Sender<Part>,
+}
+
+struct Part {
+    bytes: Vec<u8>,
+    last: bool,
+}
+
+#[derive(Clone)]
+enum Status {
+    Receiving,
+    Installed,
+    Failed(String),
 }
 
 impl<S: StateMachine> SnapshotReceiver<S> {
@@ -48,146 +74,213 @@ impl<S: StateMachine> SnapshotReceiver<S> {
         }
     }
 
-    pub async fn receive(&self, chunk: Chunk<S>) -> Response {
-        match self.contact(chunk.vote).await {
+    pub async fn answer(&self, request: SnapshotRequest) -> SnapshotAnswer {
+        let SnapshotRequest {
+            vote,
+            transfer: id,
+            step,
+        } = request;
+        match contact(&self.raft, vote).await {
             Ok(None) => {}
-            Ok(Some(vote)) => return Response::Snapshot(InstallSnapshotResponse { vote }),
-            Err(reason) => return Response::Refused(reason),
+            Ok(Some(higher)) => return SnapshotAnswer::Outvoted(higher),
+            Err(reason) => return SnapshotAnswer::Failed(reason),
         }
-        let mut transfer = self.transfer.lock().await;
-        match self.accept(&mut transfer, chunk).await {
-            Ok(response) => response,
-            Err(failure) => {
-                tracing::warn!(node = self.store.node, %failure, "a snapshot was refused");
-                *transfer = None;
-                Response::Refused(failure)
+        let transfer = match &step {
+            SnapshotStep::Offer(meta) => self.begin(id, vote, meta),
+            _ => match self.transfer.lock().clone() {
+                Some(transfer) if transfer.id == id => transfer,
+                _ => return SnapshotAnswer::Unknown,
+            },
+        };
+        transfer.vote.send_replace(vote);
+        match step {
+            SnapshotStep::Offer(_) => transfer.progress(Duration::ZERO).await,
+            SnapshotStep::Progress => transfer.progress(ANSWER_PATIENCE).await,
+            SnapshotStep::Part {
+                offset,
+                last,
+                bytes,
+            } => transfer.take(offset, Part { bytes, last }).await,
+        }
+    }
+
+    /// The transfer of that id, begun if there is none that has not failed.
+    fn begin(&self, id: String, vote: Vote, meta: &SnapshotMeta) -> Arc<Transfer> {
+        let mut current = self.transfer.lock();
+        if let Some(transfer) = current.as_ref()
+            && transfer.id == id
+            && !matches!(*transfer.status.borrow(), Status::Failed(_))
+        {
+            return transfer.clone();
+        }
+        let (parts, arriving) = mpsc::channel(1);
+        let (told, status) = watch::channel(Status::Receiving);
+        let (vote, votes) = watch::channel(vote);
+        let receiving = Receiving {
+            raft: self.raft.clone(),
+            store: self.store.clone(),
+            meta: meta.clone(),
+            parts: arriving,
+            vote: votes,
+        };
+        runtime::spawn(receiving.run(told));
+        let transfer = Arc::new(Transfer {
+            id,
+            intake: AsyncMutex::new(Intake { received: 0, parts }),
+            status,
+            vote,
+        });
+        *current = Some(transfer.clone());
+        transfer
+    }
+}
+
+impl Transfer {
+    /// Hands a part on, unless it was handed on before, is not the next one, or the one before
+    /// takes long; the answer says where to go on.
+    async fn take(&self, offset: u64, part: Part) -> SnapshotAnswer {
+        {
+            let mut intake = self.intake.lock().await;
+            let reserving = intake.parts.clone().reserve_owned();
+            if offset == intake.received
+                && let Ok(Ok(room)) = tokio::time::timeout(ANSWER_PATIENCE, reserving).await
+            {
+                intake.received += part.bytes.len() as u64;
+                room.send(part);
             }
         }
+        self.progress(Duration::ZERO).await
     }
 
-    /// Counts a chunk as word from the leader. openraft sends no heartbeats to a peer that is
-    /// being sent a snapshot; without this the peer's election timer would fire, depose the leader
-    /// and begin the transfer again, for ever. Returns a higher vote, where there is one.
-    async fn contact(&self, vote: Vote) -> Result<Option<Vote>, String> {
-        let heartbeat = AppendEntriesRequest {
-            vote,
-            prev_log_id: None,
-            entries: Vec::new(),
-            leader_commit: None,
+    /// How far the transfer is. If it is not at its end, that is waited for as long as `patience`.
+    async fn progress(&self, patience: Duration) -> SnapshotAnswer {
+        let mut status = self.status.clone();
+        let ended = status.wait_for(|status| !matches!(status, Status::Receiving));
+        if let Ok(Ok(status)) = tokio::time::timeout(patience, ended).await {
+            return match &*status {
+                Status::Installed => SnapshotAnswer::Installed,
+                Status::Failed(reason) => SnapshotAnswer::Failed(reason.clone()),
+                Status::Receiving => SnapshotAnswer::Unknown,
+            };
+        }
+        SnapshotAnswer::Taken(self.intake.lock().await.received)
+    }
+}
+
+/// A transfer as its task sees it.
+struct Receiving<S: StateMachine> {
+    raft: Raft<TypeConfig<S>>,
+    store: SharedStore<S>,
+    meta: SnapshotMeta,
+    parts: mpsc::Receiver<Part>,
+    vote: watch::Receiver<Vote>,
+}
+
+impl<S: StateMachine> Receiving<S> {
+    async fn run(mut self, status: watch::Sender<Status>) {
+        let outcome = self.receive().await;
+        // An installation has moved the staged rows to their place. Others are of no use.
+        let store = self.store.clone();
+        let clearing = move || store.with_database(|database| store.clear_staged(database));
+        if let Err(reason) = blocking(clearing).await {
+            tracing::warn!(node = self.store.node, %reason, "staged rows are left");
+        }
+        let status_now = match outcome {
+            Ok(()) => Status::Installed,
+            Err(reason) => {
+                tracing::warn!(node = self.store.node, %reason, "a snapshot was not installed");
+                Status::Failed(reason)
+            }
         };
-        match self.raft.append_entries(heartbeat).await {
-            Ok(AppendEntriesResponse::HigherVote(higher)) => Ok(Some(higher)),
-            Ok(_) => Ok(None),
-            Err(error) => Err(error.to_string()),
-        }
+        status.send_replace(status_now);
     }
 
-    async fn accept(
-        &self,
-        transfer: &mut Option<Transfer>,
-        chunk: Chunk<S>,
-    ) -> Result<Response, String> {
-        let Chunk::<S> {
-            vote,
-            meta,
-            offset,
-            data,
-            done,
-        } = chunk;
-        let current = transfer
-            .take()
-            .filter(|current| current.id == meta.snapshot_id && offset <= current.received);
-        if current.is_none() && offset != 0 {
-            let segment = |offset| SnapshotSegmentId {
-                id: meta.snapshot_id.clone(),
-                offset,
+    async fn receive(&mut self) -> Result<(), String> {
+        let mut staging = self.turn().await?;
+        loop {
+            let part = match tokio::time::timeout(RESUME_WINDOW, self.parts.recv()).await {
+                Ok(Some(part)) => part,
+                Ok(None) => return Err("another transfer took its place".into()),
+                Err(_) => return Err(format!("nothing came for {RESUME_WINDOW:?}")),
             };
-            return Ok(Response::Mismatch(SnapshotMismatch {
-                expect: segment(0),
-                got: segment(offset),
-            }));
-        }
-        let directory = self.store.spool_directory.clone();
-        let id = meta.snapshot_id.clone();
-        let current = blocking(move || {
-            let mut file = match current {
-                Some(current) => current.file,
-                None => tempfile::tempfile_in(directory)?,
-            };
-            file.seek(SeekFrom::Start(offset))?;
-            file.write_all(&data)?;
-            Ok(Transfer {
-                id,
-                received: offset + data.len() as u64,
-                file,
+            let store = self.store.clone();
+            staging = blocking(move || {
+                store.with_database(|database| store.stage(database, &mut staging, &part.bytes))?;
+                Ok(staging)
             })
+            .await?;
+            if part.last {
+                break;
+            }
+        }
+        let (store, meta) = (self.store.clone(), self.meta.clone());
+        let staged = blocking(move || {
+            let staged = store.with_database(|database| store.finish_staging(database, staging))?;
+            staged.check(&meta)?;
+            Ok(staged)
         })
         .await?;
-        if done {
-            self.finish(vote, meta, current).await
-        } else {
-            *transfer = Some(current);
-            Ok(Response::Snapshot(InstallSnapshotResponse { vote }))
-        }
+        self.install(staged).await
     }
 
-    /// Checks and stages a whole snapshot, then has Raft install it.
-    async fn finish(
-        &self,
-        vote: Vote,
-        meta: SnapshotMeta,
-        transfer: Transfer,
-    ) -> Result<Response, String> {
-        let committed = self
-            .raft
-            .with_raft_state(|state| state.committed)
-            .await
-            .map_err(|e| e.to_string())?;
-        if meta.last_log_id <= committed {
-            // The log was faster; Raft would not install it either.
-            return Ok(Response::Snapshot(InstallSnapshotResponse { vote }));
-        }
-        let (staged, file) = self.stage(vote, meta.clone(), transfer).await?;
-        let mut data = SnapshotData::from_file(file);
-        data.staged = Some(staged);
-        let snapshot = Snapshot {
-            meta,
-            snapshot: Box::new(data),
-        };
-        let installed = self
-            .raft
-            .install_full_snapshot(vote, snapshot)
-            .await
-            .map_err(|e| e.to_string())?;
-        Ok(Response::Snapshot(installed.into()))
-    }
-
-    async fn stage(
-        &self,
-        vote: Vote,
-        meta: SnapshotMeta,
-        transfer: Transfer,
-    ) -> Result<(Staged, File), String> {
-        let store = self.store.clone();
-        let staging = blocking(move || {
-            let mut file = transfer.file;
-            file.set_len(transfer.received)?;
-            let staged = store.with_database(|database| store.stage(database, &mut file))?;
-            staged.check(&meta)?;
-            Ok((staged, file))
-        });
-        tokio::pin!(staging);
+    /// Waits for the right to the staged tables: the transfer before may be installing.
+    async fn turn(&self) -> Result<Staging, String> {
         loop {
-            tokio::select! {
-                biased;
-                staged = &mut staging => return staged,
-                () = tokio::time::sleep(CONTACT_INTERVAL) => {
-                    if let Some(higher) = self.contact(vote).await? {
-                        return Err(format!("a newer leader appeared meanwhile: {higher}"));
-                    }
+            let store = self.store.clone();
+            let beginning = blocking(move || {
+                match store.with_database(|database| store.begin_staging(database)) {
+                    Err(Failure::StagingTaken) => Ok(None),
+                    begun => begun.map(Some),
                 }
+            });
+            if let Some(staging) = beginning.await? {
+                return Ok(staging);
             }
+            if self.parts.is_closed() {
+                return Err("another transfer took its place".into());
+            }
+            tokio::time::sleep(TURN_INTERVAL).await;
         }
+    }
+
+    async fn install(&self, staged: Staged) -> Result<(), String> {
+        let committed = self.raft.with_raft_state(|state| state.committed).await;
+        if self.meta.last_log_id <= committed.map_err(|e| e.to_string())? {
+            // The log was faster; Raft would not install it either.
+            return Ok(());
+        }
+        let snapshot = Snapshot {
+            meta: self.meta.clone(),
+            snapshot: Box::new(SnapshotData::staged(staged)),
+        };
+        let vote = *self.vote.borrow();
+        let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+        let higher = installed.map_err(|e| e.to_string())?.vote;
+        if higher > vote {
+            return Err(format!("there is a newer leader: {higher}"));
+        }
+        Ok(())
+    }
+}
+
+/// Counts a message as word from the leader. openraft sends no heartbeats to a peer that is being
+/// sent a snapshot; without this the peer's election timer would fire, depose the leader and begin
+/// the transfer again, for ever. Returns a higher vote, where there is one.
+async fn contact<S: StateMachine>(
+    raft: &Raft<TypeConfig<S>>,
+    vote: Vote,
+) -> Result<Option<Vote>, String> {
+    let heartbeat = AppendEntriesRequest {
+        vote,
+        prev_log_id: None,
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    match tokio::time::timeout(CONTACT_PATIENCE, raft.append_entries(heartbeat)).await {
+        Ok(Ok(AppendEntriesResponse::HigherVote(higher))) => Ok(Some(higher)),
+        // It will be taken note of when the installation is done.
+        Ok(Ok(_)) | Err(_) => Ok(None),
+        Ok(Err(error)) => Err(error.to_string()),
     }
 }
 

@@ -1,9 +1,10 @@
 //! The handle openraft passes around for a snapshot's bytes.
 
 use std::future::Future;
-use std::io::{self, BufWriter, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use folio_store::{ReadTransaction, TableDefinition};
@@ -19,18 +20,16 @@ pub(crate) struct SnapshotSource {
     pub view: ReadTransaction,
     pub tables: Vec<TableDefinition>,
     pub directory: PathBuf,
-    pub lease: Lease,
+    // After the view, which is gone when the lease is returned.
+    pub _lease: Lease,
 }
 
 impl SnapshotSource {
     /// Writes the snapshot to a new spool file. Blocks.
-    fn spool(self) -> io::Result<std::fs::File> {
+    fn spool(&self) -> io::Result<std::fs::File> {
         let mut file = tempfile::tempfile_in(&self.directory)?;
-        write_snapshot(&self.view, &self.tables, &mut BufWriter::new(&mut file))
-            .map_err(io::Error::other)?;
+        write_snapshot(&self.view, &self.tables, &mut file).map_err(io::Error::other)?;
         file.rewind()?;
-        drop(self.view);
-        drop(self.lease);
         Ok(file)
     }
 }
@@ -49,14 +48,14 @@ pub struct SnapshotData {
 }
 
 enum State {
-    Pending(Option<Box<SnapshotSource>>),
+    Pending(Option<Arc<SnapshotSource>>),
     Spooling(JoinHandle<io::Result<std::fs::File>>),
     File(tokio::fs::File),
 }
 
 impl SnapshotData {
     pub(crate) fn lazy(source: SnapshotSource) -> Self {
-        Self::with(State::Pending(Some(Box::new(source))))
+        Self::with(State::Pending(Some(Arc::new(source))))
     }
 
     /// An empty spool file in `directory`, to be written. Blocks.
@@ -65,8 +64,20 @@ impl SnapshotData {
         Ok(Self::with(State::File(tokio::fs::File::from_std(file))))
     }
 
-    pub(crate) fn from_file(file: std::fs::File) -> Self {
-        Self::with(State::File(tokio::fs::File::from_std(file)))
+    /// A snapshot whose rows are in the database already, and which has no bytes of its own.
+    pub(crate) fn staged(staged: Staged) -> Self {
+        Self {
+            staged: Some(staged),
+            ..Self::with(State::Pending(None))
+        }
+    }
+
+    /// What the snapshot is of, if no byte of it was asked for yet.
+    pub(crate) fn into_source(self) -> Option<Arc<SnapshotSource>> {
+        match self.state {
+            State::Pending(source) => source,
+            State::Spooling(_) | State::File(_) => None,
+        }
     }
 
     fn with(state: State) -> Self {

@@ -1,6 +1,6 @@
 //! The parts of the stream, their limits, and the frames they travel in.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use folio_store::TableDefinition;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,12 @@ const META_LIMIT: usize = 1 << 20;
 /// A chunk, at most: the rows that fit, a last one that does not, and what postcard adds.
 const CHUNK_LIMIT: usize = CHUNK_BYTES + ROW_LIMIT + 1024;
 /// zstd's own default; the chunks are too small for more effort to pay.
-pub(super) const ZSTD_LEVEL: i32 = 3;
+const ZSTD_LEVEL: i32 = 3;
+/// The window of that level is 2 MiB at most. A larger one would be memory that a stranger chose.
+const ZSTD_WINDOW_LOG: u32 = 22;
+/// Kind, length of the payload, length as stored.
+const FRAME_HEAD: usize = 9;
+const FRAME_CHECK: usize = 4;
 
 /// What a snapshot says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,14 +60,6 @@ impl From<&TableDefinition> for SnapshotTable {
             value_type: table.value_type.clone(),
         }
     }
-}
-
-/// The rows of a chunk: all of one table.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Chunk<'a> {
-    pub table: u32,
-    #[serde(borrow)]
-    pub rows: Vec<(&'a [u8], &'a [u8])>,
 }
 
 /// The end of the stream.
@@ -100,14 +97,16 @@ impl Kind {
 #[derive(Clone)]
 pub(super) struct Running(Sha256);
 
-impl Running {
-    pub fn new() -> Self {
+impl Default for Running {
+    fn default() -> Self {
         let mut hash = Sha256::new();
         hash.update(MAGIC);
         hash.update(VERSION.to_le_bytes());
         Running(hash)
     }
+}
 
+impl Running {
     pub fn add(&mut self, kind: Kind, payload: &[u8]) {
         self.0.update([kind as u8]);
         self.0.update((payload.len() as u64).to_le_bytes());
@@ -119,9 +118,9 @@ impl Running {
     }
 }
 
-/// Writes one frame.
-pub(super) fn write_frame(
-    out: &mut impl Write,
+/// Appends one frame to `out`.
+pub(super) fn put_frame(
+    out: &mut Vec<u8>,
     kind: Kind,
     payload: &[u8],
 ) -> Result<(), SnapshotError> {
@@ -132,16 +131,13 @@ pub(super) fn write_frame(
     } else {
         payload
     };
-    let mut head = [0u8; 9];
-    head[0] = kind as u8;
-    head[1..5].copy_from_slice(&length(payload)?.to_le_bytes());
-    head[5..9].copy_from_slice(&length(stored)?.to_le_bytes());
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&head);
-    crc.update(stored);
-    out.write_all(&head)?;
-    out.write_all(stored)?;
-    out.write_all(&crc.finalize().to_le_bytes())?;
+    let start = out.len();
+    out.push(kind as u8);
+    out.extend_from_slice(&length(payload)?.to_le_bytes());
+    out.extend_from_slice(&length(stored)?.to_le_bytes());
+    out.extend_from_slice(stored);
+    let crc = crc32fast::hash(&out[start..]);
+    out.extend_from_slice(&crc.to_le_bytes());
     Ok(())
 }
 
@@ -151,114 +147,160 @@ fn length(bytes: &[u8]) -> Result<u32, SnapshotError> {
     })
 }
 
-/// Reads the stream and counts its bytes.
-pub(super) struct Source<R> {
-    inner: R,
-    pub offset: u64,
+/// Cuts a stream into frames as it arrives. Holds what has arrived of one frame, whose length was
+/// checked before more was taken.
+#[derive(Default)]
+pub(super) struct Frames {
+    buffer: Vec<u8>,
+    /// Where in the buffer the next frame begins.
+    next: usize,
+    /// Where in the stream the buffer begins.
+    start: u64,
 }
 
-impl<R: Read> Source<R> {
-    pub fn new(inner: R) -> Self {
-        Self { inner, offset: 0 }
+/// One frame: where in the stream it began, and what it holds, checked and uncompressed.
+pub(super) struct Frame {
+    pub offset: u64,
+    pub kind: Kind,
+    pub payload: Vec<u8>,
+}
+
+impl Frames {
+    /// Takes more of the stream. All whole frames should have been taken out before.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.start = self.offset();
+        self.buffer.drain(..self.next);
+        self.next = 0;
+        self.buffer.extend_from_slice(bytes);
     }
 
-    pub fn exact<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
-        let mut bytes = [0u8; N];
-        self.fill(&mut bytes)?;
-        Ok(bytes)
+    /// Where in the stream the next frame begins.
+    pub fn offset(&self) -> u64 {
+        self.start + self.next as u64
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SnapshotError> {
-        self.inner.read_exact(bytes).map_err(|e| self.failed(e))?;
-        self.offset += bytes.len() as u64;
-        Ok(())
+    /// Where in the stream that which has arrived ends.
+    pub fn end(&self) -> u64 {
+        self.start + self.buffer.len() as u64
     }
 
-    /// Reads `length` bytes. The buffer grows with what arrives, so a length that lies costs
-    /// nothing.
-    fn take(&mut self, length: usize) -> Result<Vec<u8>, SnapshotError> {
-        let mut bytes = Vec::new();
-        (&mut self.inner)
-            .take(length as u64)
-            .read_to_end(&mut bytes)
-            .map_err(SnapshotError::Io)?;
-        self.offset += bytes.len() as u64;
-        if bytes.len() < length {
-            return Err(SnapshotError::Truncated {
-                offset: self.offset,
-            });
+    /// Whether everything that has arrived was taken out.
+    pub fn is_empty(&self) -> bool {
+        self.next == self.buffer.len()
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.buffer[self.next..]
+    }
+
+    /// The magic and the version at the start of a stream; none if they have not arrived yet.
+    pub fn preamble(&mut self) -> Result<Option<u16>, SnapshotError> {
+        let rest = self.rest();
+        let magic = &rest[..rest.len().min(MAGIC.len())];
+        if !MAGIC.starts_with(magic) {
+            return Err(damaged(0, "it does not begin as a snapshot does".into()));
         }
-        Ok(bytes)
-    }
-
-    fn failed(&self, error: io::Error) -> SnapshotError {
-        if error.kind() == io::ErrorKind::UnexpectedEof {
-            SnapshotError::Truncated {
-                offset: self.offset,
-            }
-        } else {
-            error.into()
-        }
-    }
-
-    pub fn at_end(&mut self) -> Result<bool, SnapshotError> {
-        let mut byte = [0u8; 1];
-        loop {
-            match self.inner.read(&mut byte) {
-                Ok(read) => return Ok(read == 0),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-
-    /// Reads one frame and gives its payload, checked and uncompressed.
-    pub fn frame(&mut self) -> Result<(Kind, Vec<u8>), SnapshotError> {
-        let start = self.offset;
-        let damaged = |reason: String| SnapshotError::Damaged {
-            offset: start,
-            reason,
+        let Some(version) = array_at(rest, MAGIC.len()) else {
+            return Ok(None);
         };
-        let head: [u8; 9] = self.exact()?;
-        let [kind, r0, r1, r2, r3, s0, s1, s2, s3] = head;
-        let raw = u32::from_le_bytes([r0, r1, r2, r3]) as usize;
-        let stored = u32::from_le_bytes([s0, s1, s2, s3]) as usize;
-        let kind = Kind::of(kind).ok_or_else(|| damaged(format!("no part has kind {kind}")))?;
+        self.next += MAGIC.len() + 2;
+        Ok(Some(u16::from_le_bytes(version)))
+    }
+
+    /// The next frame; none if it has not arrived as a whole.
+    pub fn next(&mut self) -> Result<Option<Frame>, SnapshotError> {
+        let offset = self.offset();
+        let rest = self.rest();
+        let (Some(&kind), Some(raw), Some(stored)) =
+            (rest.first(), array_at(rest, 1), array_at(rest, 5))
+        else {
+            return Ok(None);
+        };
+        let kind =
+            Kind::of(kind).ok_or_else(|| damaged(offset, format!("no part has kind {kind}")))?;
+        let raw = u32::from_le_bytes(raw) as usize;
+        let stored = u32::from_le_bytes(stored) as usize;
         // Incompressible bytes grow a little.
         if raw > kind.limit() || stored > zstd::zstd_safe::compress_bound(kind.limit()) {
-            return Err(damaged(format!(
-                "a {kind:?} of {raw} bytes ({stored} stored) is above the limit of {}",
-                kind.limit()
-            )));
+            return Err(damaged(
+                offset,
+                format!(
+                    "a {kind:?} of {raw} bytes ({stored} stored) is above the limit of {}",
+                    kind.limit()
+                ),
+            ));
         }
-        let bytes = self.take(stored)?;
-        let crc = u32::from_le_bytes(self.exact()?);
-        let mut expected = crc32fast::Hasher::new();
-        expected.update(&head);
-        expected.update(&bytes);
-        if expected.finalize() != crc {
-            return Err(damaged("its checksum is wrong".into()));
+        let end = FRAME_HEAD + stored;
+        let Some(crc) = array_at(rest, end) else {
+            return Ok(None);
+        };
+        if crc32fast::hash(&rest[..end]) != u32::from_le_bytes(crc) {
+            return Err(damaged(offset, "its checksum is wrong".into()));
         }
+        let bytes = &rest[FRAME_HEAD..end];
         let payload = if kind == Kind::Chunk {
-            decompress(&bytes, raw).map_err(|e| damaged(format!("it does not decompress: {e}")))?
+            decompress(bytes, raw)
+                .map_err(|e| damaged(offset, format!("it does not decompress: {e}")))?
         } else {
-            bytes
+            bytes.to_vec()
         };
         if payload.len() != raw {
-            return Err(damaged(format!(
-                "it holds {} bytes instead of {raw}",
-                payload.len()
-            )));
+            return Err(damaged(
+                offset,
+                format!("it holds {} bytes instead of {raw}", payload.len()),
+            ));
         }
-        Ok((kind, payload))
+        self.next += end + FRAME_CHECK;
+        Ok(Some(Frame {
+            offset,
+            kind,
+            payload,
+        }))
     }
+}
+
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
 }
 
 /// Decompresses at most one byte more than announced, growing as it goes.
 fn decompress(bytes: &[u8], raw: usize) -> io::Result<Vec<u8>> {
     let mut payload = Vec::new();
-    zstd::stream::read::Decoder::with_buffer(bytes)?
-        .take(raw as u64 + 1)
-        .read_to_end(&mut payload)?;
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+    decoder.take(raw as u64 + 1).read_to_end(&mut payload)?;
     Ok(payload)
+}
+
+pub(super) fn damaged(offset: u64, reason: String) -> SnapshotError {
+    SnapshotError::Damaged { offset, reason }
+}
+
+/// Decodes a part that must take up all of `payload`.
+pub(super) fn decode<'a, T: Deserialize<'a>>(
+    offset: u64,
+    payload: &'a [u8],
+) -> Result<T, SnapshotError> {
+    match decode_first(offset, payload)? {
+        (part, []) => Ok(part),
+        (_, rest) => Err(damaged(
+            offset,
+            format!("{} bytes are left over", rest.len()),
+        )),
+    }
+}
+
+/// Decodes the part that `payload` begins with, and gives what follows it.
+pub(super) fn decode_first<'a, T: Deserialize<'a>>(
+    offset: u64,
+    payload: &'a [u8],
+) -> Result<(T, &'a [u8]), SnapshotError> {
+    postcard::take_from_bytes(payload)
+        .map_err(|e| damaged(offset, format!("it does not decode: {e}")))
+}
+
+pub(super) fn encode<T: Serialize>(part: &T) -> Result<Vec<u8>, SnapshotError> {
+    postcard::to_allocvec(part).map_err(|e| SnapshotError::Mismatch {
+        reason: format!("a part cannot be encoded: {e}"),
+    })
 }

@@ -28,6 +28,8 @@ pub use read::{Rows, SnapshotReader, Summary};
 pub use write::write_snapshot;
 
 pub(crate) use data::SnapshotSource;
+pub(crate) use read::SnapshotParser;
+pub(crate) use write::SnapshotWriter;
 
 /// Why a snapshot was refused or could not be written.
 #[derive(Debug, thiserror::Error)]

@@ -1,25 +1,12 @@
-//! Reading a snapshot, a chunk at a time, believing nothing.
+//! Reading a snapshot as it arrives, believing nothing.
 
-use std::io::Read;
-
-use serde::Deserialize;
+use std::io::{self, Read};
 
 use super::SnapshotError;
-use super::format::{Chunk, Kind, MAGIC, Running, SnapshotHeader, Source, Trailer, VERSION};
-
-/// Reads a snapshot: the header when it is opened, then the rows, then the trailer, which is
-/// checked before the end is reported. Until [`next_rows`](Self::next_rows) has returned `None`
-/// nothing that was read may be used.
-pub struct SnapshotReader<R> {
-    source: Source<R>,
-    header: SnapshotHeader,
-    digest: Running,
-    counts: Vec<u64>,
-    /// The table of the last chunk, and its last key: what comes next must be greater.
-    table: u32,
-    last_key: Option<Vec<u8>>,
-    summary: Option<Summary>,
-}
+use super::format::{
+    CHUNK_BYTES, Frames, Kind, Running, SnapshotHeader, Trailer, VERSION, damaged, decode,
+    decode_first, encode,
+};
 
 /// What a whole snapshot amounts to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,123 +26,149 @@ pub struct Rows {
     pub rows: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl<R: Read> SnapshotReader<R> {
-    /// Reads and checks the header.
-    pub fn new(inner: R) -> Result<Self, SnapshotError> {
-        let mut source = Source::new(inner);
-        if &source.exact::<8>()? != MAGIC {
-            return Err(SnapshotError::Damaged {
-                offset: 0,
-                reason: "it does not begin as a snapshot does".into(),
-            });
-        }
-        let found = u16::from_le_bytes(source.exact()?);
-        if found != VERSION {
-            return Err(SnapshotError::Version {
-                found,
-                supported: VERSION,
-            });
-        }
-        let start = source.offset;
-        let (kind, payload) = source.frame()?;
-        if kind != Kind::Header {
-            return Err(damaged(
-                start,
-                format!("a {kind:?} stands in place of the header"),
-            ));
-        }
-        let mut digest = Running::new();
-        digest.add(kind, &payload);
-        let header: SnapshotHeader = decode(start, &payload)?;
-        let counts = vec![0; header.tables.len()];
-        Ok(Self {
-            source,
-            header,
-            digest,
-            counts,
-            table: 0,
-            last_key: None,
-            summary: None,
-        })
+/// Takes a snapshot in pieces of any size and gives its rows. Until [`summary`](Self::summary) is
+/// there nothing that was given may be used.
+#[derive(Default)]
+pub(crate) struct SnapshotParser {
+    frames: Frames,
+    header: Option<SnapshotHeader>,
+    digest: Running,
+    counts: Vec<u64>,
+    /// The table of the last chunk, and its last key: what comes next must be greater.
+    table: u32,
+    last_key: Option<Vec<u8>>,
+    summary: Option<Summary>,
+    begun: bool,
+}
+
+impl SnapshotParser {
+    /// Takes more of the stream. Rows of what came before should have been taken out.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.frames.push(bytes);
     }
 
-    /// What the snapshot says about itself.
-    pub fn header(&self) -> &SnapshotHeader {
-        &self.header
+    /// What the snapshot says about itself, as soon as it has arrived.
+    pub fn header(&self) -> Option<&SnapshotHeader> {
+        self.header.as_ref()
     }
 
-    /// The row counts and the digest, once the end was reached.
+    /// Row counts and digest, once everything has arrived and agrees.
     pub fn summary(&self) -> Option<&Summary> {
         self.summary.as_ref()
     }
 
-    /// The next rows, or `None` when the snapshot is complete and its trailer agrees.
+    /// The error for a stream that ends here, if it may not.
+    pub fn finish(&self) -> Result<&Summary, SnapshotError> {
+        self.summary.as_ref().ok_or(SnapshotError::Truncated {
+            offset: self.frames.end(),
+        })
+    }
+
+    /// The next rows of what has arrived; none when there are no more, which is the end only if
+    /// there is a summary. Stops behind the header, too, so that it can be looked at before rows.
     pub fn next_rows(&mut self) -> Result<Option<Rows>, SnapshotError> {
         if self.summary.is_some() {
-            return Ok(None);
+            return if self.frames.is_empty() {
+                Ok(None)
+            } else {
+                Err(damaged(self.frames.offset(), "bytes follow the end".into()))
+            };
         }
-        let start = self.source.offset;
-        let (kind, payload) = self.source.frame()?;
-        match kind {
-            Kind::Header => Err(damaged(start, "a second header".into())),
-            Kind::Chunk => self.rows(start, &payload).map(Some),
-            Kind::Trailer => {
-                self.finish(start, &payload)?;
+        if !self.begun {
+            match self.frames.preamble()? {
+                None => return Ok(None),
+                Some(VERSION) => self.begun = true,
+                Some(found) => {
+                    return Err(SnapshotError::Version {
+                        found,
+                        supported: VERSION,
+                    });
+                }
+            }
+        }
+        let Some(frame) = self.frames.next()? else {
+            return Ok(None);
+        };
+        let (start, payload) = (frame.offset, frame.payload.as_slice());
+        match (frame.kind, &self.header) {
+            (Kind::Header, None) => {
+                self.digest.add(Kind::Header, payload);
+                let header: SnapshotHeader = decode(start, payload)?;
+                self.counts = vec![0; header.tables.len()];
+                self.header = Some(header);
                 Ok(None)
             }
+            (Kind::Chunk, Some(_)) => self.rows(start, payload).map(Some),
+            (Kind::Trailer, Some(_)) => {
+                self.end(start, payload)?;
+                // Whether something follows.
+                self.next_rows()
+            }
+            (Kind::Header, Some(_)) => Err(damaged(start, "a second header".into())),
+            (kind, None) => Err(damaged(
+                start,
+                format!("a {kind:?} stands in place of the header"),
+            )),
         }
     }
 
     fn rows(&mut self, start: u64, payload: &[u8]) -> Result<Rows, SnapshotError> {
         self.digest.add(Kind::Chunk, payload);
-        let chunk: Chunk<'_> = decode(start, payload)?;
-        let table = chunk.table as usize;
-        let Some(count) = self.counts.get_mut(table) else {
-            return Err(damaged(
-                start,
-                format!("rows of table {table}, which does not exist"),
-            ));
+        let (table, rest) = decode_first::<u32>(start, payload)?;
+        let (count, mut rest) = decode_first::<u64>(start, rest)?;
+        let Some(total) = self.counts.get_mut(table as usize) else {
+            let reason = format!("rows of table {table}, which does not exist");
+            return Err(damaged(start, reason));
         };
-        if chunk.table < self.table {
-            return Err(damaged(
-                start,
-                format!("rows of table {table} out of order"),
-            ));
+        if table < self.table {
+            let reason = format!("rows of table {table} out of order");
+            return Err(damaged(start, reason));
         }
-        if chunk.table > self.table {
-            self.table = chunk.table;
+        if count == 0 {
+            return Err(damaged(start, "a chunk without rows".into()));
+        }
+        if table > self.table {
+            self.table = table;
             self.last_key = None;
         }
-        let mut rows = Vec::with_capacity(chunk.rows.len());
-        for (key, value) in chunk.rows {
-            let key = key.to_vec();
-            if self.last_key.as_ref().is_some_and(|last| *last >= key) {
+        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..count {
+            // The writer closes a chunk here. It also bounds what a chunk of tiny rows takes.
+            if bytes >= CHUNK_BYTES {
+                return Err(damaged(start, "more rows than a chunk has".into()));
+            }
+            let ((key, value), after) = decode_first::<(&[u8], &[u8])>(start, rest)?;
+            rest = after;
+            let last = rows.last().map(|(key, _)| key).or(self.last_key.as_ref());
+            if last.is_some_and(|last| last.as_slice() >= key) {
                 return Err(damaged(start, "keys that do not ascend".into()));
             }
-            self.last_key = Some(key.clone());
-            rows.push((key, value.to_vec()));
+            bytes += key.len() + value.len();
+            rows.push((key.to_vec(), value.to_vec()));
         }
-        *count += rows.len() as u64;
-        Ok(Rows { table, rows })
+        if !rest.is_empty() {
+            let reason = format!("{} bytes are left over", rest.len());
+            return Err(damaged(start, reason));
+        }
+        self.last_key = rows.last().map(|(key, _)| key.clone());
+        *total += count;
+        Ok(Rows {
+            table: table as usize,
+            rows,
+        })
     }
 
-    fn finish(&mut self, start: u64, payload: &[u8]) -> Result<(), SnapshotError> {
+    fn end(&mut self, start: u64, payload: &[u8]) -> Result<(), SnapshotError> {
         let trailer: Trailer = decode(start, payload)?;
         if trailer.rows != self.counts {
             return Err(damaged(start, "the row counts differ from the rows".into()));
         }
-        let counts = postcard::to_allocvec(&self.counts)
-            .map_err(|e| damaged(start, format!("the row counts cannot be encoded: {e}")))?;
         let mut digest = self.digest.clone();
-        digest.add(Kind::Trailer, &counts);
+        digest.add(Kind::Trailer, &encode(&self.counts)?);
         if digest.finish() != trailer.digest {
-            return Err(damaged(
-                start,
-                "the digest differs from the contents".into(),
-            ));
-        }
-        if !self.source.at_end()? {
-            return Err(damaged(self.source.offset, "bytes follow the end".into()));
+            let reason = "the digest differs from the contents";
+            return Err(damaged(start, reason.into()));
         }
         self.summary = Some(Summary {
             rows: trailer.rows,
@@ -165,19 +178,70 @@ impl<R: Read> SnapshotReader<R> {
     }
 }
 
-fn damaged(offset: u64, reason: String) -> SnapshotError {
-    SnapshotError::Damaged { offset, reason }
+/// Reads a snapshot: the header when it is opened, then the rows, then the trailer, which is
+/// checked before the end is reported. Until [`next_rows`](Self::next_rows) has returned `None`
+/// nothing that was read may be used.
+pub struct SnapshotReader<R> {
+    inner: R,
+    parser: SnapshotParser,
+    header: SnapshotHeader,
 }
 
-fn decode<'a, T: Deserialize<'a>>(start: u64, payload: &'a [u8]) -> Result<T, SnapshotError> {
-    let (part, rest) = postcard::take_from_bytes(payload)
-        .map_err(|e| damaged(start, format!("it does not decode: {e}")))?;
-    if rest.is_empty() {
-        Ok(part)
-    } else {
-        Err(damaged(
-            start,
-            format!("{} bytes are left over", rest.len()),
-        ))
+impl<R: Read> SnapshotReader<R> {
+    /// Reads and checks the header.
+    pub fn new(mut inner: R) -> Result<Self, SnapshotError> {
+        let mut parser = SnapshotParser::default();
+        loop {
+            let more = read_some(&mut inner, &mut parser)?;
+            parser.next_rows()?;
+            if let Some(header) = parser.header().cloned() {
+                return Ok(Self {
+                    inner,
+                    parser,
+                    header,
+                });
+            }
+            if !more {
+                parser.finish()?;
+            }
+        }
+    }
+
+    /// What the snapshot says about itself.
+    pub fn header(&self) -> &SnapshotHeader {
+        &self.header
+    }
+
+    /// The row counts and the digest, once the end was reached.
+    pub fn summary(&self) -> Option<&Summary> {
+        self.parser.summary()
+    }
+
+    /// The next rows, or `None` when the snapshot is complete and its trailer agrees.
+    pub fn next_rows(&mut self) -> Result<Option<Rows>, SnapshotError> {
+        loop {
+            if let Some(rows) = self.parser.next_rows()? {
+                return Ok(Some(rows));
+            }
+            if !read_some(&mut self.inner, &mut self.parser)? {
+                self.parser.finish()?;
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Gives the parser what one read yields. False at the end.
+fn read_some(inner: &mut impl Read, parser: &mut SnapshotParser) -> Result<bool, SnapshotError> {
+    let mut bytes = [0u8; 16 << 10];
+    loop {
+        match inner.read(&mut bytes) {
+            Ok(read) => {
+                parser.push(&bytes[..read]);
+                return Ok(read > 0);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e.into()),
+        }
     }
 }

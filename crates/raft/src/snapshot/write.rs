@@ -1,15 +1,19 @@
-//! Writing a snapshot from a read transaction.
+//! Writing a snapshot from a read transaction, as far as somebody asks for it.
 
 use std::io::Write;
+use std::ops::Bound;
 
 use folio_store::{ReadTransaction, TableDefinition};
 
 use super::SnapshotError;
 use super::format::{
-    CHUNK_BYTES, Chunk, Kind, MAGIC, ROW_LIMIT, Running, SnapshotHeader, SnapshotTable, Trailer,
-    VERSION, write_frame,
+    CHUNK_BYTES, Kind, MAGIC, ROW_LIMIT, Running, SnapshotHeader, SnapshotTable, Trailer, VERSION,
+    encode, put_frame,
 };
 use crate::store::state_record;
+
+/// How much of a snapshot is in memory when it is written to a file.
+const WRITE_BYTES: usize = 256 << 10;
 
 /// Writes a snapshot of `tables` as `view` shows them, and returns its digest.
 ///
@@ -19,88 +23,175 @@ pub fn write_snapshot(
     tables: &[TableDefinition],
     out: &mut impl Write,
 ) -> Result<[u8; 32], SnapshotError> {
-    let record = state_record(view)?;
-    let header = SnapshotHeader {
-        last_log_id: record.last_applied,
-        membership: record.membership,
-        time: record.time,
-        tables: tables.iter().map(SnapshotTable::from).collect(),
-    };
-    out.write_all(MAGIC)?;
-    out.write_all(&VERSION.to_le_bytes())?;
-    let mut digest = Running::new();
-    let payload = encode(&header)?;
-    digest.add(Kind::Header, &payload);
-    write_frame(out, Kind::Header, &payload)?;
-
-    let mut counts = Vec::with_capacity(tables.len());
-    for (number, table) in (0u32..).zip(tables) {
-        counts.push(write_rows(view, number, table, &mut digest, out)?);
+    let mut writer = SnapshotWriter::new(tables);
+    let mut bytes = Vec::new();
+    loop {
+        let digest = writer.write(view, &mut bytes, WRITE_BYTES)?;
+        out.write_all(&bytes)?;
+        bytes.clear();
+        if let Some(digest) = digest {
+            out.flush()?;
+            return Ok(digest);
+        }
     }
-
-    let trailer = Trailer {
-        digest: {
-            digest.add(Kind::Trailer, &encode(&counts)?);
-            digest.finish()
-        },
-        rows: counts,
-    };
-    write_frame(out, Kind::Trailer, &encode(&trailer)?)?;
-    out.flush()?;
-    Ok(trailer.digest)
 }
 
-/// Writes the rows of one table and returns their number.
-fn write_rows(
-    view: &ReadTransaction,
-    number: u32,
-    table: &TableDefinition,
-    digest: &mut Running,
-    out: &mut impl Write,
-) -> Result<u64, SnapshotError> {
-    let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    let mut bytes = 0;
-    let mut count = 0u64;
-    let source = view.untyped(table)?;
-    let mut flush = |rows: &mut Vec<(Vec<u8>, Vec<u8>)>| -> Result<(), SnapshotError> {
-        let payload = encode(&Chunk {
-            table: number,
-            rows: rows
-                .iter()
-                .map(|(key, value)| (key.as_slice(), value.as_slice()))
-                .collect(),
+/// A snapshot that is being written: where it stands, and what its end will say.
+pub(crate) struct SnapshotWriter {
+    tables: Vec<TableDefinition>,
+    digest: Running,
+    counts: Vec<u64>,
+    next: Next,
+}
+
+#[derive(Clone)]
+enum Next {
+    Header,
+    /// The rows of a table behind a key.
+    Rows(usize, Option<Vec<u8>>),
+    Nothing([u8; 32]),
+}
+
+impl SnapshotWriter {
+    pub fn new(tables: &[TableDefinition]) -> Self {
+        Self {
+            tables: tables.to_vec(),
+            digest: Running::default(),
+            counts: vec![0; tables.len()],
+            next: Next::Header,
+        }
+    }
+
+    /// Appends to `out` until that has `length` bytes, a chunk more, or everything. Gives the
+    /// digest at the end. The view must be the same in each call.
+    pub fn write(
+        &mut self,
+        view: &ReadTransaction,
+        out: &mut Vec<u8>,
+        length: usize,
+    ) -> Result<Option<[u8; 32]>, SnapshotError> {
+        while out.len() < length {
+            match self.next.clone() {
+                Next::Header => {
+                    self.header(view, out)?;
+                    self.next = Next::Rows(0, None);
+                }
+                Next::Rows(table, after) => {
+                    self.next = match self.tables.get(table).cloned() {
+                        None => Next::Nothing(self.trailer(out)?),
+                        Some(definition) => {
+                            match self.rows(view, &definition, table, after, out, length)? {
+                                None => Next::Rows(table + 1, None),
+                                after => Next::Rows(table, after),
+                            }
+                        }
+                    }
+                }
+                Next::Nothing(digest) => return Ok(Some(digest)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn header(&mut self, view: &ReadTransaction, out: &mut Vec<u8>) -> Result<(), SnapshotError> {
+        let record = state_record(view)?;
+        let header = SnapshotHeader {
+            last_log_id: record.last_applied,
+            membership: record.membership,
+            time: record.time,
+            tables: self.tables.iter().map(SnapshotTable::from).collect(),
+        };
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        let payload = encode(&header)?;
+        self.digest.add(Kind::Header, &payload);
+        put_frame(out, Kind::Header, &payload)
+    }
+
+    fn trailer(&mut self, out: &mut Vec<u8>) -> Result<[u8; 32], SnapshotError> {
+        self.digest.add(Kind::Trailer, &encode(&self.counts)?);
+        let digest = self.digest.clone().finish();
+        let trailer = Trailer {
+            rows: self.counts.clone(),
+            digest,
+        };
+        put_frame(out, Kind::Trailer, &encode(&trailer)?)?;
+        Ok(digest)
+    }
+
+    /// Writes chunks of a table from behind a key until `out` is long enough. Gives the last key,
+    /// or none at the end of the table.
+    fn rows(
+        &mut self,
+        view: &ReadTransaction,
+        definition: &TableDefinition,
+        table: usize,
+        after: Option<Vec<u8>>,
+        out: &mut Vec<u8>,
+        length: usize,
+    ) -> Result<Option<Vec<u8>>, SnapshotError> {
+        let source = view.untyped(definition)?;
+        let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut chunk = Chunk::default();
+        for row in source.range::<&[u8]>((start, Bound::Unbounded))? {
+            let (key, value) = row?;
+            let row_bytes = key.len() + value.len();
+            if row_bytes > ROW_LIMIT {
+                return Err(SnapshotError::RowTooLarge {
+                    table: definition.name.clone(),
+                    bytes: row_bytes,
+                    limit: ROW_LIMIT,
+                });
+            }
+            chunk.push(&key, &value)?;
+            if chunk.bytes >= CHUNK_BYTES {
+                self.chunk(table, &mut chunk, out)?;
+                if out.len() >= length {
+                    return Ok(Some(key));
+                }
+            }
+        }
+        if chunk.rows > 0 {
+            self.chunk(table, &mut chunk, out)?;
+        }
+        Ok(None)
+    }
+
+    fn chunk(
+        &mut self,
+        table: usize,
+        chunk: &mut Chunk,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SnapshotError> {
+        let number = u32::try_from(table).map_err(|_| SnapshotError::Mismatch {
+            reason: format!("table {table} has no number in a snapshot"),
         })?;
-        digest.add(Kind::Chunk, &payload);
-        write_frame(out, Kind::Chunk, &payload)?;
-        rows.clear();
-        Ok(())
-    };
-    for row in source.iter()? {
-        let (key, value) = row?;
-        let length = key.len() + value.len();
-        if length > ROW_LIMIT {
-            return Err(SnapshotError::RowTooLarge {
-                table: table.name.clone(),
-                bytes: length,
-                limit: ROW_LIMIT,
-            });
-        }
-        rows.push((key, value));
-        count += 1;
-        bytes += length;
-        if bytes >= CHUNK_BYTES {
-            flush(&mut rows)?;
-            bytes = 0;
-        }
+        let mut payload = encode(&(number, chunk.rows))?;
+        payload.append(&mut chunk.encoded);
+        self.digest.add(Kind::Chunk, &payload);
+        self.counts[table] += std::mem::take(chunk).rows;
+        put_frame(out, Kind::Chunk, &payload)
     }
-    if !rows.is_empty() {
-        flush(&mut rows)?;
-    }
-    Ok(count)
 }
 
-fn encode<T: serde::Serialize>(part: &T) -> Result<Vec<u8>, SnapshotError> {
-    postcard::to_allocvec(part).map_err(|e| SnapshotError::Mismatch {
-        reason: format!("a part cannot be encoded: {e}"),
-    })
+/// Rows that will be a chunk, encoded as a postcard list of pairs of byte strings without its
+/// length.
+#[derive(Default)]
+struct Chunk {
+    encoded: Vec<u8>,
+    rows: u64,
+    /// Bytes of keys and values.
+    bytes: usize,
+}
+
+impl Chunk {
+    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), SnapshotError> {
+        for part in [key, value] {
+            self.encoded.append(&mut encode(&(part.len() as u64))?);
+            self.encoded.extend_from_slice(part);
+        }
+        self.rows += 1;
+        self.bytes += key.len() + value.len();
+        Ok(())
+    }
 }

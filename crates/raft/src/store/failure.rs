@@ -45,6 +45,8 @@ pub(crate) enum Failure {
     BeforeInstall { index: u64, purged: u64 },
     #[error("truncating at {index} would remove entry {applied}, which is applied")]
     TruncateApplied { index: u64, applied: u64 },
+    #[error("another snapshot is being received or installed")]
+    StagingTaken,
     #[error("spool file: {0}")]
     Spool(#[from] std::io::Error),
     #[error("the store is shut down")]

@@ -40,7 +40,7 @@ pub use shared::StoreOptions;
 
 pub(crate) use failure::{Failure, Result};
 pub(crate) use shared::{Lease, Shared, SharedStore, state_record};
-pub(crate) use snapshot::Staged;
+pub(crate) use snapshot::{Staged, Staging};
 use thread::{SharedThreads, Threads};
 
 /// openraft's storage for the state machine `S`. Reaches the runtime through
@@ -111,22 +111,21 @@ impl<S: StateMachine> RaftLogStore<S> {
     }
 
     async fn install(&self, meta: SnapshotMeta, mut data: SnapshotData) -> Result<()> {
-        let staged = data.staged.take();
-        let mut file = data.into_file().await?;
         let shared = self.shared.clone();
-        self.threads
-            .run(move || {
-                shared.critical(|database| {
-                    let current = *shared.staging.lock();
-                    let staged = match staged {
-                        // Staged before, outside Raft's own loop: only the swap is left to do.
-                        Some(staged) if staged.number == current => staged,
-                        _ => shared.stage(database, &mut file)?,
-                    };
-                    shared.install(database, &meta, &staged)
-                })
+        if let Some(staged) = data.staged.take() {
+            // Outside Raft's own loop: only the swap is left to do.
+            let install =
+                move || shared.critical(|database| shared.install(database, &meta, &staged));
+            return self.threads.run(install).await;
+        }
+        let mut file = data.into_file().await?;
+        let install = move || {
+            shared.critical(|database| {
+                let staged = shared.stage_file(database, &mut file)?;
+                shared.install(database, &meta, &staged)
             })
-            .await
+        };
+        self.threads.run(install).await
     }
 }
 

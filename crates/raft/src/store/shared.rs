@@ -2,8 +2,8 @@
 //! in memory only.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use folio_store::{Database, Durability, Group, ReadTransaction, TableDefinition};
 use parking_lot::{Mutex, RwLock};
@@ -62,9 +62,8 @@ pub(crate) struct Shared<S> {
     /// Distinguishes the snapshots of this run from those of all others.
     run: u64,
     snapshots: AtomicU64,
-    /// Held while a snapshot is staged; counts them, so that an installation can tell whether the
-    /// staged tables are still its own.
-    pub staging: Mutex<u64>,
+    /// Alive while somebody has the right to the staged tables.
+    pub staging: Mutex<Weak<()>>,
 }
 
 impl<S: StateMachine> Shared<S> {
@@ -102,7 +101,7 @@ impl<S: StateMachine> Shared<S> {
             leases: watch::Sender::new(0),
             run: runtime::random(),
             snapshots: AtomicU64::new(0),
-            staging: Mutex::new(0),
+            staging: Mutex::default(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! Building, staging and installing snapshots.
 
 use std::fs::File;
-use std::io::{BufReader, Seek};
+use std::io::{Read, Seek};
+use std::sync::Arc;
 
 use folio_store::{Database, Durability, TableDefinition};
 
@@ -9,19 +10,61 @@ use super::failure::{Failure, Result};
 use super::shared::{Shared, state_record};
 use super::tables::{Log, Purged, PurgedRecord, State, StateRecord};
 use crate::snapshot::{
-    SnapshotData, SnapshotError, SnapshotHeader, SnapshotReader, SnapshotSource, SnapshotTable,
+    Rows, SnapshotData, SnapshotError, SnapshotHeader, SnapshotParser, SnapshotSource,
+    SnapshotTable,
 };
 use crate::state_machine::{STAGED_PREFIX, StateMachine};
 use crate::types::{LogId, SnapshotMeta};
 
 /// Bytes of rows staged in one transaction, at least; it bounds how long other writers wait.
 const STAGE_BYTES: usize = 1 << 20;
+/// Bytes of a snapshot file read at a time.
+const READ_BYTES: usize = 256 << 10;
 
-/// A snapshot whose rows are in the staged tables.
+/// The right to the staged tables. There is one at a time, and what is in the tables belongs to
+/// whoever has it.
+pub(crate) struct Place(#[expect(dead_code, reason = "it is there to be dropped")] Arc<()>);
+
+/// A snapshot that is arriving: its rows go to the staged tables as they come.
+pub(crate) struct Staging {
+    place: Place,
+    parser: SnapshotParser,
+    /// What the staged tables will be.
+    tables: Vec<TableDefinition>,
+    /// Whether the header was compared with the tables of this node.
+    checked: bool,
+}
+
+impl Staging {
+    /// The next rows of what has arrived.
+    fn next_rows(&mut self) -> Result<Option<Rows>> {
+        loop {
+            if let Some(rows) = self.parser.next_rows()? {
+                return Ok(Some(rows));
+            }
+            let header = self.parser.header().filter(|_| !self.checked);
+            let Some(header) = header else {
+                return Ok(None);
+            };
+            let expected: Vec<_> = self.tables.iter().map(SnapshotTable::from).collect();
+            if header.tables != expected {
+                return Err(SnapshotError::Mismatch {
+                    reason: format!(
+                        "it has the tables {:?}, and the state machine of this node has {expected:?}",
+                        header.tables
+                    ),
+                }
+                .into());
+            }
+            self.checked = true;
+        }
+    }
+}
+
+/// A whole snapshot whose rows are in the staged tables.
 pub(crate) struct Staged {
-    pub header: SnapshotHeader,
-    /// The number of the staging; a later one removes these rows.
-    pub number: u64,
+    header: SnapshotHeader,
+    _place: Place,
 }
 
 impl Staged {
@@ -92,64 +135,126 @@ impl<S: StateMachine> Shared<S> {
             view,
             tables: self.tables.clone(),
             directory: self.spool_directory.clone(),
-            lease: self.lease(),
+            _lease: self.lease(),
         })
     }
 
-    /// Reads and checks a whole snapshot, and puts its rows into staged tables. The state is not
-    /// touched. A later staging or a restart removes what is staged.
-    pub fn stage(&self, database: &Database, file: &mut File) -> Result<Staged> {
-        let mut number = self.staging.lock();
-        *number += 1;
-        file.rewind()?;
-        let mut reader = SnapshotReader::new(BufReader::new(file))?;
-        let expected: Vec<_> = self.tables.iter().map(SnapshotTable::from).collect();
-        if reader.header().tables != expected {
-            return Err(SnapshotError::Mismatch {
-                reason: format!(
-                    "it has the tables {:?}, and the state machine of this node has {expected:?}",
-                    reader.header().tables
-                ),
+    /// Takes the right to the staged tables and removes what is in them.
+    fn take_place(&self, database: &Database) -> Result<Place> {
+        let place = Arc::new(());
+        {
+            let mut taken = self.staging.lock();
+            if taken.strong_count() > 0 {
+                return Err(Failure::StagingTaken);
             }
-            .into());
+            *taken = Arc::downgrade(&place);
         }
-        let staged: Vec<_> = self.tables.iter().map(staged_table).collect();
+        let place = Place(place);
         eventually(database, |txn| {
-            for table in &staged {
-                txn.delete_table(table)?;
-                txn.untyped(table)?;
+            for table in &self.tables {
+                txn.delete_table(&staged_table(table))?;
             }
             Ok(())
         })?;
-        let outcome = stage_rows(database, &staged, &mut reader);
-        if outcome.is_err() {
+        Ok(place)
+    }
+
+    /// Begins to stage a snapshot. The state is not touched before it is installed.
+    pub fn begin_staging(&self, database: &Database) -> Result<Staging> {
+        let place = self.take_place(database)?;
+        eventually(database, |txn| {
+            for table in &self.tables {
+                txn.untyped(&staged_table(table))?;
+            }
+            Ok(())
+        })?;
+        Ok(Staging {
+            place,
+            parser: SnapshotParser::default(),
+            tables: self.tables.clone(),
+            checked: false,
+        })
+    }
+
+    /// Checks what has arrived and stages its rows. After an error the staging is of no use.
+    pub fn stage(&self, database: &Database, staging: &mut Staging, bytes: &[u8]) -> Result<()> {
+        staging.parser.push(bytes);
+        let mut more = true;
+        while more {
+            more = false;
             eventually(database, |txn| {
-                for table in &staged {
-                    txn.delete_table(table)?;
+                let mut bytes = 0;
+                while let Some(rows) = staging.next_rows()? {
+                    let Some(definition) = self.tables.get(rows.table) else {
+                        return Err(SnapshotError::Mismatch {
+                            reason: format!("rows of table {}, which does not exist", rows.table),
+                        }
+                        .into());
+                    };
+                    let mut table = txn.untyped(&staged_table(definition))?;
+                    for (key, value) in &rows.rows {
+                        table.insert(key.as_slice(), value.as_slice())?;
+                        bytes += key.len() + value.len();
+                    }
+                    if bytes >= STAGE_BYTES {
+                        more = true;
+                        break;
+                    }
                 }
                 Ok(())
             })?;
         }
-        outcome?;
+        Ok(())
+    }
+
+    /// Ends a staging: everything has arrived and agrees.
+    pub fn finish_staging(&self, database: &Database, staging: Staging) -> Result<Staged> {
+        staging.parser.finish()?;
+        let header = staging.parser.header().cloned();
+        let header = header.ok_or(SnapshotError::Truncated { offset: 0 })?;
         // Most of the pages reach the disk here, so that the installation has few to flush.
         self.checkpoint(database)?;
         Ok(Staged {
-            header: reader.header().clone(),
-            number: *number,
+            header,
+            _place: staging.place,
         })
+    }
+
+    /// Removes staged rows that nobody will install. Does nothing while somebody may.
+    pub fn clear_staged(&self, database: &Database) -> Result<()> {
+        match self.take_place(database) {
+            Ok(_) | Err(Failure::StagingTaken) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Stages a whole snapshot from a file.
+    pub fn stage_file(&self, database: &Database, file: &mut File) -> Result<Staged> {
+        file.rewind()?;
+        let mut staging = self.begin_staging(database)?;
+        let staged = self
+            .stage_all(database, &mut staging, file)
+            .and_then(|()| self.finish_staging(database, staging));
+        if staged.is_err() {
+            self.clear_staged(database)?;
+        }
+        staged
+    }
+
+    fn stage_all(&self, database: &Database, staging: &mut Staging, file: &mut File) -> Result<()> {
+        let mut bytes = vec![0; READ_BYTES];
+        loop {
+            match file.read(&mut bytes)? {
+                0 => return Ok(()),
+                read => self.stage(database, staging, &bytes[..read])?,
+            }
+        }
     }
 
     /// Replaces the state with a staged snapshot: tables, metadata and purge point in one durable
     /// transaction over both groups. A crash leaves the old state or the new one.
     pub fn install(&self, database: &Database, meta: &SnapshotMeta, staged: &Staged) -> Result<()> {
         staged.check(meta)?;
-        let number = self.staging.lock();
-        if *number != staged.number {
-            return Err(SnapshotError::Mismatch {
-                reason: "another snapshot was staged meanwhile".into(),
-            }
-            .into());
-        }
         let view = database.begin_read()?;
         let purge = self.purge_of_install(&view, meta)?;
         let record = StateRecord {
@@ -198,38 +303,6 @@ impl<S: StateMachine> Shared<S> {
 
 fn staged_table(table: &TableDefinition) -> TableDefinition {
     table.renamed(format!("{STAGED_PREFIX}{}", table.name))
-}
-
-fn stage_rows(
-    database: &Database,
-    staged: &[TableDefinition],
-    reader: &mut SnapshotReader<BufReader<&mut File>>,
-) -> Result<()> {
-    let mut complete = false;
-    while !complete {
-        eventually(database, |txn| {
-            let mut bytes = 0;
-            while bytes < STAGE_BYTES {
-                let Some(rows) = reader.next_rows()? else {
-                    complete = true;
-                    break;
-                };
-                let Some(definition) = staged.get(rows.table) else {
-                    return Err(SnapshotError::Mismatch {
-                        reason: format!("rows of table {}, which does not exist", rows.table),
-                    }
-                    .into());
-                };
-                let mut table = txn.untyped(definition)?;
-                for (key, value) in &rows.rows {
-                    table.insert(key.as_slice(), value.as_slice())?;
-                    bytes += key.len() + value.len();
-                }
-            }
-            Ok(())
-        })?;
-    }
-    Ok(())
 }
 
 /// Runs `change` in a transaction that is not flushed.
