@@ -351,7 +351,7 @@ impl Error {
     }
 
     /// Adds the table's name to an error about a page, where it is not known yet.
-    pub(crate) fn in_table(self, name: &Arc<str>) -> Self {
+    pub(crate) fn in_table(self, name: &str) -> Self {
         match self {
             Self::Corrupted {
                 file,
@@ -361,7 +361,7 @@ impl Error {
             } => Self::Corrupted {
                 file,
                 page,
-                table: Some(name.clone()),
+                table: Some(name.into()),
                 fault,
             },
             other => other,

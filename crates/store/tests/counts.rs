@@ -262,7 +262,26 @@ fn a_row_of_a_scan() {
     cost.is_at_most(&Bounds {
         writes: 0.0,
         pages: 0.0,
-        allocations: 1.3,
-        bytes: 16.0,
+        allocations: 0.02,
+        bytes: 0.5,
+    });
+}
+
+#[test]
+fn a_row_of_a_scan_that_borrows() {
+    let (db, storage) = filled();
+    let view = db.begin_read().unwrap();
+    let rows = view.table::<Rows>().unwrap();
+    let mut walk = rows.iter().unwrap().stored();
+    let cost = cost(&db, &storage, ROWS / (1 + WINDOWS), |_| {
+        let row = walk.next_borrowed().unwrap().unwrap();
+        assert_eq!(row.value_bytes().len(), 150);
+    });
+    assert_eq!(cost.counts, StorageCounts::default(), "{cost:?}");
+    cost.is_at_most(&Bounds {
+        writes: 0.0,
+        pages: 0.0,
+        allocations: 0.02,
+        bytes: 0.5,
     });
 }

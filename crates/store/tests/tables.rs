@@ -70,6 +70,23 @@ fn assert_same(table: &TableMut<'_, Rows>, model: &Model, context: &str) {
             .eq(model.iter().rev().map(|(k, v)| (k.clone(), v.clone()))),
         "{context}"
     );
+    // Borrowed, alternately from both ends, until they meet.
+    let (mut walk, mut expected) = (table.iter().unwrap().stored(), model.iter());
+    for from_back in [false, true].into_iter().cycle() {
+        let (row, expected) = match from_back {
+            false => (walk.next_borrowed().unwrap(), expected.next()),
+            true => (walk.next_back_borrowed().unwrap(), expected.next_back()),
+        };
+        let row = row.as_ref().map(|row| (row.key_bytes(), row.value_bytes()));
+        assert_eq!(
+            row,
+            expected.map(|(k, v)| (k.as_slice(), v.as_slice())),
+            "{context}"
+        );
+        if row.is_none() {
+            break;
+        }
+    }
 }
 
 /// Whether a row is chosen: about one in `share`, by its contents.

@@ -300,9 +300,9 @@ impl Reader for TableReader<'_> {
             from: &[u8],
             mut each: impl FnMut(&[u8], &[u8]) -> bool,
         ) -> Result<()> {
-            for row in table.range(from..)?.stored() {
-                let (key, value) = row?;
-                if !each(key.bytes(), value.bytes()) {
+            let mut rows = table.range(from..)?.stored();
+            while let Some(row) = rows.next_borrowed()? {
+                if !each(row.key_bytes(), row.value_bytes()) {
                     break;
                 }
             }

@@ -46,6 +46,18 @@ pub(super) fn free_address_bits(page_size: usize) -> usize {
     page_size - 1
 }
 
+/// Has the processor fetch some lines of memory, if there is any, and if it can do that on the side.
+#[inline]
+pub(super) fn prefetch(start: *const u8, lines: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in 0..lines {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let line = start.wrapping_add(64 * line).cast();
+        // SAFETY: every processor of this architecture has the instruction, which may be given any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+    }
+}
+
 /// Pointers to nothing. Their memory is taken from the system as they are set.
 pub(super) fn null_pointers<T>(count: usize) -> Box<[AtomicPtr<T>]> {
     let layout = Layout::array::<AtomicPtr<T>>(count).expect("fewer than the bytes of a cache");
@@ -243,6 +255,7 @@ impl Slab {
     }
 
     /// The state of a page of a slab that is alive.
+    #[inline]
     fn state<'s>(slab: NonNull<Self>, page: u32) -> &'s PageState {
         // SAFETY: the states lie behind the head; `page` is below their number, and its state is initialised (rule 4).
         unsafe { slab.add(1).cast::<PageState>().add(page as usize).as_ref() }
@@ -309,6 +322,13 @@ impl PageBytes {
         ManuallyDrop::new(Self { start, len })
     }
 
+    /// Has the processor fetch the bytes from `at` on, about two lines of them, if it can do that on the side.
+    #[inline]
+    pub fn prefetch(&self, at: usize) {
+        prefetch(self.start.as_ptr().wrapping_add(at), 2);
+    }
+
+    #[inline]
     fn slab(&self) -> (NonNull<Slab>, u32) {
         let inside = self.start.addr().get() % SLAB;
         // SAFETY: the head of the slab is `inside` bytes before the page, in the same allocation.
@@ -317,6 +337,7 @@ impl PageBytes {
         (slab, (inside >> self.len.trailing_zeros()) as u32)
     }
 
+    #[inline]
     fn state(&self) -> &PageState {
         let (slab, page) = self.slab();
         Slab::state(slab, page)
@@ -326,6 +347,7 @@ impl PageBytes {
 impl Deref for PageBytes {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: the page has a handle, this one, and is not written while it is borrowed (rule 1).
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
@@ -333,6 +355,7 @@ impl Deref for PageBytes {
 }
 
 impl Clone for PageBytes {
+    #[inline]
     fn clone(&self) -> Self {
         // Relaxed for the reason given in `Arc`: whoever has a handle keeps the page alive while he makes another.
         if self.state().handles.fetch_add(1, Ordering::Relaxed) > MOST_HANDLES {
@@ -346,6 +369,7 @@ impl Clone for PageBytes {
 }
 
 impl Drop for PageBytes {
+    #[inline]
     fn drop(&mut self) {
         let (slab, page) = self.slab();
         if Slab::state(slab, page)

@@ -154,43 +154,54 @@ pub(crate) struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
+    #[inline]
     pub fn level(self) -> u8 {
         level(self.bytes)
     }
 
+    #[inline]
     pub fn is_leaf(self) -> bool {
         self.level() == 0
     }
 
+    #[inline]
     pub fn len(self) -> usize {
         usize::from(read_u16(self.bytes, 28))
     }
 
+    #[inline]
     fn prefix_len(self) -> usize {
         usize::from(read_u16(self.bytes, 30))
     }
 
+    #[inline]
     pub fn prefix(self) -> &'a [u8] {
         &self.bytes[ARRAYS..ARRAYS + self.prefix_len()]
     }
 
+    #[inline]
     fn heads(self) -> usize {
         ARRAYS + self.prefix_len()
     }
 
+    #[inline]
     fn offsets(self) -> usize {
         self.heads() + self.len() * HEAD_SIZE
     }
 
+    #[inline]
     fn head(self, index: usize) -> u32 {
         read_u32(self.bytes, self.heads() + index * HEAD_SIZE)
     }
 
-    fn cell(self, index: usize) -> usize {
+    /// Where in the page the cell of an entry begins.
+    #[inline]
+    pub fn cell(self, index: usize) -> usize {
         usize::from(read_u16(self.bytes, self.offsets() + index * OFFSET_SIZE))
     }
 
@@ -202,32 +213,42 @@ impl<'a> Node<'a> {
     }
 
     /// The key of an entry after the node's prefix.
+    #[inline]
     pub fn suffix(self, index: usize) -> &'a [u8] {
         let cell = self.cell(index);
         &self.bytes[cell + CELL_HEADER..][..usize::from(read_u16(self.bytes, cell))]
+    }
+
+    /// The bytes of a key, one by one: for a comparison that ends early.
+    pub fn key_bytes(self, index: usize) -> impl Iterator<Item = &'a u8> {
+        self.prefix().iter().chain(self.suffix(index))
     }
 
     pub fn key(self, index: usize) -> Vec<u8> {
         [self.prefix(), self.suffix(index)].concat()
     }
 
+    #[inline]
     pub fn body(self, index: usize) -> &'a [u8] {
         let range = self.body_range(index);
         &self.bytes[range]
     }
 
     /// Where in the page the body of an entry lies.
+    #[inline]
     pub fn body_range(self, index: usize) -> std::ops::Range<usize> {
         let cell = self.cell(index);
         let start = cell + CELL_HEADER + usize::from(read_u16(self.bytes, cell));
         start..start + usize::from(read_u16(self.bytes, cell + 2) & !FLAG)
     }
 
+    #[inline]
     fn flag(self, index: usize) -> bool {
         read_u16(self.bytes, self.cell(index) + 2) & FLAG != 0
     }
 
     /// Where the value of a leaf entry is, if it is not in the leaf.
+    #[inline]
     pub fn overflow(self, index: usize) -> Option<OverflowRef> {
         self.flag(index)
             .then(|| OverflowRef::read(self.body(index)))

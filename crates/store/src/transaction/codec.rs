@@ -3,13 +3,12 @@
 use std::{
     borrow::{Borrow, Cow},
     ops::{Bound, RangeBounds},
-    sync::Arc,
 };
 
-use super::{Stored, stored::undecodable};
+use super::{Stored, stored::undecodable, write::Source};
 use crate::{
     error::Result,
-    tree::{KeyRange, StoredBytes},
+    tree::{self, KeyRange},
     types::{RowTypes, Value},
 };
 
@@ -48,22 +47,42 @@ pub(super) fn encode_range<'k, T: RowTypes, B: Borrow<KeyView<'k, T>>>(
     (bound(range.start_bound()), bound(range.end_bound()))
 }
 
-pub(super) fn decode<V: Value>(name: &Arc<str>, bytes: &[u8]) -> Result<V::Owned> {
-    V::decode(bytes).map_err(|source| undecodable(name, source))
+fn decode_key<T: RowTypes>(bytes: &[u8]) -> Result<OwnedKey<T>> {
+    T::Key::decode(bytes).map_err(|source| undecodable(T::TABLE, source))
 }
 
-pub(super) fn decode_row<T: RowTypes>(name: &Arc<str>, key: &[u8], value: &[u8]) -> Result<Row<T>> {
-    Ok((
-        decode::<T::Key>(name, key)?,
-        decode::<T::Value>(name, value)?,
-    ))
+pub(super) fn decode_row<T: RowTypes>(key: &[u8], value: &[u8]) -> Result<Row<T>> {
+    let key = decode_key::<T>(key)?;
+    let value = T::Value::decode(value).map_err(|source| undecodable(T::TABLE, source))?;
+    Ok((key, value))
 }
 
-pub(super) fn stored_row<T: RowTypes>(
-    name: &Arc<str>,
-    key: Vec<u8>,
-    value: StoredBytes,
-) -> StoredRow<T> {
-    let key = Stored::new(StoredBytes::Owned(key), name.clone());
-    (key, Stored::new(value, name.clone()))
+/// A row that a walk has come to, in its leaf.
+pub(super) struct WalkedRow<'w> {
+    pub source: Source<'w>,
+    pub row: tree::Row<'w>,
+    /// For a key that does not lie in one piece: memory used again and again.
+    pub buffer: &'w mut Vec<u8>,
+}
+
+impl WalkedRow<'_> {
+    /// The encoding of its key.
+    #[inline]
+    pub fn key(&mut self) -> &[u8] {
+        self.row.key_in(self.buffer)
+    }
+
+    pub fn decode_key<T: RowTypes>(mut self) -> Result<OwnedKey<T>> {
+        decode_key::<T>(self.key())
+    }
+
+    pub fn decode<T: RowTypes>(self) -> Result<Row<T>> {
+        let value = self.row.value(&self.source)?;
+        decode_row::<T>(self.row.key_in(self.buffer), &value)
+    }
+
+    pub fn stored<T: RowTypes>(self) -> Result<StoredRow<T>> {
+        let (key, value) = self.row.stored(&self.source)?;
+        Ok((Stored::of::<T>(key), Stored::of::<T>(value)))
+    }
 }

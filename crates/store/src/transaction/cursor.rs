@@ -1,14 +1,15 @@
 //! Cursors: places in a table that can be moved in both directions and to any key.
 
-use std::{borrow::Borrow, marker::PhantomData, sync::Arc};
+use std::{borrow::Borrow, marker::PhantomData};
 
 use super::{
-    codec::{KeyView, Row, StoredRow, decode_row, encode, stored_row},
+    codec::{KeyView, Row, StoredRow, WalkedRow, encode},
+    name::TableName,
     write::Source,
 };
 use crate::{
     error::Result,
-    tree::{self, Direction, Seeker, read_value},
+    tree::{Direction, Seeker},
     types::RowTypes,
 };
 
@@ -45,15 +46,17 @@ use crate::{
 /// ```
 pub struct Cursor<'t, T> {
     seeker: Seeker<Source<'t>>,
-    name: Arc<str>,
+    name: TableName,
+    buffer: Vec<u8>,
     table: PhantomData<fn() -> T>,
 }
 
 impl<'t, T: RowTypes> Cursor<'t, T> {
-    pub(super) fn new(seeker: Seeker<Source<'t>>, name: Arc<str>) -> Self {
+    pub(super) fn new(seeker: Seeker<Source<'t>>, name: TableName) -> Self {
         Self {
             seeker,
             name,
+            buffer: Vec::new(),
             table: PhantomData,
         }
     }
@@ -101,8 +104,9 @@ impl<'t, T: RowTypes> Cursor<'t, T> {
         clippy::should_implement_trait,
         reason = "it goes both ways and may fail"
     )]
+    #[inline]
     pub fn next(&mut self) -> Result<Option<Row<T>>> {
-        self.step(Direction::Forward)
+        self.step(Direction::Forward, |row| row.decode::<T>())
     }
 
     /// Goes back over the row before and gives it back; `None` at the start.
@@ -111,7 +115,7 @@ impl<'t, T: RowTypes> Cursor<'t, T> {
     ///
     /// As for [`next`](Self::next).
     pub fn prev(&mut self) -> Result<Option<Row<T>>> {
-        self.step(Direction::Backward)
+        self.step(Direction::Backward, |row| row.decode::<T>())
     }
 
     /// As [`next`](Self::next), not decoded, and the value not copied where it lies in a page.
@@ -120,7 +124,7 @@ impl<'t, T: RowTypes> Cursor<'t, T> {
     ///
     /// As for [`seek`](Self::seek).
     pub fn next_stored(&mut self) -> Result<Option<StoredRow<T>>> {
-        self.step_stored(Direction::Forward)
+        self.step(Direction::Forward, |row| row.stored::<T>())
     }
 
     /// As [`prev`](Self::prev), not decoded, and the value not copied where it lies in a page.
@@ -129,41 +133,30 @@ impl<'t, T: RowTypes> Cursor<'t, T> {
     ///
     /// As for [`seek`](Self::seek).
     pub fn prev_stored(&mut self) -> Result<Option<StoredRow<T>>> {
-        self.step_stored(Direction::Backward)
+        self.step(Direction::Backward, |row| row.stored::<T>())
     }
 
     /// The encoding of the next key, over whose row the cursor goes. A long value is not read.
     pub(super) fn next_key(&mut self) -> Result<Option<Vec<u8>>> {
-        self.step_row(Direction::Forward, |_, row| Ok(row.key()))
+        self.step(Direction::Forward, |mut row| Ok(row.key().to_vec()))
     }
 
-    fn step(&mut self, direction: Direction) -> Result<Option<Row<T>>> {
-        let name = self.name.clone();
-        self.step_row(direction, |source, row| {
-            let value = read_value(source, row.leaf, row.index)?;
-            decode_row::<T>(&name, &row.key(), value.as_slice())
-        })
-    }
-
-    fn step_stored(&mut self, direction: Direction) -> Result<Option<StoredRow<T>>> {
-        let name = self.name.clone();
-        self.step_row(direction, |source, row| {
-            let value = read_value(source, row.leaf, row.index)?;
-            Ok(stored_row::<T>(&name, row.key(), value))
-        })
-    }
-
-    fn step_row<R>(
+    fn step<R>(
         &mut self,
         direction: Direction,
-        read: impl FnOnce(&Source<'_>, &tree::Row<'_>) -> Result<R>,
+        read: impl FnOnce(WalkedRow<'_>) -> Result<R>,
     ) -> Result<Option<R>> {
         let source = *self.seeker.source();
-        let row = match direction {
-            Direction::Forward => self.seeker.next(),
-            Direction::Backward => self.seeker.prev(),
+        let buffer = &mut self.buffer;
+        let row = self.seeker.step(direction);
+        let read = |row| {
+            read(WalkedRow {
+                source,
+                row,
+                buffer,
+            })
         };
-        let result = row.and_then(|row| row.map(|row| read(&source, &row)).transpose());
+        let result = row.and_then(|row| row.map(read).transpose());
         result.map_err(|error| error.in_table(&self.name))
     }
 }

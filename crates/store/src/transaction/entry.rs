@@ -28,7 +28,7 @@ impl<'e, 't, T: RowTypes> Entry<'e, 't, T> {
         };
         Ok(match found {
             Some(bytes) => {
-                let stored = Stored::new(bytes, place.rows.name.clone());
+                let stored = Stored::of::<T>(bytes);
                 Self::Occupied(OccupiedEntry { place, stored })
             }
             None => Self::Vacant(place),
@@ -59,8 +59,7 @@ impl<'e, 't, T: RowTypes> Entry<'e, 't, T> {
             Self::Vacant(entry) => {
                 let value = encode::<T::Value>(default().borrow()).into_owned();
                 entry.rows.insert(&entry.key, &value)?;
-                let name = entry.rows.name.clone();
-                Ok(Stored::new(StoredBytes::Owned(value), name))
+                Ok(Stored::of::<T>(StoredBytes::Owned(value)))
             }
         }
     }

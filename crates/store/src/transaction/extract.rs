@@ -1,10 +1,11 @@
 //! Removing the rows of a range that somebody chooses one by one.
 
-use std::{marker::PhantomData, ops::Bound, sync::Arc};
+use std::{marker::PhantomData, ops::Bound};
 
 use super::{
     WriteTransaction,
     codec::{OwnedKey, OwnedValue, Row, decode_row},
+    name::TableName,
     write::Source,
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
 pub(super) struct Extraction<'e> {
     transaction: &'e WriteTransaction,
     index: usize,
-    pub name: Arc<str>,
+    pub name: TableName,
     /// What has not been looked at, but for the rows of the present leaf.
     rest: KeyRange,
     leaf: Option<Leaf>,
@@ -46,7 +47,7 @@ impl<'e> Extraction<'e> {
         transaction: &'e WriteTransaction,
         index: usize,
         range: KeyRange,
-        name: Arc<str>,
+        name: TableName,
     ) -> Self {
         Self {
             transaction,
@@ -108,8 +109,9 @@ impl<'e> Extraction<'e> {
                     return Ok(None);
                 }
                 // The leaf stays as it is, so the way to it does, too.
-                Some(leaf) if self.chosen.is_empty() => {
-                    leaf.position.beside(&source, Direction::Forward)?
+                Some(mut leaf) if self.chosen.is_empty() => {
+                    let moved = leaf.position.move_beside(&source, Direction::Forward)?;
+                    moved.then_some(leaf.position)
                 }
                 Some(leaf) => {
                     let node = leaf.position.node();
@@ -194,9 +196,8 @@ where
     type Item = Result<Row<T>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let name = self.rows.name.clone();
         let found = self.rows.next(|key, value| {
-            let row = decode_row::<T>(&name, &key, value.as_slice())?;
+            let row = decode_row::<T>(&key, value.as_slice())?;
             Ok((self.choose)(&row.0, &row.1).then_some(row))
         });
         found.transpose()

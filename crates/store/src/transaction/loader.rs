@@ -116,7 +116,7 @@ impl Rows<'_, '_> {
         self.table.check_lengths(key, value.len())?;
         if self.batch.last_key().is_some_and(|last| key <= last) {
             return Err(Error::OutOfOrder {
-                table: self.table.name.clone(),
+                table: (*self.table.name).into(),
             });
         }
         let batch = &mut self.batch;

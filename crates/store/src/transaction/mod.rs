@@ -7,6 +7,7 @@ mod entry;
 mod extract;
 mod loader;
 mod multi;
+mod name;
 mod range;
 mod raw;
 mod read;
@@ -26,7 +27,7 @@ pub use self::{
     extract::ExtractIf,
     loader::Loader,
     multi::{MultiCursor, MultiKeys, MultiRange, MultiTableMut, MultiTableView, MultiValues},
-    range::{Keys, Range, StoredRange},
+    range::{BorrowedRow, Keys, Range, StoredRange},
     read::ReadTransaction,
     savepoint::Savepoint,
     stored::Stored,

@@ -1,13 +1,18 @@
 //! Walks over the rows of a range.
 
-use std::marker::PhantomData;
+use std::{borrow::Cow, marker::PhantomData};
 
 use super::{
     Stored,
-    codec::{OwnedKey, Row, StoredRow, decode, decode_row, stored_row},
+    codec::{KeyView, OwnedKey, Row, StoredRow, ValueView},
     raw::RawRange,
+    stored::undecodable,
 };
-use crate::{error::Result, tree::Direction, types::RowTypes};
+use crate::{
+    error::Result,
+    tree::Direction,
+    types::{BorrowedValue, RowTypes},
+};
 
 /// The rows of a range. An error is an item, and then there are no more.
 pub struct Range<'t, T> {
@@ -36,10 +41,7 @@ impl<'t, T: RowTypes> Range<'t, T> {
     }
 
     fn step(&mut self, direction: Direction) -> Option<Result<Row<T>>> {
-        let name = self.rows.name.clone();
-        self.rows.step(direction, |key, value| {
-            decode_row::<T>(&name, &key, value.as_slice())
-        })
+        self.rows.step(direction, |row| row.decode::<T>())
     }
 }
 
@@ -94,11 +96,64 @@ impl<T: RowTypes> std::fmt::Debug for Range<'_, T> {
 pub struct StoredRange<'t, T>(Range<'t, T>);
 
 impl<T: RowTypes> StoredRange<'_, T> {
+    /// The next row where it lies, which is there until the walk goes on: the fastest way through many rows, with nothing
+    /// copied or counted for any of them.
+    ///
+    /// ```
+    /// # use folio_store::{Database, Table};
+    /// # struct Balances;
+    /// # impl Table for Balances {
+    /// #     const NAME: &'static str = "balances";
+    /// #     type Key = u64;
+    /// #     type Value = i64;
+    /// # }
+    /// # fn main() -> folio_store::Result<()> {
+    /// # let db = Database::in_memory()?;
+    /// # let txn = db.begin_write()?;
+    /// # let mut balances = txn.table::<Balances>()?;
+    /// # for account in 0..10 { balances.insert(account, 100)?; }
+    /// let mut sum = 0;
+    /// let mut rows = balances.iter()?.stored();
+    /// while let Some(row) = rows.next_borrowed()? {
+    ///     sum += row.value()?;
+    /// }
+    /// assert_eq!(sum, 1000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If a page cannot be read or is damaged; there are no more rows then.
+    #[inline]
+    pub fn next_borrowed(&mut self) -> Result<Option<BorrowedRow<'_, T>>> {
+        self.borrow(Direction::Forward)
+    }
+
+    /// The same from the other end.
+    ///
+    /// # Errors
+    ///
+    /// As for [`next_borrowed`](Self::next_borrowed).
+    #[inline]
+    pub fn next_back_borrowed(&mut self) -> Result<Option<BorrowedRow<'_, T>>> {
+        self.borrow(Direction::Backward)
+    }
+
+    #[inline]
+    fn borrow(&mut self, direction: Direction) -> Result<Option<BorrowedRow<'_, T>>> {
+        let Some((key, value)) = self.0.rows.step_borrowed(direction)? else {
+            return Ok(None);
+        };
+        Ok(Some(BorrowedRow {
+            key,
+            value,
+            table: PhantomData,
+        }))
+    }
+
     fn step(&mut self, direction: Direction) -> Option<Result<StoredRow<T>>> {
-        let name = self.0.rows.name.clone();
-        self.0.rows.step(direction, |key, value| {
-            Ok(stored_row::<T>(&name, key, value))
-        })
+        self.0.rows.step(direction, |row| row.stored::<T>())
     }
 }
 
@@ -124,15 +179,67 @@ impl<T: RowTypes> std::fmt::Debug for StoredRange<'_, T> {
     }
 }
 
+/// A row that [`StoredRange::next_borrowed`] has come to.
+pub struct BorrowedRow<'r, T> {
+    key: &'r [u8],
+    value: Cow<'r, [u8]>,
+    table: PhantomData<fn() -> T>,
+}
+
+impl<T: RowTypes> BorrowedRow<'_, T> {
+    /// The encoded key.
+    #[must_use]
+    pub fn key_bytes(&self) -> &[u8] {
+        self.key
+    }
+
+    /// The encoded value.
+    #[must_use]
+    pub fn value_bytes(&self) -> &[u8] {
+        &self.value
+    }
+
+    /// The key, borrowed.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not an encoding of the type.
+    pub fn key(&self) -> Result<KeyView<'_, T>>
+    where
+        T::Key: BorrowedValue,
+    {
+        T::Key::view(self.key).map_err(|source| undecodable(T::TABLE, source))
+    }
+
+    /// The value, borrowed.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not an encoding of the type.
+    pub fn value(&self) -> Result<ValueView<'_, T>>
+    where
+        T::Value: BorrowedValue,
+    {
+        T::Value::view(&self.value).map_err(|source| undecodable(T::TABLE, source))
+    }
+}
+
+impl<T: RowTypes> std::fmt::Debug for BorrowedRow<'_, T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("BorrowedRow")
+            .field("key", &self.key)
+            .field("value", &self.value)
+            .finish()
+    }
+}
+
 /// The keys of a [`Range`].
 pub struct Keys<'t, T>(Range<'t, T>);
 
 impl<T: RowTypes> Keys<'_, T> {
     fn step(&mut self, direction: Direction) -> Option<Result<OwnedKey<T>>> {
-        let name = self.0.rows.name.clone();
-        self.0
-            .rows
-            .step_key(direction, |key| decode::<T::Key>(&name, &key))
+        self.0.rows.step(direction, |row| row.decode_key::<T>())
     }
 }
 

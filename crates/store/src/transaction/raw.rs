@@ -3,16 +3,18 @@
 use std::{
     io,
     ops::{Bound, Deref},
-    sync::Arc,
 };
 
-use super::{ReadTransaction, WriteTransaction, extract::Extraction, reserve, write::Source};
+use super::{
+    ReadTransaction, WriteTransaction, codec::WalkedRow, extract::Extraction, name::TableName,
+    reserve, write::Source,
+};
 use crate::{
     error::{Error, Result},
     node::max_key,
     pager::PageSource,
     space::Purpose,
-    tree::{Cursor, Direction, KeyRange, Row, StoredBytes, Tree, TreeRoot, read_value},
+    tree::{BorrowedBytes, Cursor, Direction, KeyRange, StoredBytes, Tree, TreeRoot},
 };
 
 /// The longest value, in bytes.
@@ -24,7 +26,7 @@ pub(super) const EVERYTHING: KeyRange = (Bound::Unbounded, Bound::Unbounded);
 pub(super) struct RawView<'t> {
     pub source: Source<'t>,
     root: Root<'t>,
-    pub name: Arc<str>,
+    pub name: TableName,
 }
 
 #[derive(Clone, Copy)]
@@ -35,7 +37,7 @@ enum Root<'t> {
 }
 
 impl<'t> RawView<'t> {
-    pub fn of_view(view: &'t ReadTransaction, root: TreeRoot, name: Arc<str>) -> Self {
+    pub fn of_view(view: &'t ReadTransaction, root: TreeRoot, name: TableName) -> Self {
         Self {
             source: Source::View(view.engine()),
             root: Root::Fixed(root),
@@ -87,6 +89,7 @@ impl<'t> RawView<'t> {
         RawRange {
             cursor: Cursor::new(self.source, self.root().at, range),
             name: self.name.clone(),
+            buffer: Vec::new(),
         }
     }
 }
@@ -94,49 +97,43 @@ impl<'t> RawView<'t> {
 /// The rows of a range. After an error there are no more.
 pub(super) struct RawRange<'t> {
     cursor: Cursor<Source<'t>>,
-    pub name: Arc<str>,
+    pub name: TableName,
+    buffer: Vec<u8>,
 }
 
 impl RawRange<'_> {
-    /// Takes a row from one end and reads it with `read`, which gets the key and the value.
+    /// Takes a row from one end and reads it with `read`.
     pub fn step<R>(
         &mut self,
         direction: Direction,
-        read: impl FnOnce(Vec<u8>, StoredBytes) -> Result<R>,
-    ) -> Option<Result<R>> {
-        self.step_row(direction, |source, row| {
-            read(row.key(), read_value(source, row.leaf, row.index)?)
-        })
-    }
-
-    /// The same for the key alone; a long value is not read.
-    pub fn step_key<R>(
-        &mut self,
-        direction: Direction,
-        read: impl FnOnce(Vec<u8>) -> Result<R>,
-    ) -> Option<Result<R>> {
-        self.step_row(direction, |_, row| read(row.key()))
-    }
-
-    fn step_row<R>(
-        &mut self,
-        direction: Direction,
-        read: impl FnOnce(&Source<'_>, &Row<'_>) -> Result<R>,
+        read: impl FnOnce(WalkedRow<'_>) -> Result<R>,
     ) -> Option<Result<R>> {
         let source = *self.cursor.source();
-        let row = match direction {
-            Direction::Forward => self.cursor.next(),
-            Direction::Backward => self.cursor.next_back(),
-        };
-        let result = match row {
-            Ok(None) => return None,
-            Ok(Some(row)) => read(&source, &row),
-            Err(error) => Err(error),
-        };
+        let buffer = &mut self.buffer;
+        let row = self.cursor.step(direction).transpose()?;
+        let result = row.and_then(|row| {
+            read(WalkedRow {
+                source,
+                row,
+                buffer,
+            })
+        });
         if result.is_err() {
             self.cursor.stop();
         }
         Some(result.map_err(|error| error.in_table(&self.name)))
+    }
+
+    /// Takes a row from one end: the key and the value, which are there until the walk goes on.
+    #[inline]
+    pub fn step_borrowed(&mut self, direction: Direction) -> Result<Option<BorrowedBytes<'_>>> {
+        let source = *self.cursor.source();
+        let row = self.cursor.step(direction);
+        let row = row.and_then(|row| {
+            row.map(|row| row.borrowed(&source, &mut self.buffer))
+                .transpose()
+        });
+        row.map_err(|error| error.in_table(&self.name))
     }
 }
 
@@ -148,7 +145,7 @@ pub(super) struct RawMut<'t> {
 }
 
 impl<'t> RawMut<'t> {
-    pub fn new(transaction: &'t WriteTransaction, index: usize, name: Arc<str>) -> Self {
+    pub fn new(transaction: &'t WriteTransaction, index: usize, name: TableName) -> Self {
         let view = RawView {
             source: Source::of_writer(transaction),
             root: Root::Open(transaction, index),
@@ -180,14 +177,14 @@ impl<'t> RawMut<'t> {
         let (table, limit) = (&self.view.name, max_key(self.transaction.page_size()));
         if key.len() > limit {
             return Err(Error::KeyTooLong {
-                table: table.clone(),
+                table: (**table).into(),
                 length: key.len(),
                 limit,
             });
         }
         if value > MAX_VALUE {
             return Err(Error::ValueTooLong {
-                table: table.clone(),
+                table: (**table).into(),
                 length: value,
                 limit: MAX_VALUE,
             });
@@ -209,7 +206,10 @@ impl<'t> RawMut<'t> {
 
     /// Removes the row at one end.
     pub fn pop(&mut self, end: Direction) -> Result<Option<(Vec<u8>, StoredBytes)>> {
-        let key = self.view.range(EVERYTHING).step_key(end, Ok);
+        let key = self
+            .view
+            .range(EVERYTHING)
+            .step(end, |mut row| Ok(row.key().to_vec()));
         let Some(key) = key.transpose()? else {
             return Ok(None);
         };

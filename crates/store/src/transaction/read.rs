@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{TableView, raw::RawView};
+use super::{TableView, name::TableName, raw::RawView};
 use crate::{
     catalog,
     engine::{Engine, Groups, Handle},
@@ -58,7 +58,10 @@ impl ReadTransaction {
     ///
     /// If the file holds the table with other types, or its catalog cannot be read. Costs one lookup in the catalog.
     pub fn table<T: Table>(&self) -> Result<TableView<'_, T>> {
-        Ok(TableView::new(self.rows(&TableDefinition::of::<T>())?))
+        let name = TableName::Constant(T::NAME);
+        Ok(TableView::new(
+            self.rows(&TableDefinition::of::<T>(), name)?,
+        ))
     }
 
     /// Opens a table by its definition, to read keys and values as bytes.
@@ -67,10 +70,11 @@ impl ReadTransaction {
     ///
     /// As for [`table`](Self::table).
     pub fn untyped(&self, table: &TableDefinition) -> Result<TableView<'_, Untyped>> {
-        Ok(TableView::new(self.rows(table)?))
+        let name = TableName::Counted(table.name.as_str().into());
+        Ok(TableView::new(self.rows(table, name)?))
     }
 
-    fn rows(&self, table: &TableDefinition) -> Result<RawView<'_>> {
+    fn rows(&self, table: &TableDefinition, name: TableName) -> Result<RawView<'_>> {
         let record = catalog::find(self.engine(), self.catalog(table.group), &table.name)?;
         let root = match record {
             Some(record) => {
@@ -79,7 +83,7 @@ impl ReadTransaction {
             }
             None => TreeRoot::EMPTY,
         };
-        Ok(RawView::of_view(self, root, table.name.as_str().into()))
+        Ok(RawView::of_view(self, root, name))
     }
 
     /// The tables of all groups, by group and name.

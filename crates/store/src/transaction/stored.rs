@@ -1,11 +1,11 @@
 //! Values as they are stored.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::marker::PhantomData;
 
 use crate::{
     error::{Error, Result},
     tree::StoredBytes,
-    types::{BorrowedValue, DecodeError, Value},
+    types::{BorrowedValue, DecodeError, RowTypes, Value},
 };
 
 /// A value as the table holds it: not decoded, and not copied where it lies in a page.
@@ -13,15 +13,16 @@ use crate::{
 /// While it lives, it keeps its page in memory.
 pub struct Stored<V> {
     bytes: StoredBytes,
-    table: Arc<str>,
+    /// The name of the table. Thin, because rows are moved about.
+    table: &'static &'static str,
     value: PhantomData<fn() -> V>,
 }
 
 impl<V: Value> Stored<V> {
-    pub(super) fn new(bytes: StoredBytes, table: Arc<str>) -> Self {
+    pub(super) fn of<T: RowTypes>(bytes: StoredBytes) -> Self {
         Self {
             bytes,
-            table,
+            table: const { &T::TABLE },
             value: PhantomData,
         }
     }
@@ -38,7 +39,7 @@ impl<V: Value> Stored<V> {
     ///
     /// If the bytes are not an encoding of the type.
     pub fn decode(&self) -> Result<V::Owned> {
-        V::decode(self.bytes()).map_err(|source| undecodable(&self.table, source))
+        V::decode(self.bytes()).map_err(|source| undecodable(self.table, source))
     }
 
     /// The value, borrowed.
@@ -50,7 +51,7 @@ impl<V: Value> Stored<V> {
     where
         V: BorrowedValue,
     {
-        V::view(self.bytes()).map_err(|source| undecodable(&self.table, source))
+        V::view(self.bytes()).map_err(|source| undecodable(self.table, source))
     }
 }
 
@@ -63,9 +64,9 @@ impl<V> std::fmt::Debug for Stored<V> {
     }
 }
 
-pub(super) fn undecodable(table: &Arc<str>, source: DecodeError) -> Error {
+pub(super) fn undecodable(table: &str, source: DecodeError) -> Error {
     Error::Decode {
-        table: table.clone(),
+        table: table.into(),
         source,
     }
 }

@@ -200,8 +200,7 @@ impl<'t, T: RowTypes> TableMut<'t, T> {
 
     fn pop(&mut self, end: Direction) -> Result<Option<Row<T>>> {
         let row = self.rows.pop(end)?;
-        let name = &self.rows.name;
-        row.map(|(key, value)| decode_row::<T>(name, &key, value.as_slice()))
+        row.map(|(key, value)| decode_row::<T>(&key, value.as_slice()))
             .transpose()
     }
 
@@ -216,9 +215,8 @@ impl<'t, T: RowTypes> TableMut<'t, T> {
         &mut self,
         mut keep: impl FnMut(&OwnedKey<T>, &OwnedValue<T>) -> bool,
     ) -> Result<u64> {
-        let name = self.rows.name.clone();
         self.rows.extract(EVERYTHING).run(|key, value| {
-            let (key, value) = decode_row::<T>(&name, &key, value.as_slice())?;
+            let (key, value) = decode_row::<T>(&key, value.as_slice())?;
             Ok((!keep(&key, &value)).then_some(()))
         })
     }

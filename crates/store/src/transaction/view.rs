@@ -33,7 +33,7 @@ impl<'t, T: RowTypes> TableView<'t, T> {
     }
 
     pub(super) fn stored(&self, bytes: StoredBytes) -> Stored<T::Value> {
-        Stored::new(bytes, self.rows.name.clone())
+        Stored::of::<T>(bytes)
     }
 
     /// The value of a key.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{TableMut, Ticket, raw::RawMut, savepoint::SavedState};
+use super::{TableMut, Ticket, name::TableName, raw::RawMut, savepoint::SavedState};
 use crate::{
     catalog::{self, MAX_NAME, TableRecord},
     engine::{Engine, GateGuard, Groups, Handle, Patience},
@@ -127,7 +127,8 @@ impl WriteTransaction {
     /// long, a page of the catalog cannot be read, or the transaction is poisoned. Costs one lookup in the catalog the
     /// first time.
     pub fn table<T: Table>(&self) -> Result<TableMut<'_, T>> {
-        Ok(TableMut::new(self.rows(&TableDefinition::of::<T>())?))
+        let name = TableName::Constant(T::NAME);
+        Ok(TableMut::new(self.rows(&TableDefinition::of::<T>(), name)?))
     }
 
     /// Opens a table by its definition, to read and write keys and values as bytes. The bytes are not checked against
@@ -137,10 +138,11 @@ impl WriteTransaction {
     ///
     /// As for [`table`](Self::table).
     pub fn untyped(&self, table: &TableDefinition) -> Result<TableMut<'_, Untyped>> {
-        Ok(TableMut::new(self.rows(table)?))
+        let name = TableName::Counted(table.name.as_str().into());
+        Ok(TableMut::new(self.rows(table, name)?))
     }
 
-    fn rows(&self, table: &TableDefinition) -> Result<RawMut<'_>> {
+    fn rows(&self, table: &TableDefinition, name: TableName) -> Result<RawMut<'_>> {
         let mut core = self.core.lock();
         let index = match core.find(table)? {
             Some(index) => index,
@@ -152,7 +154,6 @@ impl WriteTransaction {
                 table: open.name.clone(),
             });
         }
-        let name = open.name.clone();
         drop(core);
         Ok(RawMut::new(self, index, name))
     }

@@ -1,8 +1,12 @@
 //! Walking the rows of a range, from either end.
 
-use std::{cmp::Ordering, ops::Bound};
+use std::{borrow::Cow, cmp::Ordering, ops::Bound};
 
-use super::position::{Direction, Position, Target};
+use super::{
+    StoredBytes, overflow,
+    position::{Direction, Position, Target},
+    read_value,
+};
 use crate::{
     error::Result,
     node::Node,
@@ -47,6 +51,10 @@ pub(crate) fn upper_index(node: Node<'_>, end: &Bound<Vec<u8>>) -> usize {
     }
 }
 
+/// Rows that are on their way to the processor while a walk hands out the one before them. In a leaf that was filled in the
+/// order of arrival neighbours lie anywhere, and without this each costs the time of a read from memory.
+const PREFETCHED: usize = 4;
+
 /// One end of a walk: a leaf, and which of its rows lie in the range and are not yet returned.
 struct End {
     position: Position,
@@ -66,14 +74,18 @@ pub(crate) struct Cursor<S> {
     done: bool,
 }
 
+/// A key and a value that lie in a leaf, unless they are long or in pieces.
+pub(crate) type BorrowedBytes<'b> = (&'b [u8], Cow<'b, [u8]>);
+
 /// A row of a leaf that the cursor holds.
 pub(crate) struct Row<'c> {
     pub leaf: &'c PageBytes,
     pub index: usize,
 }
 
-impl Row<'_> {
-    fn node(&self) -> Node<'_> {
+impl<'c> Row<'c> {
+    #[inline]
+    fn node(&self) -> Node<'c> {
         Node::new(self.leaf)
     }
 
@@ -81,9 +93,57 @@ impl Row<'_> {
         self.node().key(self.index)
     }
 
+    /// The key, put together in `buffer` if it does not lie in one piece.
+    #[inline]
+    pub fn key_in<'b>(&self, buffer: &'b mut Vec<u8>) -> &'b [u8]
+    where
+        'c: 'b,
+    {
+        let (prefix, suffix) = (self.node().prefix(), self.node().suffix(self.index));
+        if prefix.is_empty() {
+            return suffix;
+        }
+        buffer.clear();
+        buffer.extend_from_slice(prefix);
+        buffer.extend_from_slice(suffix);
+        buffer
+    }
+
+    /// The key and the value, for one who looks at them here.
+    #[inline]
+    pub fn borrowed<'b>(
+        self,
+        source: &impl PageSource,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<BorrowedBytes<'b>>
+    where
+        'c: 'b,
+    {
+        let value = self.value(source)?;
+        Ok((self.key_in(buffer), value))
+    }
+
+    /// The key and the value, for one who keeps them.
+    #[inline]
+    pub fn stored(&self, source: &impl PageSource) -> Result<(StoredBytes, StoredBytes)> {
+        let node = self.node();
+        let key = StoredBytes::of_key(node.prefix(), node.suffix(self.index));
+        Ok((key, read_value(source, self.leaf, self.index)?))
+    }
+
     /// The value, or where it is: what the leaf holds.
+    #[inline]
     pub fn body(&self) -> &[u8] {
         self.node().body(self.index)
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(&self, source: &impl PageSource) -> Result<Cow<'c, [u8]>> {
+        Ok(match self.node().overflow(self.index) {
+            Some(at) => Cow::Owned(overflow::read(source, at)?),
+            None => Cow::Borrowed(self.node().body(self.index)),
+        })
     }
 }
 
@@ -109,22 +169,16 @@ impl<S: PageSource> Cursor<S> {
         self.done = true;
     }
 
-    /// The next row from the front. After an error or the end there are no more rows.
+    /// The next row from the front.
     pub fn next(&mut self) -> Result<Option<Row<'_>>> {
-        self.advance(Direction::Forward)
+        self.step(Direction::Forward)
     }
 
-    /// The next row from the back.
-    pub fn next_back(&mut self) -> Result<Option<Row<'_>>> {
-        self.advance(Direction::Backward)
-    }
-
-    fn advance(&mut self, direction: Direction) -> Result<Option<Row<'_>>> {
+    /// The next row from one end. After an error or the end there are no more rows.
+    pub fn step(&mut self, direction: Direction) -> Result<Option<Row<'_>>> {
         if self.done {
             return Ok(None);
         }
-        // Set for the case of an error below; a row found takes it back.
-        self.done = true;
         let (own, other) = match direction {
             Direction::Forward => (&mut self.front, &self.back),
             Direction::Backward => (&mut self.back, &self.front),
@@ -134,50 +188,79 @@ impl<S: PageSource> Cursor<S> {
             range: &self.range,
             direction,
         };
-        let mut end = match own.take() {
+        // Set for the case of an error below; a row found takes it back.
+        self.done = true;
+        let end = match own {
             Some(end) => end,
-            None => walk.seek(self.root)?,
+            None => own.insert(walk.seek(self.root)?),
         };
-        loop {
-            let mut rows = end.rows.clone();
-            let meets = other
-                .as_ref()
-                .filter(|other| other.position.at == end.position.at);
-            if let Some(other) = meets {
-                match direction {
-                    Direction::Forward => rows.end = rows.end.min(other.rows.end),
-                    Direction::Backward => rows.start = rows.start.max(other.rows.start),
-                }
-            }
-            if !rows.is_empty() {
-                let index = match direction {
-                    Direction::Forward => {
-                        end.rows.start += 1;
-                        rows.start
-                    }
-                    Direction::Backward => {
-                        end.rows.end -= 1;
-                        rows.end - 1
-                    }
-                };
-                self.done = false;
-                let end = own.insert(end);
-                return Ok(Some(Row {
-                    leaf: &end.position.leaf,
-                    index,
-                }));
-            }
-            if end.last || meets.is_some() {
+        while !end.has_rows(direction, other.as_ref()) {
+            if end.last || end.meets(other.as_ref()).is_some() {
                 return Ok(None);
             }
-            match end.position.beside(&self.source, direction)? {
-                Some(next) => end = walk.enter(next),
-                None => return Ok(None),
+            if !end.position.move_beside(&self.source, direction)? {
+                return Ok(None);
             }
+            walk.enter(end);
         }
+        self.done = false;
+        Ok(Some(end.take_row(direction)))
     }
 }
 
+impl End {
+    /// The other end, if it is in the same leaf.
+    #[inline]
+    fn meets<'o>(&self, other: Option<&'o End>) -> Option<&'o End> {
+        other.filter(|other| other.position.at == self.position.at)
+    }
+
+    /// Whether there are rows in this leaf that neither end has returned.
+    #[inline]
+    fn has_rows(&self, direction: Direction, other: Option<&End>) -> bool {
+        let (mut start, mut end) = (self.rows.start, self.rows.end);
+        if let Some(other) = self.meets(other) {
+            match direction {
+                Direction::Forward => end = end.min(other.rows.end),
+                Direction::Backward => start = start.max(other.rows.start),
+            }
+        }
+        start < end
+    }
+
+    /// Has the processor fetch the row that comes when as many as `ahead` were taken.
+    #[inline]
+    fn prefetch(&self, direction: Direction, ahead: usize) {
+        let index = match direction {
+            Direction::Forward => self.rows.start + ahead,
+            Direction::Backward => self.rows.end.saturating_sub(1 + ahead),
+        };
+        if self.rows.contains(&index) {
+            let cell = self.position.node().cell(index);
+            self.position.leaf.prefetch(cell);
+        }
+    }
+
+    /// The next row. There is one.
+    #[inline]
+    fn take_row(&mut self, direction: Direction) -> Row<'_> {
+        self.prefetch(direction, PREFETCHED);
+        let index = match direction {
+            Direction::Forward => {
+                self.rows.start += 1;
+                self.rows.start - 1
+            }
+            Direction::Backward => {
+                self.rows.end -= 1;
+                self.rows.end
+            }
+        };
+        Row {
+            leaf: &self.position.leaf,
+            index,
+        }
+    }
+}
 struct Walk<'c, S> {
     source: &'c S,
     range: &'c KeyRange,
@@ -195,20 +278,25 @@ impl<S: PageSource> Walk<'_, S> {
             (Bound::Unbounded, Direction::Forward) => Target::First,
             (Bound::Unbounded, Direction::Backward) => Target::Last,
         };
-        Ok(self.enter(Position::find(self.source, root, target)?))
+        let mut end = End {
+            position: Position::find(self.source, root, target)?,
+            rows: 0..0,
+            last: false,
+        };
+        self.enter(&mut end);
+        Ok(end)
     }
 
-    fn enter(&self, position: Position) -> End {
-        let node = position.node();
-        let rows = lower_index(node, &self.range.0)..upper_index(node, &self.range.1);
-        let last = match self.direction {
-            Direction::Forward => rows.end < node.len(),
-            Direction::Backward => rows.start > 0,
+    /// Looks which rows of the leaf lie in the range.
+    fn enter(&self, end: &mut End) {
+        let node = end.position.node();
+        end.rows = lower_index(node, &self.range.0)..upper_index(node, &self.range.1);
+        end.last = match self.direction {
+            Direction::Forward => end.rows.end < node.len(),
+            Direction::Backward => end.rows.start > 0,
         };
-        End {
-            position,
-            rows,
-            last,
+        for ahead in 0..PREFETCHED {
+            end.prefetch(self.direction, ahead);
         }
     }
 }

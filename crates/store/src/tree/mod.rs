@@ -18,7 +18,7 @@ mod write;
 
 pub(crate) use self::{
     append::Batch,
-    cursor::{Cursor, KeyRange, Row, is_empty, lower_index, upper_index},
+    cursor::{BorrowedBytes, Cursor, KeyRange, Row, is_empty, lower_index, upper_index},
     filling::Filling,
     measure::Measure,
     position::{Direction, Position, Target},
@@ -113,12 +113,37 @@ pub(crate) enum StoredBytes {
         leaf: PageBytes,
         range: std::ops::Range<usize>,
     },
+    /// As long as a key mostly is, and no longer than what the others need anyway.
+    Short {
+        length: u8,
+        bytes: [u8; SHORT],
+    },
     Owned(Vec<u8>),
 }
 
+const SHORT: usize = 38;
+
 impl StoredBytes {
+    /// The bytes of a key, which its node has in two parts.
+    #[inline]
+    pub fn of_key(prefix: &[u8], suffix: &[u8]) -> Self {
+        let length = prefix.len() + suffix.len();
+        if length > SHORT {
+            return Self::Owned([prefix, suffix].concat());
+        }
+        let mut bytes = [0; SHORT];
+        bytes[..prefix.len()].copy_from_slice(prefix);
+        bytes[prefix.len()..length].copy_from_slice(suffix);
+        Self::Short {
+            length: length as u8,
+            bytes,
+        }
+    }
+
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         match self {
+            Self::Short { length, bytes } => &bytes[..usize::from(*length)],
             Self::InLeaf { leaf, range } => &leaf[range.clone()],
             Self::Owned(bytes) => bytes,
         }
@@ -126,13 +151,14 @@ impl StoredBytes {
 
     pub fn into_vec(self) -> Vec<u8> {
         match self {
-            Self::InLeaf { leaf, range } => leaf[range].to_vec(),
             Self::Owned(bytes) => bytes,
+            other => other.as_slice().to_vec(),
         }
     }
 }
 
 /// The value of an entry of a leaf.
+#[inline]
 pub(crate) fn read_value(
     source: &impl PageSource,
     leaf: &PageBytes,

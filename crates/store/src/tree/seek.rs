@@ -72,17 +72,8 @@ impl<S: PageSource> Seeker<S> {
         Ok(())
     }
 
-    /// The row behind the place, which moves over it. At the end nothing moves; after an error neither.
-    pub fn next(&mut self) -> Result<Option<Row<'_>>> {
-        self.advance(Direction::Forward)
-    }
-
-    /// The row before the place, which moves over it.
-    pub fn prev(&mut self) -> Result<Option<Row<'_>>> {
-        self.advance(Direction::Backward)
-    }
-
-    fn advance(&mut self, direction: Direction) -> Result<Option<Row<'_>>> {
+    /// The row behind the place or before it, which moves over it. At the end nothing moves; after an error neither.
+    pub fn step(&mut self, direction: Direction) -> Result<Option<Row<'_>>> {
         if self.root.is_none() {
             return Ok(None);
         }
@@ -111,14 +102,13 @@ impl<S: PageSource> Seeker<S> {
                     index,
                 }));
             }
-            let Some(beside) = position.beside(&self.source, direction)? else {
+            if !position.move_beside(&self.source, direction)? {
                 return Ok(None);
-            };
+            }
             *gap = match direction {
                 Direction::Forward => 0,
-                Direction::Backward => beside.node().len(),
+                Direction::Backward => position.node().len(),
             };
-            *position = beside;
         }
     }
 }

@@ -32,6 +32,9 @@ pub trait Table: 'static {
 /// The types of the rows behind a handle: those of a [`Table`], or bytes for a table that is opened [`Untyped`]. Nobody
 /// else implements it.
 pub trait RowTypes: 'static {
+    /// What an error calls the table whose row does not decode.
+    const TABLE: &'static str;
+
     /// The type of the keys.
     type Key: Key;
 
@@ -40,6 +43,7 @@ pub trait RowTypes: 'static {
 }
 
 impl<T: Table> RowTypes for T {
+    const TABLE: &'static str = T::NAME;
     type Key = <T as Table>::Key;
     type Value = <T as Table>::Value;
 }
@@ -50,6 +54,8 @@ impl<T: Table> RowTypes for T {
 pub enum Untyped {}
 
 impl RowTypes for Untyped {
+    // Bytes always decode.
+    const TABLE: &'static str = "";
     type Key = &'static [u8];
     type Value = &'static [u8];
 }

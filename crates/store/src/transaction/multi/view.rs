@@ -103,8 +103,7 @@ impl<'t, T: MultiTable> MultiTableView<'t, T> {
     ///
     /// As for [`range`](Self::range).
     pub fn keys(&self) -> Result<MultiKeys<'_, T>> {
-        let name = self.pairs.rows().name.clone();
-        Ok(MultiKeys::new(self.pairs.cursor(), name))
+        Ok(MultiKeys::new(self.pairs.cursor()))
     }
 
     /// The least key with its least value.

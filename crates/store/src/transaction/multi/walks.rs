@@ -1,6 +1,6 @@
 //! Walks over a table of several values a key.
 
-use std::{borrow::Borrow, marker::PhantomData, ops::Bound, sync::Arc};
+use std::{borrow::Borrow, marker::PhantomData, ops::Bound};
 
 use super::{
     super::{Cursor, raw::RawRange, stored::undecodable},
@@ -30,14 +30,14 @@ impl<'t, T: MultiTable> MultiValues<'t, T> {
     }
 
     fn step(&mut self, direction: Direction) -> Option<Result<OwnedValue<T>>> {
-        let (name, key_length) = (self.pairs.name.clone(), self.key_length);
-        self.pairs.step_key(direction, |bytes| {
-            let mut rest = bytes.get(key_length..).unwrap_or_default();
+        let key_length = self.key_length;
+        self.pairs.step(direction, |mut row| {
+            let mut rest = row.key().get(key_length..).unwrap_or_default();
             let value = T::Value::decode_part(&mut rest).and_then(|value| match rest.len() {
                 0 => Ok(value),
                 count => Err(DecodeError::trailing::<T::Value>(count)),
             });
-            value.map_err(|source| undecodable(&name, source))
+            value.map_err(|source| undecodable(T::NAME, source))
         })
     }
 }
@@ -81,15 +81,13 @@ fn seek_behind<T: MultiTable>(cursor: &mut Cursor<'_, Pairs<T>>, start: Vec<u8>)
 /// The keys of a [`MultiTable`], each once. An error is an item, and then there are no more.
 pub struct MultiKeys<'t, T> {
     cursor: Cursor<'t, Pairs<T>>,
-    name: Arc<str>,
     done: bool,
 }
 
 impl<'t, T: MultiTable> MultiKeys<'t, T> {
-    pub(super) fn new(cursor: Cursor<'t, Pairs<T>>, name: Arc<str>) -> Self {
+    pub(super) fn new(cursor: Cursor<'t, Pairs<T>>) -> Self {
         Self {
             cursor,
-            name,
             done: false,
         }
     }
@@ -99,8 +97,7 @@ impl<'t, T: MultiTable> MultiKeys<'t, T> {
             return Ok(None);
         };
         let mut rest = pair.as_slice();
-        let key =
-            T::Key::decode_part(&mut rest).map_err(|source| undecodable(&self.name, source))?;
+        let key = T::Key::decode_part(&mut rest).map_err(|source| undecodable(T::NAME, source))?;
         let start = pair[..pair.len() - rest.len()].to_vec();
         seek_behind(&mut self.cursor, start)?;
         Ok(Some(key))
