@@ -54,10 +54,16 @@ pub struct Config {
     pub entries_in_flight: usize,
     /// Writes waiting to be proposed, at most; further callers wait for room.
     pub queue_limit: usize,
+    /// Bytes of the commands waiting to be proposed, at most. At least
+    /// [`batch_max_bytes`](Self::batch_max_bytes).
+    pub queue_max_bytes: usize,
     /// How long a write may take before its caller is told that the outcome is unknown.
     pub write_timeout: Duration,
     /// How long a linearizable read may wait for a quorum and for the log to be applied.
     pub read_timeout: Duration,
+    /// How long giving leadership away may take before the node goes on leading, or shuts down
+    /// without.
+    pub handover_timeout: Duration,
     /// Whether, and how far behind, nodes that do not lead answer
     /// [`ReadLevel::Follower`](crate::ReadLevel::Follower). None: they do not.
     pub follower_reads: Option<FollowerReads>,
@@ -85,8 +91,10 @@ impl Default for Config {
             batch_max_bytes: 1 << 20,
             entries_in_flight: 2,
             queue_limit: 4096,
+            queue_max_bytes: 32 << 20,
             write_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
+            handover_timeout: Duration::from_secs(5),
             follower_reads: None,
             checkpoint_entries: 4096,
             checkpoint_dirty_pages: 4096,

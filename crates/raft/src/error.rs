@@ -74,6 +74,12 @@ pub enum Error {
         /// What it or the transport said.
         reason: String,
     },
+    /// The leadership was not given away.
+    #[error("the leadership was not handed over: {reason}")]
+    Handover {
+        /// Why.
+        reason: String,
+    },
     /// No quorum of the members answered.
     #[error("no quorum of the members answered; it may do so later")]
     NoQuorum,
@@ -87,9 +93,11 @@ pub enum Error {
         reason: String,
     },
     /// The command was not proposed before its deadline, because too many were waiting.
-    #[error("the write waited {waited:?} for its turn and was not proposed; try again later")]
+    #[error(
+        "too many writes are waiting: this one waited {waited:?} for its turn and was not proposed; try again later"
+    )]
     Busy {
-        /// How long it waited.
+        /// How long it waited. Zero: it was not to wait.
         waited: Duration,
     },
     /// The command is larger than an entry may be.

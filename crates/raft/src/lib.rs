@@ -82,7 +82,7 @@
 //!
 //! # Limits
 //!
-//! What this crate does not do yet: encrypted or authenticated transports, handing over leadership.
+//! What this crate does not do yet: encrypted or authenticated transports.
 
 mod config;
 mod database;
@@ -97,7 +97,7 @@ pub mod transport;
 mod types;
 
 pub use config::{Config, FollowerReads};
-pub use database::{ReadLevel, ReplicatedDatabase, Role, Status, Written};
+pub use database::{ReadLevel, ReplicatedDatabase, Role, Status, WhenFull, WriteOptions, Written};
 pub use error::{Error, Result};
 pub use state_machine::{Applied, ApplyError, StateMachine, TableSet};
 pub use store::{RaftLogStore, StoreOptions};

@@ -7,22 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::cluster::{Cluster, Node, PATIENCE, Wires, quick};
+use common::cluster::{Cluster, Node, PATIENCE, Wires, quick, still};
 use common::tap::{APPEND, Tap};
 use common::{add, counters};
 use folio_raft::transport::MemoryNetwork;
 use folio_raft::{Config, Error, FollowerReads, NodeId, ReadLevel, Role};
 use folio_store::ReadTransaction;
-
-/// Timeouts so long that nothing happens by itself: no heartbeat, no election, no end of a lease.
-fn still() -> Config {
-    Config {
-        heartbeat_interval: Duration::from_secs(60),
-        election_timeout_min: Duration::from_secs(300),
-        election_timeout_max: Duration::from_secs(600),
-        ..Config::default()
-    }
-}
 
 fn value(view: &ReadTransaction, name: &str) -> u64 {
     let all = counters(view);
@@ -237,6 +227,26 @@ async fn a_leader_that_grants_its_own_vote_has_no_lease_any_more() {
         standing.clone()
     };
     no_stale_lease_read(&old, elected).await;
+    deaf.store(0, Ordering::Relaxed);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_hands_over_serves_no_lease_read_once_its_successor_has_answered_a_write() {
+    let wires = Wires::Memory(MemoryNetwork::new());
+    let cluster = Cluster::start(3, quick(), wires).await;
+    let (_, old) = cluster.leader().await;
+    let index = old.write(add("a", 1)).await.unwrap().index;
+    cluster.applied(index).await;
+    assert_eq!(read(&old, ReadLevel::Lease).await.unwrap(), 1);
+    let (to, successor) = cluster.follower().await;
+    let handed_over = async {
+        // So that the lease is used before it ends.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        old.transfer_leadership(Some(to)).await.unwrap();
+        successor.clone()
+    };
+    no_stale_lease_read(&old, handed_over).await;
     cluster.stop().await;
 }
 

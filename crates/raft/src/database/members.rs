@@ -30,6 +30,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
     /// Adds a member that does not vote, and waits until it has nearly the whole log. Returns the
     /// index of the entry that did it.
     pub async fn add_learner(&self, node: NodeId, address: String) -> Result<u64> {
+        let _turn = self.inner.changes.lock().await;
         let added = self
             .inner
             .raft
@@ -41,6 +42,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
     /// Makes `voters`, which must be members already, the voting members. Those no longer among
     /// them leave the cluster. Returns the index of the entry that did it.
     pub async fn change_membership(&self, voters: BTreeSet<NodeId>) -> Result<u64> {
+        let _turn = self.inner.changes.lock().await;
         let done = self.inner.raft.change_membership(voters, false).await;
         done.map(|done| done.log_id.index).map_err(changed)
     }

@@ -1,6 +1,7 @@
 //! The replicated database: one node of a cluster.
 
 mod freshness;
+mod handover;
 mod members;
 mod propose;
 mod read;
@@ -28,7 +29,7 @@ use crate::types::{NodeId, TypeConfig};
 
 use freshness::Freshness;
 use propose::Proposer;
-pub use propose::Written;
+pub use propose::{WhenFull, WriteOptions, Written};
 pub use read::ReadLevel;
 pub use status::{Role, Status};
 
@@ -59,6 +60,8 @@ struct Inner<S: StateMachine> {
     freshness: Freshness,
     link: Link,
     config: Config,
+    /// Held while leadership or membership changes: one at a time.
+    changes: tokio::sync::Mutex<()>,
     /// None once the node is stopping.
     proposer: Mutex<Option<Arc<Proposer<S>>>>,
 }
@@ -115,6 +118,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let server = RaftServer::new(raft.clone(), leadership.clone(), store.shared().clone());
         let database = Self {
             inner: Arc::new(Inner {
+                changes: tokio::sync::Mutex::new(()),
                 proposer: Mutex::new(Some(Arc::new(Proposer::start(raft.clone(), &config)))),
                 raft,
                 store,
@@ -141,10 +145,23 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
     /// entry is being written share the next one. [`Error`] says which errors mean that the command
     /// was certainly not proposed.
     pub async fn write(&self, command: S::Command) -> Result<Written<S::Response>> {
+        self.write_with(WriteOptions::default(), command).await
+    }
+
+    /// As [`write`](Self::write), with a deadline, and with a say in what happens when too many
+    /// writes are waiting.
+    ///
+    /// Dropping the future takes the command back if it has not been proposed; after that its
+    /// outcome is unknown to the caller.
+    pub async fn write_with(
+        &self,
+        options: WriteOptions,
+        command: S::Command,
+    ) -> Result<Written<S::Response>> {
         let proposer = self.inner.proposer.lock().clone();
         let proposer = proposer.ok_or(Error::ShuttingDown)?;
         self.ensure_leading()?;
-        proposer.write(command).await
+        proposer.write(command, options).await
     }
 
     /// An error unless this node believes that it leads.
@@ -250,9 +267,13 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             .map_err(|e| stopped(&e))
     }
 
-    /// Stops the node: no more writes are taken, a checkpoint is made and the file is closed. On
-    /// return another process may open it.
+    /// Stops the node: leadership is given away if it has it, no more writes are taken, a checkpoint
+    /// is made and the file is closed. On return another process may open it.
     pub async fn shutdown(&self) -> Result<()> {
+        match self.transfer_leadership(None).await {
+            Ok(_) | Err(Error::NotLeader { .. } | Error::ShuttingDown | Error::Stopped { .. }) => {}
+            Err(error) => tracing::info!(node = self.inner.link.node, %error, "shutting down"),
+        }
         self.stop(Stop::Clean).await
     }
 

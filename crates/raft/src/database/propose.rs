@@ -4,17 +4,22 @@
 //! an entry decides the number of writes a second. There is no timer: with a free slot an entry is
 //! proposed at once with whatever is waiting, and what arrives while all slots are taken goes into
 //! the next entry together.
+//!
+//! What waits is bounded in number and in bytes. A caller whose deadline passes, or whose future is
+//! dropped, takes its command back as long as it has not been proposed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use openraft::Raft;
 use openraft::error::ClientWriteError;
 use openraft::raft::ClientWriteResult;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use openraft::{Raft, ServerState};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::{Status, not_leader};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::runtime;
@@ -29,6 +34,35 @@ pub struct Written<R> {
     /// The index of the log entry the command was in. A reader that waits until a node has applied
     /// it sees the write.
     pub index: u64,
+}
+
+/// How a write waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WriteOptions {
+    /// How long the caller waits, for its turn and for the answer together. No longer than
+    /// [`Config::write_timeout`].
+    pub timeout: Duration,
+    /// What to do when as many writes are waiting as
+    /// [`Config::queue_limit`] and [`Config::queue_max_bytes`] allow.
+    pub when_full: WhenFull,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::MAX,
+            when_full: WhenFull::Wait,
+        }
+    }
+}
+
+/// What a write does when the queue is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenFull {
+    /// Waits for room, in order of arrival.
+    Wait,
+    /// Returns [`Error::Busy`] at once.
+    Refuse,
 }
 
 /// Whether a command can still be called back.
@@ -51,24 +85,48 @@ impl Ticket {
     }
 }
 
+/// Withdraws its command when it is dropped, if it is not too late.
+struct Withdrawal(Arc<Ticket>);
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        self.0.settle(WITHDRAWN);
+    }
+}
+
 struct Proposal<S: StateMachine> {
     command: S::Command,
     bytes: usize,
     ticket: Arc<Ticket>,
     reply: oneshot::Sender<Result<Written<S::Response>>>,
+    /// Its part of the queue's bytes.
+    _room: OwnedSemaphorePermit,
 }
 
 /// The queue of writes of a node.
 pub(super) struct Proposer<S: StateMachine> {
     queue: mpsc::Sender<Proposal<S>>,
+    /// Bytes that may still be queued, in units of [`ROOM_UNIT`].
+    room: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
+    entries_in_flight: u32,
     limit_bytes: usize,
     timeout: Duration,
+}
+
+/// Bytes are counted in units of this size, so that their number fits the semaphore's.
+const ROOM_UNIT: usize = 64;
+
+/// No entry is proposed while it is held, and none is under way.
+pub(super) struct Hold {
+    _slots: OwnedSemaphorePermit,
 }
 
 impl<S: StateMachine> Proposer<S> {
     /// Starts the task that proposes. It ends when the proposer is dropped.
     pub fn start(raft: Raft<TypeConfig<S>>, config: &Config) -> Self {
         let (queue, waiting) = mpsc::channel(config.queue_limit);
+        let slots = Arc::new(Semaphore::new(config.entries_in_flight));
         let gatherer = Gatherer {
             raft,
             waiting,
@@ -76,18 +134,26 @@ impl<S: StateMachine> Proposer<S> {
             max_commands: config.batch_max_commands,
             max_bytes: config.batch_max_bytes,
             timeout: config.write_timeout,
-            slots: Arc::new(Semaphore::new(config.entries_in_flight)),
+            slots: slots.clone(),
         };
         runtime::spawn(gatherer.run());
         Self {
             queue,
+            room: Arc::new(Semaphore::new(config.queue_max_bytes / ROOM_UNIT)),
+            slots,
+            // Checked to be small.
+            entries_in_flight: u32::try_from(config.entries_in_flight).unwrap_or(u32::MAX),
             limit_bytes: config.batch_max_bytes,
             timeout: config.write_timeout,
         }
     }
 
     /// Has `command` proposed and waits for the state machine's answer.
-    pub async fn write(&self, command: S::Command) -> Result<Written<S::Response>> {
+    pub async fn write(
+        &self,
+        command: S::Command,
+        options: WriteOptions,
+    ) -> Result<Written<S::Response>> {
         let bytes = encoded_length(&command)?;
         if bytes > self.limit_bytes {
             return Err(Error::TooLarge {
@@ -96,18 +162,19 @@ impl<S: StateMachine> Proposer<S> {
             });
         }
         let began = Instant::now();
-        let ticket = Ticket::new();
-        let (reply, answer) = oneshot::channel();
-        let proposal = Proposal {
-            command,
-            bytes,
-            ticket: ticket.clone(),
-            reply,
-        };
+        let timeout = options.timeout.min(self.timeout);
+        let withdrawal = Withdrawal(Ticket::new());
+        let ticket = &withdrawal.0;
         let written = async {
-            if self.queue.send(proposal).await.is_err() {
-                return Err(Error::ShuttingDown);
-            }
+            let (place, room) = self.place(bytes, options.when_full).await?;
+            let (reply, answer) = oneshot::channel();
+            place.send(Proposal {
+                command,
+                bytes,
+                ticket: ticket.clone(),
+                reply,
+                _room: room,
+            });
             match answer.await {
                 Ok(outcome) => outcome,
                 // The gatherer is gone, with the proposal in its queue or with its answer.
@@ -115,13 +182,54 @@ impl<S: StateMachine> Proposer<S> {
                 Err(_) => Err(unknown("the node stopped before it was answered")),
             }
         };
-        match tokio::time::timeout(self.timeout, written).await {
+        match tokio::time::timeout(timeout, written).await {
             Ok(outcome) => outcome,
             Err(_) if ticket.settle(WITHDRAWN) => Err(Error::Busy {
                 waited: began.elapsed(),
             }),
-            Err(_) => Err(unknown(&format!("no answer within {:?}", self.timeout))),
+            Err(_) => Err(unknown(&format!("no answer within {timeout:?}"))),
         }
+    }
+
+    /// A place in the queue for a command of `bytes`.
+    async fn place(
+        &self,
+        bytes: usize,
+        when_full: WhenFull,
+    ) -> Result<(mpsc::Permit<'_, Proposal<S>>, OwnedSemaphorePermit)> {
+        let units = u32::try_from(bytes.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
+        let room = self.room.clone();
+        let (place, room) = match when_full {
+            WhenFull::Wait => {
+                // The room first: it is what large commands wait for, and waiting with a place in
+                // hand would keep small ones out.
+                let room = room.acquire_many_owned(units).await;
+                (self.queue.reserve().await.ok(), room.ok())
+            }
+            WhenFull::Refuse => {
+                let busy = Error::Busy {
+                    waited: Duration::ZERO,
+                };
+                let room = room.try_acquire_many_owned(units);
+                match (self.queue.try_reserve(), room) {
+                    (Err(TrySendError::Closed(())), _) => (None, None),
+                    (Ok(place), Ok(room)) => (Some(place), Some(room)),
+                    _ => return Err(busy),
+                }
+            }
+        };
+        place.zip(room).ok_or(Error::ShuttingDown)
+    }
+
+    /// Waits until every entry under way is answered, and keeps back all others until the hold is
+    /// dropped.
+    pub async fn hold(&self) -> Option<Hold> {
+        let slots = self.slots.clone();
+        let slots = slots.acquire_many_owned(self.entries_in_flight).await;
+        // The semaphore is never closed.
+        Some(Hold {
+            _slots: slots.ok()?,
+        })
     }
 }
 
@@ -155,10 +263,6 @@ type Caller<S> = oneshot::Sender<Result<Written<<S as StateMachine>::Response>>>
 impl<S: StateMachine> Gatherer<S> {
     async fn run(mut self) {
         loop {
-            // First a slot, then the commands: what arrives while waiting for it is gathered.
-            let Ok(slot) = self.slots.clone().acquire_owned().await else {
-                return;
-            };
             let first = match self.left_over.take() {
                 Some(proposal) => proposal,
                 None => match self.waiting.recv().await {
@@ -166,8 +270,18 @@ impl<S: StateMachine> Gatherer<S> {
                     None => return,
                 },
             };
+            // What arrives while waiting for a slot is gathered.
+            let Ok(slot) = self.slots.clone().acquire_owned().await else {
+                return;
+            };
             let (commands, callers) = self.gather(first);
             if commands.is_empty() {
+                continue;
+            }
+            // Asked before openraft is: its own refusal looks like that of an entry it had taken.
+            if self.raft.metrics().borrow().state != ServerState::Leader {
+                let status = Status::new(&self.raft.metrics().borrow(), None, None);
+                answer_all::<S>(callers, || not_leader(&status));
                 continue;
             }
             let batch = Batch {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::message::{Request, Response, decode, encode};
+use super::message::{Handover, Request, Response, decode, encode};
 use crate::error::Error;
 use crate::state_machine::StateMachine;
 use crate::transport::{Transport, TransportError};
@@ -41,6 +41,18 @@ impl Link {
         decode(&call.await?).map_err(|reason| LinkError::Answer { node: to, reason })
     }
 
+    async fn ask<S: StateMachine>(
+        &self,
+        to: NodeId,
+        address: &str,
+        request: Request<S>,
+        deadline: Duration,
+    ) -> Result<Response, String> {
+        let request = encode(&request).map_err(|e| e.to_string())?;
+        let answer = self.exchange(to, address, request, deadline).await;
+        answer.map_err(|e| e.to_string())
+    }
+
     /// Asks the leader up to which index the log is committed.
     pub async fn committed_index<S: StateMachine>(
         &self,
@@ -48,16 +60,33 @@ impl Link {
         address: &str,
         deadline: Duration,
     ) -> Result<u64, Error> {
-        let failed = |reason| Error::Peer {
+        let request = Request::<S>::CommittedIndex;
+        let reason = match self.ask(leader, address, request, deadline).await {
+            Ok(Response::CommittedIndex(index)) => return Ok(index),
+            Ok(response) => response.unexpected(),
+            Err(reason) => reason,
+        };
+        Err(Error::Peer {
             node: leader,
             reason,
+        })
+    }
+
+    /// Asks another node to take a step of giving leadership away.
+    pub async fn handover<S: StateMachine>(
+        &self,
+        to: NodeId,
+        address: &str,
+        step: Handover,
+        deadline: Duration,
+    ) -> Result<(), Error> {
+        let request = Request::<S>::Handover(step);
+        let reason = match self.ask(to, address, request, deadline).await {
+            Ok(Response::Done) => return Ok(()),
+            Ok(response) => response.unexpected(),
+            Err(reason) => reason,
         };
-        let request = encode(&Request::<S>::CommittedIndex).map_err(|e| failed(e.to_string()))?;
-        match self.exchange(leader, address, request, deadline).await {
-            Ok(Response::CommittedIndex(index)) => Ok(index),
-            Ok(response) => Err(failed(response.unexpected())),
-            Err(error) => Err(failed(error.to_string())),
-        }
+        Err(Error::Peer { node: to, reason })
     }
 }
 

@@ -20,6 +20,20 @@ pub(super) enum Request<S: StateMachine> {
     Snapshot(SnapshotRequest),
     /// Up to which index is the log committed? Asked of the leader.
     CommittedIndex,
+    /// A step of giving leadership away.
+    Handover(Handover),
+}
+
+/// The steps of giving leadership away, as the leader asks for them. [`handover`](super::handover)
+/// says why.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Handover {
+    /// Are you there, and could you lead?
+    Ready,
+    /// Your promise to the leader is void: you may vote for the node that this vote names.
+    Release(Vote),
+    /// Stand for election with this vote.
+    Stand(Vote),
 }
 
 /// One step of a transfer. Each is answered soon, however long the transfer takes.
@@ -69,6 +83,8 @@ pub(super) enum Response {
     Snapshot(SnapshotAnswer),
     /// Nothing beyond this index had been answered to anybody when the question was asked.
     CommittedIndex(u64),
+    /// The step was taken.
+    Done,
     /// The request was not carried out.
     Refused(String),
 }

@@ -1,6 +1,7 @@
 //! Raft's own messages, on top of a [`Transport`](crate::transport::Transport).
 
 mod client;
+mod handover;
 mod link;
 mod message;
 mod sender;
@@ -8,7 +9,9 @@ mod server;
 mod snapshot;
 
 pub(crate) use client::Peers;
+pub(crate) use handover::show_vote;
 pub(crate) use link::Link;
+pub(crate) use message::Handover;
 pub(crate) use server::RaftServer;
 
 use std::time::Duration;

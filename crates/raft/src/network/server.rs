@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use openraft::Raft;
 
+use super::handover::Handovers;
 use super::message::{Request, Response, decode, encode};
 use super::snapshot::SnapshotReceiver;
 use crate::leadership::Leadership;
@@ -16,6 +17,7 @@ use crate::types::{NodeId, TypeConfig};
 pub(crate) struct RaftServer<S: StateMachine> {
     raft: Raft<TypeConfig<S>>,
     leadership: Arc<Leadership<S>>,
+    handovers: Handovers<S>,
     snapshots: SnapshotReceiver<S>,
 }
 
@@ -25,33 +27,39 @@ impl<S: StateMachine> RaftServer<S> {
         leadership: Arc<Leadership<S>>,
         store: SharedStore<S>,
     ) -> Self {
+        let node = store.node;
         Self {
+            handovers: Handovers::new(node, raft.clone(), leadership.clone()),
             snapshots: SnapshotReceiver::new(raft.clone(), store),
             leadership,
             raft,
         }
     }
 
-    async fn respond(&self, request: Request<S>) -> Response {
+    async fn respond(&self, from: NodeId, request: Request<S>) -> Result<Response, String> {
         match request {
-            Request::Append(append) => self
-                .raft
-                .append_entries(append)
-                .await
-                .map_or_else(|e| Response::Refused(e.to_string()), Response::Append),
+            Request::Append(append) => {
+                let _promising = self.handovers.promising().await;
+                let appended = self.raft.append_entries(append).await;
+                appended.map(Response::Append).map_err(|e| e.to_string())
+            }
             Request::Vote(vote) => {
                 // A leader may grant its own vote although its followers keep theirs.
                 let _suspension = self.leadership.suspend();
-                self.raft
-                    .vote(vote)
-                    .await
-                    .map_or_else(|e| Response::Refused(e.to_string()), Response::Vote)
+                let voted = self.raft.vote(vote).await;
+                voted.map(Response::Vote).map_err(|e| e.to_string())
             }
-            Request::Snapshot(step) => Response::Snapshot(self.snapshots.answer(step).await),
-            Request::CommittedIndex => self.leadership.committed_index().await.map_or_else(
-                |e| Response::Refused(e.to_string()),
-                Response::CommittedIndex,
-            ),
+            Request::Snapshot(step) => Ok(Response::Snapshot(self.snapshots.answer(step).await)),
+            Request::CommittedIndex => {
+                let committed = self.leadership.committed_index().await;
+                committed
+                    .map(Response::CommittedIndex)
+                    .map_err(|e| e.to_string())
+            }
+            Request::Handover(step) => {
+                let taken = self.handovers.take(from, step).await;
+                taken.map(|()| Response::Done)
+            }
         }
     }
 }
@@ -60,7 +68,10 @@ impl<S: StateMachine> Handler for RaftServer<S> {
     fn handle(&self, from: NodeId, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
         Box::pin(async move {
             let response = match decode(&request) {
-                Ok(request) => self.respond(request).await,
+                Ok(request) => {
+                    let response = self.respond(from, request).await;
+                    response.unwrap_or_else(Response::Refused)
+                }
                 Err(reason) => {
                     tracing::warn!(from, %reason, "a request does not decode");
                     Response::Refused(format!("the request does not decode: {reason}"))

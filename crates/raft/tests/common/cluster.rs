@@ -28,6 +28,16 @@ pub fn quick() -> Config {
     }
 }
 
+/// Timeouts so long that nothing happens by itself: no heartbeat, no election, no end of a lease.
+pub fn still() -> Config {
+    Config {
+        heartbeat_interval: Duration::from_secs(60),
+        election_timeout_min: Duration::from_secs(300),
+        election_timeout_max: Duration::from_secs(600),
+        ..Config::default()
+    }
+}
+
 pub enum Wires {
     Memory(MemoryNetwork),
     Tapped(MemoryNetwork, Arc<Tap>),

@@ -10,6 +10,10 @@ use folio_raft::transport::{BoxFuture, Handler, MemoryTransport, Transport, Tran
 /// The kinds of message, as their second byte tells them; the first is the version.
 pub const APPEND: u8 = 0;
 pub const SNAPSHOT: u8 = 2;
+pub const HANDOVER: u8 = 4;
+/// The steps of giving leadership away, as the third byte tells them.
+pub const RELEASE: u8 = 1;
+pub const STAND: u8 = 2;
 
 /// Sees each request before it leaves, and may change it. False: it is lost.
 type Watch = dyn Fn(NodeId, NodeId, &mut Vec<u8>) -> bool + Send + Sync;
