@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, Node, PATIENCE, Wires, quick, still};
-use common::tap::{APPEND, Tap};
+use common::tap::{APPEND, HANDOVER, STAND, Tap};
 use common::{add, counters};
 use folio_raft::transport::MemoryNetwork;
 use folio_raft::{Config, Error, FollowerReads, NodeId, ReadLevel, Role};
@@ -144,23 +144,28 @@ async fn a_lease_read_asks_nobody_while_the_lease_lasts() {
 async fn no_stale_lease_read(old: &Node, successor: impl Future<Output = Node>) {
     let answered = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
+    let served = Arc::new(AtomicU64::new(0));
     let reader = tokio::spawn({
         let (old, answered, stop) = (old.clone(), answered.clone(), stop.clone());
+        let served = served.clone();
         async move {
-            let (mut served, mut after) = (0, 0);
+            let mut after = 0;
             while !stop.load(Ordering::Relaxed) {
                 let expected = answered.load(Ordering::SeqCst);
                 let found = read(&old, ReadLevel::Lease).await;
                 if let Ok(found) = found {
                     assert!(found >= expected, "{found} after {expected} was answered");
-                    served += 1;
+                    served.fetch_add(1, Ordering::Relaxed);
                 }
                 after += u64::from(expected > 1);
                 tokio::task::yield_now().await;
             }
-            (served, after)
+            after
         }
     });
+    while served.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
     let successor = successor.await;
     for _ in 0..200 {
         match successor.write(add("a", 1)).await {
@@ -172,8 +177,7 @@ async fn no_stale_lease_read(old: &Node, successor: impl Future<Output = Node>) 
     assert!(answered.load(Ordering::SeqCst) > 1, "the successor led");
     tokio::time::sleep(Duration::from_millis(50)).await;
     stop.store(true, Ordering::Relaxed);
-    let (served, after) = reader.await.unwrap();
-    assert!(served > 0, "there was a lease to lose");
+    let after: u64 = reader.await.unwrap();
     assert!(after > 0, "it was read after the successor's write, too");
 }
 
@@ -233,20 +237,38 @@ async fn a_leader_that_grants_its_own_vote_has_no_lease_any_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_hands_over_serves_no_lease_read_once_its_successor_has_answered_a_write() {
-    let wires = Wires::Memory(MemoryNetwork::new());
+    // The old leader hears nothing of its successor, not even that it stands for election.
+    let deaf = Arc::new(AtomicU64::new(0));
+    let lost = deaf.clone();
+    let tap = Tap::new(move |_, to, request| {
+        if request[1] == HANDOVER && request[2] == STAND {
+            // Until the third one has been released.
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        to != lost.load(Ordering::Relaxed)
+    });
+    let wires = Wires::Tapped(MemoryNetwork::new(), tap);
     let cluster = Cluster::start(3, quick(), wires).await;
-    let (_, old) = cluster.leader().await;
+    let (leading, old) = cluster.leader().await;
     let index = old.write(add("a", 1)).await.unwrap().index;
     cluster.applied(index).await;
     assert_eq!(read(&old, ReadLevel::Lease).await.unwrap(), 1);
     let (to, successor) = cluster.follower().await;
-    let handed_over = async {
-        // So that the lease is used before it ends.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        old.transfer_leadership(Some(to)).await.unwrap();
+    deaf.store(leading, Ordering::Relaxed);
+    let elected = async {
+        let handing_over = tokio::spawn({
+            let old = old.clone();
+            async move { old.transfer_leadership(Some(to)).await }
+        });
+        let leads = |status: &folio_raft::Status| status.role == Role::Leader;
+        let waiting = successor.wait_for("the election", PATIENCE, leads);
+        waiting.await.unwrap();
+        // It never learns of its success.
+        handing_over.abort();
         successor.clone()
     };
-    no_stale_lease_read(&old, handed_over).await;
+    no_stale_lease_read(&old, elected).await;
+    deaf.store(0, Ordering::Relaxed);
     cluster.stop().await;
 }
 
