@@ -54,7 +54,7 @@ pub struct Config {
     pub entries_in_flight: usize,
     /// Writes waiting to be proposed, at most; further callers wait for room.
     pub queue_limit: usize,
-    /// Bytes of the commands waiting to be proposed, at most. At least
+    /// Bytes of the commands waiting to be proposed, at most; no less than
     /// [`batch_max_bytes`](Self::batch_max_bytes).
     pub queue_max_bytes: usize,
     /// How long a write may take before its caller is told that the outcome is unknown.
@@ -115,74 +115,87 @@ impl Config {
         self.election_timeout_min * 9 / 10
     }
 
-    /// Checks that the settings make sense together.
+    /// Checks that the settings make sense together. The error names the setting and says what to
+    /// set it to.
     pub fn validate(&self) -> Result<()> {
-        let refuse = |reason: String| Err(Error::Config { reason });
-        for (name, zero) in [
-            (
-                "heartbeat_interval",
-                self.heartbeat_interval.as_millis() == 0,
-            ),
-            ("snapshot_chunk_bytes", self.snapshot_chunk_bytes == 0),
-            ("snapshot_after_entries", self.snapshot_after_entries == 0),
-            ("purge_batch", self.purge_batch == 0),
-            ("append_max_entries", self.append_max_entries == 0),
-            ("append_max_bytes", self.append_max_bytes == 0),
-            ("batch_max_commands", self.batch_max_commands == 0),
-            ("batch_max_bytes", self.batch_max_bytes == 0),
-            ("entries_in_flight", self.entries_in_flight == 0),
-            ("queue_limit", self.queue_limit == 0),
-            ("write_timeout", self.write_timeout.is_zero()),
-            ("read_timeout", self.read_timeout.is_zero()),
-            ("checkpoint_entries", self.checkpoint_entries == 0),
-            ("checkpoint_dirty_pages", self.checkpoint_dirty_pages == 0),
-        ] {
-            if zero {
-                return refuse(format!("{name} is zero"));
-            }
+        self.check().map_err(|reason| Error::Config { reason })
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        let default = Self::default();
+        macro_rules! at_least {
+            ($least:expr, $($field:ident),+) => {
+                $(if self.$field < $least {
+                    return Err(format!(
+                        "{} is {:?}: set it to {:?} or more; the default is {:?}",
+                        stringify!($field), self.$field, $least, default.$field
+                    ));
+                })+
+            };
         }
-        if let Some(bound) = self.follower_reads
-            && bound.age.is_zero()
-        {
-            return refuse(
-                "follower_reads.age is zero, and no follower is that new: set it to a few heartbeats or more, or follower_reads to None".into(),
-            );
+        // openraft counts in milliseconds.
+        at_least!(
+            Duration::from_millis(1),
+            heartbeat_interval,
+            snapshot_timeout,
+            write_timeout,
+            read_timeout,
+            handover_timeout
+        );
+        at_least!(
+            1,
+            snapshot_after_entries,
+            purge_batch,
+            append_max_entries,
+            checkpoint_entries,
+            checkpoint_dirty_pages
+        );
+        at_least!(
+            1,
+            snapshot_chunk_bytes,
+            append_max_bytes,
+            batch_max_commands,
+            batch_max_bytes,
+            entries_in_flight,
+            queue_limit
+        );
+        at_least!(self.batch_max_bytes, queue_max_bytes);
+        macro_rules! at_most {
+            ($most:expr, $($field:ident),+) => {
+                $(if self.$field > $most {
+                    return Err(format!(
+                        "{} is {}: set it to {} or less; the default is {}",
+                        stringify!($field), self.$field, $most, default.$field
+                    ));
+                })+
+            };
         }
-        // The receiver takes its time for half of that (`network/snapshot.rs`).
-        if self.snapshot_timeout < Duration::from_secs(1) {
-            return refuse(format!(
-                "snapshot_timeout ({:?}) is less than a second, and a receiver may be busy for so long before it answers",
-                self.snapshot_timeout
-            ));
-        }
+        // So that a message has room for what is around them.
+        at_most!(
+            Self::MESSAGE_LIMIT / 2,
+            snapshot_chunk_bytes,
+            append_max_bytes,
+            batch_max_bytes
+        );
+        at_most!(1 << 20, batch_max_commands, queue_limit);
+        at_most!(1024, entries_in_flight);
+        at_most!(64 << 30, queue_max_bytes);
         // A follower must miss more than one heartbeat before it stands for election, or a single
         // lost message costs a leader.
-        if self.election_timeout_min < self.heartbeat_interval * 2 {
-            return refuse(format!(
-                "election_timeout_min ({:?}) is less than two heartbeats ({:?})",
-                self.election_timeout_min, self.heartbeat_interval
-            ));
-        }
+        at_least!(self.heartbeat_interval * 2, election_timeout_min);
         if self.election_timeout_max <= self.election_timeout_min {
-            return refuse(format!(
-                "election_timeout_max ({:?}) is not above election_timeout_min ({:?}): nodes would stand for election at the same time",
+            return Err(format!(
+                "election_timeout_max ({:?}) is not above election_timeout_min ({:?}), so nodes would stand for election at the same time: set it to twice as much",
                 self.election_timeout_max, self.election_timeout_min
             ));
         }
-        for (name, bytes) in [
-            ("snapshot_chunk_bytes", self.snapshot_chunk_bytes),
-            ("append_max_bytes", self.append_max_bytes),
-            ("batch_max_bytes", self.batch_max_bytes),
-        ] {
-            let limit = Self::MESSAGE_LIMIT / 2;
-            if bytes > limit {
-                return refuse(format!(
-                    "{name} ({bytes}) is above the limit of {limit} bytes"
-                ));
-            }
-        }
-        if u32::try_from(self.batch_max_commands).is_err() {
-            return refuse("batch_max_commands does not fit 32 bits".into());
+        if let Some(bound) = self.follower_reads
+            && bound.age < self.heartbeat_interval
+        {
+            return Err(format!(
+                "follower_reads.age ({:?}) is shorter than a heartbeat interval ({:?}), and followers are seldom that new: set it to several, or follower_reads to None",
+                bound.age, self.heartbeat_interval
+            ));
         }
         Ok(())
     }
@@ -222,40 +235,56 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_work_are_refused_by_name() {
-        let good = Config::default();
-        for (config, word) in [
+    fn a_setting_that_cannot_work_is_refused_by_name_and_with_what_to_set_it_to() {
+        type Change = fn(&mut Config);
+        let cases: [(Change, &str); 9] = [
             (
-                Config {
-                    election_timeout_min: Duration::from_millis(300),
-                    ..good.clone()
-                },
-                "election_timeout_min",
+                |c| c.queue_limit = 0,
+                "queue_limit is 0: set it to 1 or more; the default is 4096",
             ),
             (
-                Config {
-                    election_timeout_max: good.election_timeout_min,
-                    ..good.clone()
-                },
-                "election_timeout_max",
+                |c| c.write_timeout = Duration::ZERO,
+                "write_timeout is 0ns: set it to 1ms or more; the default is 10s",
             ),
             (
-                Config {
-                    queue_limit: 0,
-                    ..good.clone()
-                },
-                "queue_limit",
+                |c| c.election_timeout_min = Duration::from_millis(300),
+                "election_timeout_min is 300ms: set it to 500ms or more; the default is 1.25s",
             ),
             (
-                Config {
-                    batch_max_bytes: Config::MESSAGE_LIMIT,
-                    ..good.clone()
-                },
-                "batch_max_bytes",
+                |c| c.election_timeout_max = c.election_timeout_min,
+                "set it to twice as much",
             ),
-        ] {
-            let error = config.validate().expect_err("refused").to_string();
-            assert!(error.contains(word), "{error}");
+            (
+                |c| c.batch_max_bytes = Config::MESSAGE_LIMIT,
+                "batch_max_bytes is 8388608: set it to 4194304 or less; the default is 1048576",
+            ),
+            (
+                |c| c.queue_max_bytes = 1000,
+                "queue_max_bytes is 1000: set it to 1048576 or more",
+            ),
+            (
+                |c| c.entries_in_flight = usize::MAX,
+                "set it to 1024 or less; the default is 2",
+            ),
+            (
+                |c| c.queue_limit = usize::MAX,
+                "set it to 1048576 or less; the default is 4096",
+            ),
+            (
+                |c| {
+                    c.follower_reads = Some(FollowerReads {
+                        entries: 0,
+                        age: Duration::from_millis(1),
+                    });
+                },
+                "set it to several, or follower_reads to None",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            let error = config.validate().expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

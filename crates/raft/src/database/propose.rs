@@ -141,7 +141,6 @@ impl<S: StateMachine> Proposer<S> {
             queue,
             room: Arc::new(Semaphore::new(config.queue_max_bytes / ROOM_UNIT)),
             slots,
-            // Checked to be small.
             entries_in_flight: u32::try_from(config.entries_in_flight).unwrap_or(u32::MAX),
             limit_bytes: config.batch_max_bytes,
             timeout: config.write_timeout,
