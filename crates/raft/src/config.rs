@@ -61,6 +61,9 @@ pub struct Config {
     pub write_timeout: Duration,
     /// How long a linearizable read may wait for a quorum and for the log to be applied.
     pub read_timeout: Duration,
+    /// How long a change of the membership may take: for a new voter to get the log, and for the
+    /// change itself.
+    pub membership_timeout: Duration,
     /// How long giving leadership away may take before the node goes on leading, or shuts down
     /// without.
     pub handover_timeout: Duration,
@@ -94,6 +97,7 @@ impl Default for Config {
             queue_max_bytes: 32 << 20,
             write_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
+            membership_timeout: Duration::from_secs(60),
             handover_timeout: Duration::from_secs(5),
             follower_reads: None,
             checkpoint_entries: 4096,
@@ -140,6 +144,7 @@ impl Config {
             snapshot_timeout,
             write_timeout,
             read_timeout,
+            membership_timeout,
             handover_timeout
         );
         at_least!(

@@ -83,10 +83,10 @@ pub enum Error {
     /// No quorum of the members answered.
     #[error("no quorum of the members answered; it may do so later")]
     NoQuorum,
-    /// The command was proposed and its outcome is not known: it may have been carried out, or may
-    /// be later.
+    /// The command, or the change of membership, was proposed and its outcome is not known: it may
+    /// have been carried out, or may be later.
     #[error(
-        "the outcome of the write is unknown ({reason}): it may have been carried out; ask before sending it again"
+        "the outcome is unknown ({reason}): it may have been carried out; ask before sending it again"
     )]
     Unknown {
         /// What happened to the proposal.

@@ -233,28 +233,6 @@ async fn a_leader_that_is_cut_off_answers_neither_reads_nor_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_can_be_added_and_removed() {
-    let mut cluster = Cluster::start(1, quick(), Wires::Tcp).await;
-    let index = write(&cluster, "a").await;
-    cluster.bring_up(2).await;
-    let leader = cluster.nodes[&1].clone();
-    leader
-        .add_learner(2, cluster.addresses[&2].clone())
-        .await
-        .expect("added");
-    cluster.applied(index).await;
-    assert_eq!(cluster.nodes[&2].status().role, Role::Learner);
-    leader
-        .change_membership([1, 2].into())
-        .await
-        .expect("promoted");
-    assert_eq!(leader.status().voters.len(), 2);
-    leader.change_membership([1].into()).await.expect("removed");
-    assert_eq!(leader.status().voters.len(), 1);
-    cluster.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_state_machine_that_panics_or_fails_stops_the_node_and_changes_nothing() {
     for (command, word) in [
         (Command::Panic, "told to panic"),

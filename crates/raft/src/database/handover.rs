@@ -104,14 +104,14 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         Err(refused(reason))
     }
 
-    /// Waits until the log of `peer` is as long as this one, which must not grow meanwhile.
-    async fn wait_until_level(&self, peer: NodeId) -> Result<()> {
+    /// Waits until the log of `peer` is as long as this one was when the wait began.
+    pub(super) async fn wait_until_level(&self, peer: NodeId) -> Result<()> {
         let mut metrics = self.inner.raft.metrics();
+        let last = metrics.borrow().last_log_index;
         let level = metrics.wait_for(|metrics| {
             let replication = metrics.replication.as_ref();
             let matched = replication.and_then(|all| all.get(&peer).copied().flatten());
-            metrics.state != ServerState::Leader
-                || matched.map(|id| id.index) >= metrics.last_log_index
+            metrics.state != ServerState::Leader || matched.map(|id| id.index) >= last
         });
         let leads = match level.await {
             Ok(metrics) => metrics.state == ServerState::Leader,
