@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use common::cluster::{Cluster, Node, PATIENCE, Wires, quick};
 use common::tap::{SNAPSHOT, Tap};
 use common::{Command, CounterMachine, add, counters, history};
 use folio_raft::transport::{MemoryNetwork, Transport};
-use folio_raft::{Config, Error, NodeId, ReadLevel, Role};
+use folio_raft::{Config, Error, NodeId, ReadLevel};
 use folio_store::Database;
 use folio_store::storage::{Fault, FaultPlan, FaultStorage, MemoryStorage, StorageCall};
 
