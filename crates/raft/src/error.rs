@@ -42,6 +42,45 @@ pub enum Error {
         /// The node it was opened for.
         wanted: NodeId,
     },
+    /// The log above what is applied, or the vote, is damaged, so that the node may have promised
+    /// what it does not know any more.
+    #[error(
+        "the log or the vote of node {node} is damaged: {reason}; it may have acknowledged what it cannot show any more, so it does not take part: {}",
+        rejoin(node)
+    )]
+    LogDamaged {
+        /// This node.
+        node: NodeId,
+        /// What is damaged.
+        reason: String,
+    },
+    /// Commits are missing from the file that others were told of.
+    #[error(
+        "this file of node {node} {what}, so its vote and its log may be older than what it told other nodes, and it does not take part: {}",
+        rejoin(node)
+    )]
+    LostCommits {
+        /// This node.
+        node: NodeId,
+        /// What became of the file.
+        what: &'static str,
+    },
+    /// The state of this node was damaged and comes back from another node.
+    #[error("the state of this node is being rebuilt ({damage}); ask another node meanwhile")]
+    Rebuilding {
+        /// What was damaged.
+        damage: String,
+    },
+    /// This node is a witness, which holds no state.
+    #[error(
+        "this node is a witness, which holds no state and answers nothing about it; ask another node"
+    )]
+    Witness,
+    /// The file cannot be a witness's.
+    #[error(
+        "this file holds a state, and a witness has none: give the witness a new id and an empty file"
+    )]
+    NotAWitness,
     /// This node does not lead; ask the one that does.
     #[error("this node is not the leader; {}", leader_hint(leader, address))]
     NotLeader {
@@ -146,6 +185,12 @@ pub enum Error {
     /// A thread of the store could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
+}
+
+fn rejoin(node: &NodeId) -> String {
+    format!(
+        "remove node {node} from the membership and add a node with a new id and an empty file; keep this file until that is done"
+    )
 }
 
 fn leader_hint(leader: &Option<NodeId>, address: &Option<String>) -> String {

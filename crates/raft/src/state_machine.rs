@@ -23,6 +23,10 @@ pub trait StateMachine: Send + Sync + 'static {
     /// What the client that proposed the command gets back.
     type Response: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
 
+    /// False for a machine without a state, whose node is a witness: see
+    /// [`Witness`](crate::Witness).
+    const HOLDS_STATE: bool = true;
+
     /// Every table of the state. It is what a snapshot contains and what an install replaces, so a
     /// table left out is a table that differs between replicas.
     fn tables(&self) -> TableSet;

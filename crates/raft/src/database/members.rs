@@ -14,6 +14,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
     /// Makes a cluster of `members`, ids and addresses, all of them voters. On one node, once in
     /// the life of the cluster; a node that joins an existing one is added there instead.
     pub async fn initialize(&self, members: BTreeMap<NodeId, String>) -> Result<()> {
+        self.inner.store.shared().standing.borrow().check()?;
         let members: BTreeMap<NodeId, Node> = members
             .into_iter()
             .map(|(id, address)| (id, Node::new(address)))

@@ -5,6 +5,7 @@ mod handover;
 mod members;
 mod propose;
 mod read;
+mod rebuild;
 mod status;
 
 use std::future::Future;
@@ -84,7 +85,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         transport: Arc<dyn Transport>,
     ) -> Result<Self> {
         config.validate()?;
-        let raft_config = Arc::new(config.for_openraft()?);
+        let mut raft_config = config.for_openraft()?;
         let options = StoreOptions {
             read_max_bytes: config.append_max_bytes,
             checkpoint_entries: config.checkpoint_entries,
@@ -94,6 +95,8 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             runtime::blocking(move || RaftLogStore::open(database, node, state_machine, options));
         let store = opening.await.map_err(|e| stopped(&e))??;
 
+        // Who has no state must not lead.
+        raft_config.enable_elect = store.shared().holds_state();
         let (log, machine) = Adaptor::new(store.clone());
         let link = Link {
             transport: transport.clone(),
@@ -106,7 +109,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             disclosed: disclosed.clone(),
             machine: PhantomData,
         };
-        let raft = match Raft::new(node, raft_config, peers, log, machine).await {
+        let raft = match Raft::new(node, Arc::new(raft_config), peers.clone(), log, machine).await {
             Ok(raft) => raft,
             Err(fatal) => {
                 let reason = store.shared().fault().unwrap_or_else(|| fatal.to_string());
@@ -115,7 +118,13 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             }
         };
         let leadership = Arc::new(Leadership::new(raft.clone(), config.lease(), disclosed));
-        let server = RaftServer::new(raft.clone(), leadership.clone(), store.shared().clone());
+        let server = RaftServer::new(
+            raft.clone(),
+            leadership.clone(),
+            store.shared().clone(),
+            peers,
+        );
+        rebuild::start(&raft, store.shared(), link.clone(), &config);
         let database = Self {
             inner: Arc::new(Inner {
                 changes: tokio::sync::Mutex::new(()),
@@ -160,6 +169,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
     ) -> Result<Written<S::Response>> {
         let proposer = self.inner.proposer.lock().clone();
         let proposer = proposer.ok_or(Error::ShuttingDown)?;
+        self.inner.store.shared().standing.borrow().check()?;
         self.ensure_leading()?;
         proposer.write(command, options).await
     }
@@ -182,7 +192,8 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let shared = self.inner.store.shared();
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow();
-        Status::new(&metrics, shared.checkpointed(), shared.fault())
+        let standing = shared.standing.borrow();
+        Status::new(&metrics, shared.checkpointed(), &standing, shared.fault())
     }
 
     /// Waits until `condition` holds for the status of this node. `what` is for the error.
@@ -194,10 +205,12 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
     ) -> Result<Status> {
         let mut metrics = self.inner.raft.metrics();
         let mut checkpoints = self.inner.store.shared().watch_checkpoints();
+        let mut standing = self.inner.store.shared().standing.subscribe();
         let waiting = async {
             loop {
                 metrics.borrow_and_update();
                 checkpoints.borrow_and_update();
+                standing.borrow_and_update();
                 let status = self.status();
                 if condition(&status) {
                     return Ok(status);
@@ -209,6 +222,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
                     biased;
                     changed = metrics.changed() => changed,
                     changed = checkpoints.changed() => changed,
+                    changed = standing.changed() => changed,
                 };
                 if changed.is_err() {
                     return Err(Error::ShuttingDown);
@@ -264,6 +278,24 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             .trigger()
             .snapshot()
             .await
+            .map_err(|e| stopped(&e))
+    }
+
+    /// Gives up this node's state and has it rebuilt from another node: for damage that a
+    /// verification found before this node met it. Until that is done the node does not answer reads,
+    /// see [`Status::rebuilding`]. What is not damaged is given up as well.
+    pub async fn rebuild(&self, reason: String) -> Result<()> {
+        let shared = self.inner.store.shared().clone();
+        shared.standing.borrow().check()?;
+        let giving_up = runtime::blocking(move || {
+            shared.with_database(|database| {
+                let _turn = shared.state.lock();
+                shared.give_up_state(database, &reason)
+            })
+        });
+        giving_up
+            .await
+            .map_err(|e| stopped(&e))?
             .map_err(|e| stopped(&e))
     }
 

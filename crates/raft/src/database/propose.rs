@@ -354,6 +354,12 @@ fn deliver<S: StateMachine>(outcome: ClientWriteResult<TypeConfig<S>>, callers: 
     match outcome {
         Ok(written) => {
             let index = written.log_id.index;
+            if written.data.len() != callers.len() {
+                // It is in the log and counts as applied, but not by this node.
+                return answer_all::<S>(callers, || {
+                    unknown("the state of this node was damaged meanwhile and is being rebuilt")
+                });
+            }
             for (response, caller) in written.data.into_iter().zip(callers) {
                 // A caller that is gone has stopped waiting.
                 let _ = caller.send(Ok(Written { response, index }));

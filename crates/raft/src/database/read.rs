@@ -240,15 +240,18 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let shared = self.inner.store.shared().clone();
         let reading = runtime::blocking(move || {
             shared.with_database(|database| {
-                let view = database.begin_read()?;
-                Ok(match admit(&view)? {
+                let view = match shared.view_of_state(database) {
+                    Ok(view) => view,
+                    Err(error) => return Ok(Err(error)),
+                };
+                Ok(Ok(match admit(&view)? {
                     true => Ok(read(&view)),
                     false => Err(read),
-                })
+                }))
             })
         });
         match reading.await {
-            Ok(Ok(result)) => Ok(result),
+            Ok(Ok(result)) => result,
             Ok(Err(Failure::Store(error))) => Err(error.into()),
             Ok(Err(_)) => Err(Error::ShuttingDown),
             // The caller's own closure panicked: the panic is the caller's.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use openraft::{RaftMetrics, ServerState};
 
+use crate::store::Standing;
 use crate::types::{Node, NodeId};
 
 /// A node's part in the cluster.
@@ -60,6 +61,11 @@ pub struct Status {
     pub voters: BTreeMap<NodeId, String>,
     /// The members that do not vote.
     pub learners: BTreeMap<NodeId, String>,
+    /// What was damaged, while the state of this node is being rebuilt. Until that is done the node
+    /// votes and keeps the log, and does not lead or answer reads.
+    pub rebuilding: Option<String>,
+    /// Whether this node is a [`Witness`](crate::Witness).
+    pub witness: bool,
     /// Why the node stopped, if it did.
     pub error: Option<String>,
 }
@@ -68,6 +74,7 @@ impl Status {
     pub(super) fn new(
         metrics: &RaftMetrics<NodeId, Node>,
         checkpointed: Option<u64>,
+        standing: &Standing,
         fault: Option<String>,
     ) -> Self {
         let membership = metrics.membership_config.membership();
@@ -87,6 +94,11 @@ impl Status {
             purged: metrics.purged.map(|id| id.index),
             voters: membership.voter_ids().map(address).collect(),
             learners: membership.learner_ids().map(address).collect(),
+            rebuilding: match standing {
+                Standing::Rebuilding { damage } => Some(damage.clone()),
+                Standing::Whole | Standing::Witness => None,
+            },
+            witness: *standing == Standing::Witness,
             error: fault.or_else(|| {
                 let error = metrics.running_state.as_ref().err();
                 error.map(ToString::to_string)

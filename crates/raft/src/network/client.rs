@@ -34,6 +34,17 @@ pub(crate) struct Peers<S> {
     pub machine: PhantomData<fn() -> S>,
 }
 
+impl<S> Clone for Peers<S> {
+    fn clone(&self) -> Self {
+        Self {
+            link: self.link.clone(),
+            retry_interval: self.retry_interval,
+            disclosed: self.disclosed.clone(),
+            machine: PhantomData,
+        }
+    }
+}
+
 impl<S: StateMachine> RaftNetworkFactory<TypeConfig<S>> for Peers<S> {
     type Network = Peer<S>;
 

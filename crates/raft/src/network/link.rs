@@ -90,6 +90,23 @@ impl Link {
     }
 }
 
+impl Link {
+    /// Asks the leader to send its state to this node.
+    pub async fn ask_for_state<S: StateMachine>(
+        &self,
+        leader: NodeId,
+        address: &str,
+        deadline: Duration,
+    ) -> Result<(), String> {
+        let request = encode(&Request::<S>::SendState(self.node)).map_err(|e| e.to_string())?;
+        match self.exchange(leader, address, request, deadline).await {
+            Ok(Response::SendingState) => Ok(()),
+            Ok(response) => Err(response.unexpected()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
 impl Response {
     /// What to say of an answer that does not fit the question.
     pub fn unexpected(self) -> String {

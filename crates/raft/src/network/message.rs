@@ -20,6 +20,8 @@ pub(super) enum Request<S: StateMachine> {
     Snapshot(SnapshotRequest),
     /// Up to which index is the log committed? Asked of the leader.
     CommittedIndex,
+    /// Send me your state: mine is to be rebuilt.
+    SendState(NodeId),
     /// A step of giving leadership away.
     Handover(Handover),
 }
@@ -85,6 +87,8 @@ pub(super) enum Response {
     CommittedIndex(u64),
     /// The step was taken.
     Done,
+    /// It is on its way, as a snapshot.
+    SendingState,
     /// The request was not carried out.
     Refused(String),
 }

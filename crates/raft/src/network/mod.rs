@@ -7,6 +7,7 @@ mod message;
 mod sender;
 mod server;
 mod snapshot;
+mod state;
 
 pub(crate) use client::Peers;
 pub(crate) use handover::show_vote;

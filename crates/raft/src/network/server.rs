@@ -5,8 +5,10 @@ use std::sync::Arc;
 use openraft::Raft;
 
 use super::handover::Handovers;
+use super::client::Peers;
 use super::message::{Request, Response, decode, encode};
 use super::snapshot::SnapshotReceiver;
+use super::state::StateSender;
 use crate::leadership::Leadership;
 use crate::state_machine::StateMachine;
 use crate::store::SharedStore;
@@ -19,6 +21,7 @@ pub(crate) struct RaftServer<S: StateMachine> {
     leadership: Arc<Leadership<S>>,
     handovers: Handovers<S>,
     snapshots: SnapshotReceiver<S>,
+    states: StateSender<S>,
 }
 
 impl<S: StateMachine> RaftServer<S> {
@@ -26,10 +29,12 @@ impl<S: StateMachine> RaftServer<S> {
         raft: Raft<TypeConfig<S>>,
         leadership: Arc<Leadership<S>>,
         store: SharedStore<S>,
+        peers: Peers<S>,
     ) -> Self {
         let node = store.node;
         Self {
             handovers: Handovers::new(node, raft.clone(), leadership.clone()),
+            states: StateSender::new(raft.clone(), store.clone(), peers),
             snapshots: SnapshotReceiver::new(raft.clone(), store),
             leadership,
             raft,
@@ -60,6 +65,7 @@ impl<S: StateMachine> RaftServer<S> {
                 let taken = self.handovers.take(from, step).await;
                 taken.map(|()| Response::Done)
             }
+            Request::SendState(node) => Ok(self.states.send(node).await),
         }
     }
 }

@@ -32,6 +32,9 @@ const CONTACT_PATIENCE: Duration = Duration::from_millis(500);
 /// How soon to look again whether the transfer before has ended.
 const TURN_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How long counting committed entries as applied may take, which this node only has to note.
+const APPLY_PATIENCE: Duration = Duration::from_secs(10);
+
 pub(super) struct SnapshotReceiver<S: StateMachine> {
     raft: Raft<TypeConfig<S>>,
     store: SharedStore<S>,
@@ -247,7 +250,10 @@ impl<S: StateMachine> Receiving<S> {
         let committed = self.raft.with_raft_state(|state| state.committed).await;
         if self.meta.last_log_id <= committed.map_err(|e| e.to_string())? {
             // The log was faster; Raft would not install it either.
-            return Ok(());
+            return match self.store.is_rebuilding() {
+                true => self.rebuild(staged).await,
+                false => Ok(()),
+            };
         }
         let snapshot = Snapshot {
             meta: self.meta.clone(),
@@ -259,6 +265,23 @@ impl<S: StateMachine> Receiving<S> {
         if higher > vote {
             return Err(format!("there is a newer leader: {higher}"));
         }
+        Ok(())
+    }
+}
+
+impl<S: StateMachine> Receiving<S> {
+    /// Rebuilds the state of this node from a snapshot that Raft itself has no use for.
+    async fn rebuild(&self, staged: Staged) -> Result<(), String> {
+        let index = self.meta.last_log_id.map(|id| id.index);
+        self.raft
+            .wait(Some(APPLY_PATIENCE))
+            .applied_index_at_least(index, "the entries of a snapshot")
+            .await
+            .map_err(|e| e.to_string())?;
+        let (store, meta) = (self.store.clone(), self.meta.clone());
+        blocking(move || store.with_database(|database| store.rebuild(database, &meta, &staged)))
+            .await?;
+        tracing::info!(node = self.store.node, ?index, "the state is rebuilt");
         Ok(())
     }
 }

@@ -63,6 +63,9 @@ pub enum SnapshotError {
         /// What differs.
         reason: String,
     },
+    /// The node has no state to make one of: its own is being rebuilt, or it is a witness.
+    #[error("this node holds no state; ask another one for a snapshot")]
+    NoState,
     /// A row is too large for a snapshot.
     #[error(
         "a row of table `{table}` takes {bytes} bytes, above the limit of {limit} for a snapshot"

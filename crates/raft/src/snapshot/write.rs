@@ -10,7 +10,7 @@ use super::format::{
     CHUNK_BYTES, Kind, MAGIC, ROW_LIMIT, Running, SnapshotHeader, SnapshotTable, Trailer, VERSION,
     encode, put_frame,
 };
-use crate::store::state_record;
+use crate::store::{holds_state, state_record};
 
 /// How much of a snapshot is in memory when it is written to a file.
 const WRITE_BYTES: usize = 256 << 10;
@@ -94,6 +94,9 @@ impl SnapshotWriter {
     }
 
     fn header(&mut self, view: &ReadTransaction, out: &mut Vec<u8>) -> Result<(), SnapshotError> {
+        if !holds_state(view)? {
+            return Err(SnapshotError::NoState);
+        }
         let record = state_record(view)?;
         let header = SnapshotHeader {
             last_log_id: record.last_applied,

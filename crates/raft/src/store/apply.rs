@@ -10,7 +10,7 @@ use super::failure::{Failure, Result};
 use super::shared::Shared;
 use super::tables::{State, StateRecord};
 use crate::state_machine::{Applied, StateMachine};
-use crate::types::{Batch, Entry, StoredMembership};
+use crate::types::{Batch, Entry};
 
 /// Entries applied in one transaction, at most: a node that catches up must not hold its whole
 /// backlog in one.
@@ -21,7 +21,43 @@ impl<S: StateMachine> Shared<S> {
     ///
     /// Rows, last applied id, membership and time are one transaction, which is not flushed: after
     /// a crash the state is at its checkpoint, whole, and the log brings it forward.
+    ///
+    /// Damage that is met in the state does not stop the node: the state is given up, to be rebuilt,
+    /// and from here on entries are only counted.
     pub fn apply(
+        &self,
+        database: &Database,
+        entries: &[Entry<S>],
+    ) -> Result<Vec<Vec<S::Response>>> {
+        let mut counted = self.state.lock();
+        let responses = match self.apply_or_give_up(database, entries)? {
+            Some(responses) => responses,
+            None => self.note_applied(database, entries)?,
+        };
+        *counted = entries.last().map(|entry| entry.log_id).or(*counted);
+        Ok(responses)
+    }
+
+    /// `None` if there is no state to apply to, or not any more.
+    fn apply_or_give_up(
+        &self,
+        database: &Database,
+        entries: &[Entry<S>],
+    ) -> Result<Option<Vec<Vec<S::Response>>>> {
+        if !self.holds_state() {
+            return Ok(None);
+        }
+        match self.apply_entries(database, entries) {
+            Err(failure) if failure.damage().is_some() => {
+                self.give_up_state(database, &failure.to_string())?;
+                Ok(None)
+            }
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// The same for a state that is there. The caller holds the turn to change it.
+    pub(super) fn apply_entries(
         &self,
         database: &Database,
         entries: &[Entry<S>],
@@ -47,20 +83,9 @@ impl<S: StateMachine> Shared<S> {
         entry: &Entry<S>,
     ) -> Result<Vec<S::Response>> {
         let log_id = entry.log_id;
-        if let Some(applied) = record.applied_index()
-            && log_id.index <= applied
-        {
-            return Err(Failure::AppliedTwice {
-                index: log_id.index,
-                applied,
-            });
-        }
+        record.check_next(entry)?;
         let responses = match &entry.payload {
-            EntryPayload::Blank => Vec::new(),
-            EntryPayload::Membership(membership) => {
-                record.membership = StoredMembership::new(Some(log_id), membership.clone());
-                Vec::new()
-            }
+            EntryPayload::Blank | EntryPayload::Membership(_) => Vec::new(),
             EntryPayload::Normal(batch) => {
                 record.time = record.time.max(batch.time);
                 let at = Applied {
@@ -72,7 +97,7 @@ impl<S: StateMachine> Shared<S> {
                 self.apply_batch(txn, at, batch)?
             }
         };
-        record.last_applied = Some(log_id);
+        record.note(entry);
         Ok(responses)
     }
 

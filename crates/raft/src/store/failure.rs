@@ -35,9 +35,7 @@ pub(crate) enum Failure {
     AppliedTwice { index: u64, applied: u64 },
     #[error("entry {index} cannot be encoded: {reason}")]
     Encode { index: u64, reason: String },
-    #[error(
-        "log entry {index} is damaged: {reason}; remove the node and add it again with an empty file"
-    )]
+    #[error("log entry {index} is damaged: {reason}")]
     Entry { index: u64, reason: String },
     #[error("appending entry {found} would leave a hole in the log: {expected} is next")]
     Hole { expected: u64, found: u64 },
@@ -47,6 +45,14 @@ pub(crate) enum Failure {
     TruncateApplied { index: u64, applied: u64 },
     #[error("another snapshot is being received or installed")]
     StagingTaken,
+    #[error(
+        "{reason}; the entry is applied, so nothing is lost: start the node again, and it drops that part of its log and brings other nodes up to date by snapshots"
+    )]
+    AppliedEntry { reason: String },
+    #[error("{0}")]
+    LogDamaged(String),
+    #[error("the state cannot be rebuilt from the snapshot: {0}")]
+    NoBase(String),
     #[error("spool file: {0}")]
     Spool(#[from] std::io::Error),
     #[error("the store is shut down")]
@@ -56,6 +62,18 @@ pub(crate) enum Failure {
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
+    /// What is damaged, if that is why it failed.
+    pub fn damage(&self) -> Option<&folio_store::Error> {
+        match self {
+            Self::Store(error)
+            | Self::Apply {
+                source: ApplyError::Store(error),
+                ..
+            } => Some(error).filter(|error| error.is_corruption()),
+            _ => None,
+        }
+    }
+
     /// The same failure as openraft takes it.
     pub fn at(&self, subject: ErrorSubject<NodeId>, verb: ErrorVerb) -> StorageError {
         StorageIOError::new(subject, verb, AnyError::new(self)).into()

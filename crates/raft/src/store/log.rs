@@ -7,7 +7,10 @@ use openraft::EntryPayload;
 
 use super::failure::{Failure, Result};
 use super::shared::{Shared, state_record};
-use super::tables::{Committed, CommittedRecord, Log, Purged, PurgedRecord, VoteRecord, Votes};
+use super::tables::{
+    Committed, CommittedRecord, Log, Members, MembersRecord, Purged, PurgedRecord, VoteRecord,
+    Votes,
+};
 use crate::state_machine::StateMachine;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
@@ -35,7 +38,18 @@ impl<S: StateMachine> Shared<S> {
 
     pub fn read_vote(&self, database: &Database) -> Result<Option<Vote>> {
         let view = database.begin_read()?;
-        Ok(view.table::<Votes>()?.get(&())?.map(|record| record.vote))
+        let vote = view.table::<Votes>()?.get(&())?.map(|record| record.vote);
+        Ok(
+            vote.map(|vote| match vote.leader_id.voted_for() == Some(self.node) {
+                // openraft would have this node lead again at once. Without the flag it is a candidate
+                // that was not told how the election went, which may stand or not.
+                true if !self.holds_state() => Vote {
+                    committed: false,
+                    ..vote
+                },
+                _ => vote,
+            }),
+        )
     }
 
     /// Not durable by itself: the next append or vote flushes it. It cannot outrun the entries it
@@ -133,7 +147,8 @@ impl<S: StateMachine> Shared<S> {
     /// crash leaves both or neither.
     pub fn purge(&self, database: &Database, log_id: LogId) -> Result<()> {
         let view = database.begin_read()?;
-        let applied = state_record(&view)?.applied_index();
+        let record = state_record(&view)?;
+        let applied = record.applied_index();
         if applied < Some(log_id.index) {
             let mut pending = self.pending_purge.lock();
             *pending = pending.max(Some(log_id));
@@ -153,6 +168,9 @@ impl<S: StateMachine> Shared<S> {
         txn.table::<Log<S>>()?.remove_range(..=log_id.index)?;
         txn.table::<Purged>()?
             .insert(&(), &PurgedRecord { log_id })?;
+        let membership = record.membership;
+        txn.table::<Members>()?
+            .insert(&(), &MembersRecord { membership })?;
         txn.commit()?;
         self.settle_pending_purge(log_id);
         Ok(())
@@ -252,7 +270,7 @@ fn decode_entry<S: StateMachine>(index: u64, bytes: &[u8]) -> Result<Entry<S>> {
 }
 
 /// Decodes the log id of the entry stored at `index`, and gives the encoded payload.
-fn decode_log_id(index: u64, bytes: &[u8]) -> Result<(LogId, &[u8])> {
+pub(super) fn decode_log_id(index: u64, bytes: &[u8]) -> Result<(LogId, &[u8])> {
     let damaged = |reason: String| Failure::Entry { index, reason };
     let Some((&ENTRY_FORMAT, encoded)) = bytes.split_first() else {
         return Err(damaged("its format is unknown".into()));

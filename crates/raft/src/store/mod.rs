@@ -13,9 +13,12 @@
 mod apply;
 mod failure;
 mod log;
+mod opening;
 mod reader;
+mod rebuild;
 mod shared;
 mod snapshot;
+mod standing;
 mod tables;
 mod thread;
 
@@ -39,8 +42,9 @@ pub use reader::LogReader;
 pub use shared::StoreOptions;
 
 pub(crate) use failure::{Failure, Result};
-pub(crate) use shared::{Lease, Shared, SharedStore, state_record};
+pub(crate) use shared::{Lease, Shared, SharedStore, holds_state, state_record};
 pub(crate) use snapshot::{Staged, Staging};
+pub(crate) use standing::Standing;
 use thread::{SharedThreads, Threads};
 
 /// openraft's storage for the state machine `S`. Reaches the runtime through
@@ -96,8 +100,9 @@ impl<S: StateMachine> RaftLogStore<S> {
         operation: impl FnOnce(&Shared<S>, &Database) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, StorageError> {
         let shared = self.shared.clone();
+        let about = subject.clone();
         self.threads
-            .run(move || shared.critical(|database| operation(&shared, database)))
+            .run(move || shared.critical_to(&about, |database| operation(&shared, database)))
             .await
             .map_err(|failure| failure.at(subject, ErrorVerb::Write))
     }

@@ -56,8 +56,10 @@ pub(super) async fn read<S: StateMachine, T: Send + 'static>(
     operation: impl FnOnce(&Shared<S>, &Database) -> Result<T> + Send + 'static,
 ) -> std::result::Result<T, StorageError> {
     let shared = shared.clone();
-    let reading =
-        runtime::blocking(move || shared.critical(|database| operation(&shared, database)));
+    let about = subject.clone();
+    let reading = runtime::blocking(move || {
+        shared.critical_to(&about, |database| operation(&shared, database))
+    });
     let outcome = match reading.await {
         Ok(outcome) => outcome,
         // Cancelled with the runtime, or panicked, which an invariant of ours forbids.

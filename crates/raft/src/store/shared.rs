@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use folio_store::{Database, Durability, Group, ReadTransaction, TableDefinition};
+use folio_store::{Database, Group, ReadTransaction, TableDefinition};
+use openraft::ErrorSubject;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::failure::{Failure, Result};
-use super::tables::{Identity, IdentityRecord, LOG_GROUP, State, StateRecord};
+use super::opening;
+use super::standing::Standing;
+use super::tables::{State, StateRecord, Stateless};
 use crate::error::Error;
 use crate::runtime;
-use crate::state_machine::{STAGED_PREFIX, StateMachine};
+use crate::state_machine::StateMachine;
 use crate::types::{LogId, NodeId};
 
 /// The limits of a store.
@@ -54,7 +57,12 @@ pub(crate) struct Shared<S> {
     /// beyond its state cannot be started again.
     pub pending_purge: Mutex<Option<LogId>>,
     /// The last applied index that a checkpoint covers.
-    checkpointed: watch::Sender<Option<u64>>,
+    pub checkpointed: watch::Sender<Option<u64>>,
+    /// Whether the tables hold the state.
+    pub standing: watch::Sender<Standing>,
+    /// Held by whoever changes the state. The last entry that Raft counts as applied, which a state
+    /// that is being rebuilt has to reach.
+    pub state: Mutex<Option<LogId>>,
     /// The first failure of this store, for the status.
     fault: Mutex<Option<String>>,
     /// Counts views that outlive a call; see [`Lease`].
@@ -78,8 +86,7 @@ impl<S: StateMachine> Shared<S> {
         let set = machine.tables();
         set.validate().map_err(|reason| Error::Tables { reason })?;
         let tables = set.definitions();
-        claim(&database, node)?;
-        prepare_tables(&database, &tables)?;
+        let standing = opening::prepare::<S>(&database, node, &tables)?;
 
         let spool_directory = match database.path().and_then(|path| path.parent()) {
             Some(directory) if !directory.as_os_str().is_empty() => directory.to_path_buf(),
@@ -87,7 +94,8 @@ impl<S: StateMachine> Shared<S> {
             None => std::env::temp_dir(),
         };
         // What an opened file offers is durable.
-        let checkpointed = state_record(&database.begin_read()?)?.applied_index();
+        let record = state_record(&database.begin_read()?)?;
+        let checkpointed = record.applied_index();
         Ok(Self {
             database: RwLock::new(Some(database)),
             machine,
@@ -97,6 +105,8 @@ impl<S: StateMachine> Shared<S> {
             spool_directory,
             pending_purge: Mutex::new(None),
             checkpointed: watch::Sender::new(checkpointed),
+            standing: watch::Sender::new(standing),
+            state: Mutex::new(record.last_applied),
             fault: Mutex::new(None),
             leases: watch::Sender::new(0),
             run: runtime::random(),
@@ -122,6 +132,23 @@ impl<S: StateMachine> Shared<S> {
             self.fault.lock().get_or_insert_with(|| failure.to_string());
         }
         result
+    }
+
+    /// The same for an operation on `subject`. Damage in the log or the vote is told with what to do.
+    pub fn critical_to<T>(
+        &self,
+        subject: &ErrorSubject<NodeId>,
+        operation: impl FnOnce(&Database) -> Result<T>,
+    ) -> Result<T> {
+        self.critical(|database| {
+            operation(database).map_err(|failure| match subject {
+                ErrorSubject::Logs
+                | ErrorSubject::Log(_)
+                | ErrorSubject::Vote
+                | ErrorSubject::Store => self.explain_log_damage(database, failure),
+                _ => failure,
+            })
+        })
     }
 
     pub fn fault(&self) -> Option<String> {
@@ -202,58 +229,20 @@ impl Drop for Lease {
     }
 }
 
-/// The state record as a view shows it; the initial one before the first apply.
+/// The state record as a view shows it; the initial one before the first apply. Without a state it
+/// is where Raft believes that the state is.
 pub(crate) fn state_record(
     view: &ReadTransaction,
 ) -> std::result::Result<StateRecord, folio_store::Error> {
+    if let Some(stateless) = view.table::<Stateless>()?.get(&())? {
+        return Ok(stateless.position);
+    }
     Ok(view.table::<State>()?.get(&())?.unwrap_or_default())
 }
 
-/// Writes the node's id into a new file, and compares it with that of an old one.
-fn claim(database: &Database, node: NodeId) -> crate::Result<()> {
-    let found = database
-        .begin_read()?
-        .table::<Identity>()?
-        .get(&())?
-        .map(|record| record.node);
-    match found {
-        Some(found) if found == node => Ok(()),
-        Some(found) => Err(Error::WrongNode {
-            found,
-            wanted: node,
-        }),
-        None => {
-            let mut txn = database.begin_write()?;
-            txn.set_durability(Durability::Immediate);
-            txn.table::<Identity>()?
-                .insert(&(), &IdentityRecord { node })?;
-            txn.commit()?;
-            Ok(())
-        }
-    }
-}
-
-/// Makes the tables that are missing, which also refuses a file whose tables have other types, and
-/// removes staged tables. None of it needs to be durable: it is done again at each start.
-fn prepare_tables(database: &Database, tables: &[TableDefinition]) -> crate::Result<()> {
-    let present = database.begin_read()?.tables()?;
-    let stale: Vec<_> = present
-        .iter()
-        .filter(|table| table.name.starts_with(STAGED_PREFIX) && table.group != LOG_GROUP)
-        .collect();
-    if stale.is_empty() && tables.iter().all(|table| present.contains(table)) {
-        return Ok(());
-    }
-    let mut txn = database.begin_write()?;
-    txn.set_durability(Durability::Eventual);
-    for table in tables {
-        txn.untyped(table)?;
-    }
-    for table in stale {
-        txn.delete_table(table)?;
-    }
-    txn.commit()?;
-    Ok(())
+/// Whether the tables that a view shows hold the state.
+pub(crate) fn holds_state(view: &ReadTransaction) -> std::result::Result<bool, folio_store::Error> {
+    Ok(view.table::<Stateless>()?.get(&())?.is_none())
 }
 
 /// Shared by the clones of a store, its readers and its threads.

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::sync::Arc;
 
-use folio_store::{Database, Durability, TableDefinition};
+use folio_store::{Database, Durability, TableDefinition, WriteTransaction};
 
 use super::failure::{Failure, Result};
 use super::shared::{Shared, state_record};
-use super::tables::{Log, Purged, PurgedRecord, State, StateRecord};
+use super::standing::{Standing, change_position};
+use super::tables::{Log, Members, MembersRecord, Purged, PurgedRecord, StateRecord};
 use crate::snapshot::{
     Rows, SnapshotData, SnapshotError, SnapshotHeader, SnapshotParser, SnapshotSource,
     SnapshotTable,
@@ -63,7 +64,7 @@ impl Staging {
 
 /// A whole snapshot whose rows are in the staged tables.
 pub(crate) struct Staged {
-    header: SnapshotHeader,
+    pub(super) header: SnapshotHeader,
     _place: Place,
 }
 
@@ -96,12 +97,10 @@ impl<S: StateMachine> Shared<S> {
 
         let mut txn = database.begin_write()?;
         txn.set_durability(Durability::Eventual);
-        {
-            let mut states = txn.table::<State>()?;
-            let mut current = states.get(&())?.unwrap_or_default();
-            current.snapshot = Some(meta.clone());
-            states.insert(&(), &current)?;
-        }
+        change_position(&txn, |position| {
+            position.snapshot = Some(meta.clone());
+            Ok(())
+        })?;
         txn.commit()?;
         Ok((meta, self.data_of(view)))
     }
@@ -122,7 +121,7 @@ impl<S: StateMachine> Shared<S> {
         Ok(Some((meta, self.data_of(view))))
     }
 
-    fn meta_of(&self, record: &StateRecord) -> SnapshotMeta {
+    pub(super) fn meta_of(&self, record: &StateRecord) -> SnapshotMeta {
         SnapshotMeta {
             last_log_id: record.last_applied,
             last_membership: record.membership.clone(),
@@ -130,7 +129,7 @@ impl<S: StateMachine> Shared<S> {
         }
     }
 
-    fn data_of(&self, view: folio_store::ReadTransaction) -> SnapshotData {
+    pub(super) fn data_of(&self, view: folio_store::ReadTransaction) -> SnapshotData {
         SnapshotData::lazy(SnapshotSource {
             view,
             tables: self.tables.clone(),
@@ -140,7 +139,7 @@ impl<S: StateMachine> Shared<S> {
     }
 
     /// Takes the right to the staged tables and removes what is in them.
-    fn take_place(&self, database: &Database) -> Result<Place> {
+    pub(super) fn take_place(&self, database: &Database) -> Result<Place> {
         let place = Arc::new(());
         {
             let mut taken = self.staging.lock();
@@ -150,18 +149,30 @@ impl<S: StateMachine> Shared<S> {
             *taken = Arc::downgrade(&place);
         }
         let place = Place(place);
-        eventually(database, |txn| {
+        if self.is_rebuilding() {
+            // They go with the damaged ones.
+            return Ok(place);
+        }
+        let cleared = eventually(database, |txn| {
             for table in &self.tables {
                 txn.delete_table(&staged_table(table))?;
             }
             Ok(())
-        })?;
+        });
+        match cleared {
+            Err(failure) if failure.damage().is_some() => {
+                let _turn = self.state.lock();
+                self.give_up_state(database, &failure.to_string())?;
+            }
+            cleared => cleared?,
+        }
         Ok(place)
     }
 
     /// Begins to stage a snapshot. The state is not touched before it is installed.
     pub fn begin_staging(&self, database: &Database) -> Result<Staging> {
         let place = self.take_place(database)?;
+        self.discard_damaged(database)?;
         eventually(database, |txn| {
             for table in &self.tables {
                 txn.untyped(&staged_table(table))?;
@@ -172,13 +183,18 @@ impl<S: StateMachine> Shared<S> {
             place,
             parser: SnapshotParser::default(),
             tables: self.tables.clone(),
-            checked: false,
+            // A witness reads the rows of whatever tables there are, and keeps none.
+            checked: *self.standing.borrow() == Standing::Witness,
         })
     }
 
     /// Checks what has arrived and stages its rows. After an error the staging is of no use.
     pub fn stage(&self, database: &Database, staging: &mut Staging, bytes: &[u8]) -> Result<()> {
         staging.parser.push(bytes);
+        if *self.standing.borrow() == Standing::Witness {
+            while staging.next_rows()?.is_some() {}
+            return Ok(());
+        }
         let mut more = true;
         while more {
             more = false;
@@ -253,26 +269,53 @@ impl<S: StateMachine> Shared<S> {
 
     /// Replaces the state with a staged snapshot: tables, metadata and purge point in one durable
     /// transaction over both groups. A crash leaves the old state or the new one.
+    ///
+    /// If the old state is damaged so that it cannot be replaced, it is given up, and the node stands
+    /// where the snapshot does, without a state.
     pub fn install(&self, database: &Database, meta: &SnapshotMeta, staged: &Staged) -> Result<()> {
         staged.check(meta)?;
-        let view = database.begin_read()?;
-        let purge = self.purge_of_install(&view, meta)?;
+        let mut counted = self.state.lock();
         let record = StateRecord {
             last_applied: meta.last_log_id,
             membership: meta.last_membership.clone(),
             time: staged.header.time,
             snapshot: Some(meta.clone()),
         };
+        match self.install_in(database, &record, |txn| self.put_state(txn, &record)) {
+            Ok(()) => self.note_whole(),
+            Err(failure) if failure.damage().is_some() => {
+                self.give_up_state(database, &failure.to_string())?;
+                self.install_in(database, &record, |txn| {
+                    change_position(txn, |position| {
+                        position.clone_from(&record);
+                        Ok(())
+                    })
+                })?;
+            }
+            Err(failure) => return Err(failure),
+        }
+        *counted = meta.last_log_id;
+        Ok(())
+    }
+
+    /// Commits what `put` does, with the purge that belongs to it.
+    fn install_in(
+        &self,
+        database: &Database,
+        record: &StateRecord,
+        put: impl FnOnce(&WriteTransaction) -> Result<()>,
+    ) -> Result<()> {
+        let purge = self.purge_of_install(&database.begin_read()?, record)?;
         let mut txn = database.begin_write()?;
         txn.set_durability(Durability::Immediate);
-        for table in &self.tables {
-            txn.replace_table(&staged_table(table), table)?;
-        }
-        txn.table::<State>()?.insert(&(), &record)?;
+        put(&txn)?;
         if let Some(log_id) = purge {
+            let membership = record.membership.clone();
             txn.table::<Log<S>>()?.remove_range(..=log_id.index)?;
             txn.table::<Purged>()?
                 .insert(&(), &PurgedRecord { log_id })?;
+            txn.table::<Members>()?
+                .insert(&(), &MembersRecord { membership })?;
         }
         txn.commit()?;
         self.note_checkpoint(record.applied_index());
@@ -287,7 +330,7 @@ impl<S: StateMachine> Shared<S> {
     fn purge_of_install(
         &self,
         view: &folio_store::ReadTransaction,
-        meta: &SnapshotMeta,
+        record: &StateRecord,
     ) -> Result<Option<LogId>> {
         let stored = view
             .table::<Purged>()?
@@ -296,17 +339,17 @@ impl<S: StateMachine> Shared<S> {
         let pending = self
             .pending_purge
             .lock()
-            .filter(|pending| Some(pending.index) <= meta.last_log_id.map(|id| id.index));
-        Ok(stored.max(pending).max(meta.last_log_id))
+            .filter(|pending| Some(pending.index) <= record.applied_index());
+        Ok(stored.max(pending).max(record.last_applied))
     }
 }
 
-fn staged_table(table: &TableDefinition) -> TableDefinition {
+pub(super) fn staged_table(table: &TableDefinition) -> TableDefinition {
     table.renamed(format!("{STAGED_PREFIX}{}", table.name))
 }
 
 /// Runs `change` in a transaction that is not flushed.
-fn eventually(
+pub(super) fn eventually(
     database: &Database,
     change: impl FnOnce(&folio_store::WriteTransaction) -> Result<()>,
 ) -> Result<()> {

@@ -62,6 +62,33 @@ impl Table for Identity {
     type Value = Postcard<IdentityRecord>;
 }
 
+/// The membership at the purge point, in case the state can no longer be read that holds it, too.
+pub struct Members;
+impl Table for Members {
+    const NAME: &'static str = "raft_members";
+    const GROUP: Group = LOG_GROUP;
+    type Key = ();
+    type Value = Postcard<MembersRecord>;
+}
+
+/// Why there is no state in the tables. No row if there is one.
+pub struct Stateless;
+impl Table for Stateless {
+    const NAME: &'static str = "raft_stateless";
+    const GROUP: Group = LOG_GROUP;
+    type Key = ();
+    type Value = Postcard<StatelessRecord>;
+}
+
+/// That a part of the log is damaged whose entries are applied. No row if none is.
+pub struct Damaged;
+impl Table for Damaged {
+    const NAME: &'static str = "raft_damaged";
+    const GROUP: Group = LOG_GROUP;
+    type Key = ();
+    type Value = Postcard<DamagedRecord>;
+}
+
 /// Where the state machine stands; written in the transaction that changes its tables.
 pub struct State;
 impl Table for State {
@@ -82,6 +109,38 @@ pub struct VoteRecord {
 pub struct PurgedRecord {
     /// Up to here, inclusive, the log is gone.
     pub log_id: LogId,
+}
+
+/// The row of [`Members`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MembersRecord {
+    /// The membership when the log was purged.
+    pub membership: StoredMembership,
+}
+
+/// The row of [`Stateless`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StatelessRecord {
+    /// Why.
+    pub reason: Reason,
+    /// What [`State`] would say if the state were there. Raft counts these entries as applied.
+    pub position: StateRecord,
+}
+
+/// Why there is no state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// It was damaged, as told here, and is being rebuilt.
+    Damaged(String),
+    /// The node is a witness.
+    Witness,
+}
+
+/// The row of [`Damaged`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DamagedRecord {
+    /// What the engine said.
+    pub damage: String,
 }
 
 /// The row of [`Committed`].

@@ -22,6 +22,15 @@ impl Table for History {
     type Value = Postcard<Change>;
 }
 
+/// A table of nobody's, in a group of its own.
+pub struct Scratch;
+impl Table for Scratch {
+    const NAME: &'static str = "scratch";
+    const GROUP: folio_store::Group = folio_store::Group::new(9);
+    type Key = u64;
+    type Value = u64;
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     pub counter: String,
