@@ -95,6 +95,7 @@ mod state_machine;
 pub mod store;
 pub mod transport;
 mod types;
+mod witness;
 
 pub use config::{Config, FollowerReads};
 pub use database::{ReadLevel, ReplicatedDatabase, Role, Status, WhenFull, WriteOptions, Written};
@@ -105,3 +106,4 @@ pub use types::{
     Batch, Entry, LogId, Node, NodeId, SnapshotMeta, StorageError, StoredMembership, TypeConfig,
     Vote,
 };
+pub use witness::Witness;

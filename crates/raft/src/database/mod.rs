@@ -7,6 +7,7 @@ mod propose;
 mod read;
 mod rebuild;
 mod status;
+mod witness;
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -124,7 +125,10 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             store.shared().clone(),
             peers,
         );
-        rebuild::start(&raft, store.shared(), link.clone(), &config);
+        match S::HOLDS_STATE {
+            true => rebuild::start(&raft, store.shared(), link.clone(), &config),
+            false => witness::start(&raft, &config),
+        }
         let database = Self {
             inner: Arc::new(Inner {
                 changes: tokio::sync::Mutex::new(()),

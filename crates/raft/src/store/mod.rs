@@ -123,6 +123,15 @@ impl<S: StateMachine> RaftLogStore<S> {
                 move || shared.critical(|database| shared.install(database, &meta, &staged));
             return self.threads.run(install).await;
         }
+        if shared.is_witness() {
+            let install = move || {
+                shared.critical(|database| {
+                    let staged = shared.stage_nothing(database, &meta)?;
+                    shared.install(database, &meta, &staged)
+                })
+            };
+            return self.threads.run(install).await;
+        }
         let mut file = data.into_file().await?;
         let install = move || {
             shared.critical(|database| {

@@ -57,6 +57,10 @@ impl<S: StateMachine> Shared<S> {
         *self.standing.borrow() == Standing::Whole
     }
 
+    pub fn is_witness(&self) -> bool {
+        *self.standing.borrow() == Standing::Witness
+    }
+
     /// A view of the state, for those who answer from it.
     pub fn view_of_state(&self, database: &Database) -> crate::Result<ReadTransaction> {
         let mut standing = self.standing.subscribe();
