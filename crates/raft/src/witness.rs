@@ -45,7 +45,7 @@ use crate::state_machine::{Applied, ApplyError, StateMachine, TableSet};
 /// - It leads only when nobody else can. A replica may lack entries that the leader and the witness had
 ///   acknowledged when the leader was lost; then the witness stands for election after three times
 ///   [`election_timeout_max`](crate::Config::election_timeout_max) without a leader, gives the replica
-///   what it lacks, and falls silent so that the replica is elected. Writes wait for both.
+///   what it lacks, and hands over to it. Writes wait for both.
 /// - It can give a replica only what is in its log, since it has no state to make a snapshot of. A replica
 ///   that is behind by more than [`log_entries_kept`](crate::Config::log_entries_kept) when the other one is
 ///   lost has to wait for that one. So a witness keeps more of the log than others need to: choose that

@@ -11,7 +11,7 @@ mod witness;
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use folio_store::{Database, Scrub, ScrubOptions, Statistics};
@@ -125,10 +125,6 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             store.shared().clone(),
             peers,
         );
-        match S::HOLDS_STATE {
-            true => rebuild::start(&raft, store.shared(), link.clone(), &config),
-            false => witness::start(&raft, &config),
-        }
         let database = Self {
             inner: Arc::new(Inner {
                 changes: tokio::sync::Mutex::new(()),
@@ -145,6 +141,10 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
                 config,
             }),
         };
+        match S::HOLDS_STATE {
+            true => rebuild::start(&database),
+            false => witness::start(&database),
+        }
         if let Err(error) = transport.serve(node, Arc::new(server)) {
             database.kill().await;
             return Err(error.into());
@@ -339,6 +339,29 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
                 what: what.to_owned(),
                 waited: timeout,
             }),
+        }
+    }
+}
+
+/// A handle that does not keep a node's parts in memory, for its own tasks.
+struct WeakHandle<S: StateMachine>(Weak<Inner<S>>);
+
+impl<S: StateMachine> WeakHandle<S> {
+    fn of(database: &ReplicatedDatabase<S>) -> Self {
+        Self(Arc::downgrade(&database.inner))
+    }
+
+    /// Gives leadership away, if this node has it.
+    async fn pass_leadership_on(&self) {
+        let Some(inner) = self.0.upgrade() else {
+            return;
+        };
+        let database = ReplicatedDatabase { inner };
+        if database.status().role != Role::Leader {
+            return;
+        }
+        if let Err(error) = database.transfer_leadership(None).await {
+            tracing::warn!(node = database.inner.link.node, %error, "this node leads without a state");
         }
     }
 }

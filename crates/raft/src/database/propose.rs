@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::runtime;
 use crate::state_machine::StateMachine;
+use crate::store::Standing;
 use crate::types::{Batch, TypeConfig};
 
 /// The answer to a write.
@@ -279,7 +280,8 @@ impl<S: StateMachine> Gatherer<S> {
             }
             // Asked before openraft is: its own refusal looks like that of an entry it had taken.
             if self.raft.metrics().borrow().state != ServerState::Leader {
-                let status = Status::new(&self.raft.metrics().borrow(), None, None);
+                let status =
+                    Status::new(&self.raft.metrics().borrow(), None, &Standing::Whole, None);
                 answer_all::<S>(callers, || not_leader(&status));
                 continue;
             }

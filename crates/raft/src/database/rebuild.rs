@@ -5,37 +5,35 @@ use std::time::Duration;
 
 use openraft::Raft;
 
-use crate::config::Config;
+use super::{ReplicatedDatabase, WeakHandle};
 use crate::network::Link;
 use crate::runtime;
 use crate::state_machine::StateMachine;
-use crate::store::{Failure, Shared, SharedStore, Standing};
+use crate::store::{Failure, Shared, Standing};
 use crate::types::TypeConfig;
 
 /// Starts the task that sees to it that a state which was given up comes back. It ends with the store.
-pub(super) fn start<S: StateMachine>(
-    raft: &Raft<TypeConfig<S>>,
-    store: &SharedStore<S>,
-    link: Link,
-    config: &Config,
-) {
+pub(super) fn start<S: StateMachine>(database: &ReplicatedDatabase<S>) {
+    let store = database.inner.store.shared();
     let mut standing = store.standing.subscribe();
     let rebuilder = Rebuilder {
-        raft: raft.clone(),
+        raft: database.inner.raft.clone(),
+        database: WeakHandle::of(database),
         store: Arc::downgrade(store),
-        link,
-        interval: config.heartbeat_interval,
+        link: database.inner.link.clone(),
+        interval: database.inner.config.heartbeat_interval,
     };
     runtime::spawn(async move {
         loop {
             if matches!(*standing.borrow_and_update(), Standing::Rebuilding { .. }) {
-                rebuilder.rest(true);
+                rebuilder.raft.runtime_config().elect(false);
+                rebuilder.database.pass_leadership_on().await;
                 if !rebuilder.ask().await {
                     return;
                 }
                 tokio::select! {
                     changed = standing.changed() => match changed {
-                        Ok(()) => rebuilder.rest(false),
+                        Ok(()) => rebuilder.raft.runtime_config().elect(true),
                         Err(_) => return,
                     },
                     () = tokio::time::sleep(rebuilder.interval) => {}
@@ -49,18 +47,13 @@ pub(super) fn start<S: StateMachine>(
 
 struct Rebuilder<S: StateMachine> {
     raft: Raft<TypeConfig<S>>,
+    database: WeakHandle<S>,
     store: Weak<Shared<S>>,
     link: Link,
     interval: Duration,
 }
 
 impl<S: StateMachine> Rebuilder<S> {
-    /// Has the node neither stand for election nor, if it leads, keep others from it.
-    fn rest(&self, rest: bool) {
-        self.raft.runtime_config().elect(!rest);
-        self.raft.runtime_config().heartbeat(!rest);
-    }
-
     /// Takes one step towards a state; false when the node has ended.
     async fn ask(&self) -> bool {
         let Some(store) = self.store.upgrade() else {

@@ -19,6 +19,7 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 use super::message::Handover;
 use crate::leadership::Leadership;
 use crate::state_machine::StateMachine;
+use crate::store::SharedStore;
 use crate::types::{LogId, NodeId, TypeConfig, Vote};
 
 /// Shows `vote`, of a candidate, to this node's own Raft. False: it has seen a higher one.
@@ -52,14 +53,20 @@ pub(super) struct Handovers<S: StateMachine> {
     node: NodeId,
     raft: Raft<TypeConfig<S>>,
     leadership: Arc<Leadership<S>>,
+    store: SharedStore<S>,
     /// Held for reading while an append is dealt with.
     appends: RwLock<()>,
 }
 
 impl<S: StateMachine> Handovers<S> {
-    pub fn new(node: NodeId, raft: Raft<TypeConfig<S>>, leadership: Arc<Leadership<S>>) -> Self {
+    pub fn new(
+        store: SharedStore<S>,
+        raft: Raft<TypeConfig<S>>,
+        leadership: Arc<Leadership<S>>,
+    ) -> Self {
         Self {
-            node,
+            node: store.node,
+            store,
             raft,
             leadership,
             appends: RwLock::new(()),
@@ -93,6 +100,9 @@ impl<S: StateMachine> Handovers<S> {
         if !voters.any(|id| id == self.node) {
             return Err("it does not vote".into());
         }
+        if !self.store.holds_state() {
+            return Err("it has no state".into());
+        }
         let running = metrics.running_state.as_ref();
         running.map_err(ToString::to_string).copied()
     }
@@ -102,6 +112,7 @@ impl<S: StateMachine> Handovers<S> {
     /// the election.
     async fn stand(&self, from: NodeId, vote: Vote) -> Result<(), String> {
         let _appends = self.appends.write().await;
+        self.is_ready()?;
         let current = self.vote().await?;
         let term = current.leader_id.term.saturating_add(1);
         if current.leader_id.node_id != from || vote != Vote::new(term, self.node) {

@@ -20,10 +20,10 @@ pub(super) enum Request<S: StateMachine> {
     Snapshot(SnapshotRequest),
     /// Up to which index is the log committed? Asked of the leader.
     CommittedIndex,
-    /// Send me your state: mine is to be rebuilt.
-    SendState(NodeId),
     /// A step of giving leadership away.
     Handover(Handover),
+    /// Send me your state: mine is to be rebuilt.
+    SendState(NodeId),
 }
 
 /// The steps of giving leadership away, as the leader asks for them. [`handover`](super::handover)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use openraft::Raft;
 
-use super::handover::Handovers;
 use super::client::Peers;
+use super::handover::Handovers;
 use super::message::{Request, Response, decode, encode};
 use super::snapshot::SnapshotReceiver;
 use super::state::StateSender;
@@ -31,9 +31,8 @@ impl<S: StateMachine> RaftServer<S> {
         store: SharedStore<S>,
         peers: Peers<S>,
     ) -> Self {
-        let node = store.node;
         Self {
-            handovers: Handovers::new(node, raft.clone(), leadership.clone()),
+            handovers: Handovers::new(store.clone(), raft.clone(), leadership.clone()),
             states: StateSender::new(raft.clone(), store.clone(), peers),
             snapshots: SnapshotReceiver::new(raft.clone(), store),
             leadership,
