@@ -313,6 +313,28 @@ async fn a_node_outside_any_cluster_says_that_there_is_no_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_counters_that_grow_with_what_was_done() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let address = with_vault(&directory).await;
+    let number = async |name: &str| -> f64 {
+        let answer = get(address, "/metrics").await;
+        let text = answer.body.as_str().expect("it is text").to_owned();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.expect("it is listed").parse().expect("a number")
+    };
+    let before = number("folio_append_seconds_count").await;
+    for key in ["a", "b"] {
+        let operations = json!({ "operations": [{ "set": { "key": key, "value": "x" } }] });
+        submit(address, operations).await;
+    }
+    assert_eq!(number("folio_append_seconds_count").await, before + 2.0);
+    assert_eq!(number("folio_leader").await, 1.0);
+    assert!(number("folio_fdatasyncs_total").await >= before + 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_follower_sends_the_client_to_the_leader() {
     let directory = tempfile::tempdir().expect("a directory");
     let servers = start_cluster(directory.path(), 3, true).await;

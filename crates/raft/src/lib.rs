@@ -88,6 +88,7 @@ mod config;
 mod database;
 mod error;
 mod leadership;
+mod metrics;
 mod network;
 pub mod runtime;
 pub mod snapshot;
@@ -100,6 +101,7 @@ mod witness;
 pub use config::{Config, FollowerReads};
 pub use database::{ReadLevel, ReplicatedDatabase, Role, Status, WhenFull, WriteOptions, Written};
 pub use error::{Error, Result};
+pub use metrics::{Histogram, Metrics, PeerMetrics};
 pub use state_machine::{Applied, ApplyError, StateMachine, TableSet};
 pub use store::{RaftLogStore, StoreOptions};
 pub use types::{

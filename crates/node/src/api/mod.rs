@@ -13,6 +13,7 @@
 //! | `GET /v1/vaults/{vault}/blocks/{height}` | a block and its transactions |
 //! | `GET /v1/status` | what this node knows of itself and the cluster |
 //! | `GET /v1/health` | whether this node can serve |
+//! | `GET /metrics` | this node's counters, in the text format of Prometheus |
 //! | `POST /v1/verification` | begin to verify this node's file; `?rate=` bytes a second at most |
 //! | `GET /v1/verification` | how far that is, and what it found |
 //! | `DELETE /v1/verification` | stop it |
@@ -24,6 +25,7 @@
 //! a redirect where it knows the leader's API, else in the problem document.
 
 pub mod json;
+mod metrics;
 pub mod problem;
 mod read;
 mod routes;
@@ -87,6 +89,7 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
         .route("/v1/vaults/{vault}/blocks/{height}", get(routes::get_block))
         .route("/v1/status", get(status::status))
         .route("/v1/health", get(status::health))
+        .route("/metrics", get(metrics::metrics))
         .route(
             "/v1/verification",
             post(verification::start)

@@ -134,9 +134,14 @@ pub async fn send(address: SocketAddr, request: &str) -> Answer {
     let headers = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_lowercase(), value.into()));
+    let headers: BTreeMap<String, String> = headers.collect();
+    let is_text = headers["content-type"].starts_with("text/plain");
     Answer {
         status,
-        headers: headers.collect(),
-        body: serde_json::from_str(body).expect("answers are JSON"),
+        body: match is_text {
+            true => Value::String(body.to_owned()),
+            false => serde_json::from_str(body).expect("answers are JSON"),
+        },
+        headers,
     }
 }

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::leadership::{Disclosed, Leadership};
+use crate::metrics::{Metrics, PeerMetrics};
 use crate::network::{Link, Peers, RaftServer};
 use crate::runtime;
 use crate::state_machine::StateMachine;
@@ -102,6 +103,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let link = Link {
             transport: transport.clone(),
             node,
+            meters: store.shared().meters.clone(),
         };
         let disclosed = Arc::new(Disclosed::default());
         let peers = Peers {
@@ -128,7 +130,11 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let database = Self {
             inner: Arc::new(Inner {
                 changes: tokio::sync::Mutex::new(()),
-                proposer: Mutex::new(Some(Arc::new(Proposer::start(raft.clone(), &config)))),
+                proposer: Mutex::new(Some(Arc::new(Proposer::start(
+                    raft.clone(),
+                    &config,
+                    store.shared().meters.clone(),
+                )))),
                 raft,
                 store,
                 leadership,
@@ -198,6 +204,34 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let metrics = metrics.borrow();
         let standing = shared.standing.borrow();
         Status::new(&metrics, shared.checkpointed(), &standing, shared.fault())
+    }
+
+    /// What this node did since it was started, and what it knows of its peers.
+    pub fn metrics(&self) -> Result<Metrics> {
+        let meters = &self.inner.link.meters;
+        let raft = self.inner.raft.metrics();
+        let raft = raft.borrow();
+        let last = raft.last_log_index;
+        let members = raft.membership_config.nodes().map(|(id, _)| *id);
+        let peers = members.filter(|id| *id != raft.id).map(|id| {
+            // The entry is there for each peer of a leader, and empty before the first answer.
+            let matched = raft.replication.as_ref().and_then(|all| all.get(&id));
+            let matched = matched.map(|matched| matched.map(|id| id.index));
+            let count = |index: Option<u64>| index.map_or(0, |index| index + 1);
+            let peer = PeerMetrics {
+                matched: matched.flatten(),
+                lag: matched.map(|matched| count(last).saturating_sub(count(matched))),
+                silence: meters.silence(id),
+            };
+            (id, peer)
+        });
+        let proposer = self.inner.proposer.lock().clone();
+        Ok(Metrics {
+            writes_waiting: proposer.map_or(0, |proposer| proposer.waiting()),
+            peers: peers.collect(),
+            engine: self.statistics()?,
+            ..meters.show()
+        })
     }
 
     /// Waits until `condition` holds for the status of this node. `what` is for the error.

@@ -18,10 +18,12 @@ use openraft::{Raft, ServerState};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{Status, not_leader};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::metrics::Meters;
 use crate::runtime;
 use crate::state_machine::StateMachine;
 use crate::store::Standing;
@@ -113,6 +115,7 @@ pub(super) struct Proposer<S: StateMachine> {
     entries_in_flight: u32,
     limit_bytes: usize,
     timeout: Duration,
+    meters: Arc<Meters>,
 }
 
 /// Bytes are counted in units of this size, so that their number fits the semaphore's.
@@ -125,7 +128,7 @@ pub(super) struct Hold {
 
 impl<S: StateMachine> Proposer<S> {
     /// Starts the task that proposes. It ends when the proposer is dropped.
-    pub fn start(raft: Raft<TypeConfig<S>>, config: &Config) -> Self {
+    pub fn start(raft: Raft<TypeConfig<S>>, config: &Config, meters: Arc<Meters>) -> Self {
         let (queue, waiting) = mpsc::channel(config.queue_limit);
         let slots = Arc::new(Semaphore::new(config.entries_in_flight));
         let gatherer = Gatherer {
@@ -136,6 +139,7 @@ impl<S: StateMachine> Proposer<S> {
             max_bytes: config.batch_max_bytes,
             timeout: config.write_timeout,
             slots: slots.clone(),
+            meters: meters.clone(),
         };
         runtime::spawn(gatherer.run());
         Self {
@@ -145,7 +149,13 @@ impl<S: StateMachine> Proposer<S> {
             entries_in_flight: u32::try_from(config.entries_in_flight).unwrap_or(u32::MAX),
             limit_bytes: config.batch_max_bytes,
             timeout: config.write_timeout,
+            meters,
         }
+    }
+
+    /// Writes that wait to be proposed.
+    pub fn waiting(&self) -> u64 {
+        (self.queue.max_capacity() - self.queue.capacity()) as u64
     }
 
     /// Has `command` proposed and waits for the state machine's answer.
@@ -182,13 +192,17 @@ impl<S: StateMachine> Proposer<S> {
                 Err(_) => Err(unknown("the node stopped before it was answered")),
             }
         };
-        match tokio::time::timeout(timeout, written).await {
+        let outcome = match tokio::time::timeout(timeout, written).await {
             Ok(outcome) => outcome,
             Err(_) if ticket.settle(WITHDRAWN) => Err(Error::Busy {
                 waited: began.elapsed(),
             }),
             Err(_) => Err(unknown(&format!("no answer within {timeout:?}"))),
+        };
+        if let Err(Error::Busy { .. }) = outcome {
+            Meters::add(&self.meters.writes_refused, 1);
         }
+        outcome
     }
 
     /// A place in the queue for a command of `bytes`.
@@ -256,6 +270,7 @@ struct Gatherer<S: StateMachine> {
     max_bytes: usize,
     timeout: Duration,
     slots: Arc<Semaphore>,
+    meters: Arc<Meters>,
 }
 
 type Caller<S> = oneshot::Sender<Result<Written<<S as StateMachine>::Response>>>;
@@ -289,16 +304,23 @@ impl<S: StateMachine> Gatherer<S> {
                 time: runtime::now(),
                 commands,
             };
+            let span = tracing::debug_span!("propose", commands = batch.commands.len());
+            self.meters.batch_commands.note(batch.commands.len() as u64);
+            let began = Instant::now();
             // Accepted by Raft in the order of this loop; the answer is awaited elsewhere.
-            let accepted = self.raft.client_write_ff(batch).await;
-            let raft = self.raft.clone();
+            let accepted = self.raft.client_write_ff(batch);
+            let accepted = accepted.instrument(span.clone()).await;
+            let (raft, meters) = (self.raft.clone(), self.meters.clone());
             let timeout = self.timeout;
-            runtime::spawn(async move {
+            let answering = async move {
                 match accepted {
                     // openraft never answers an entry that a snapshot from another leader made
                     // obsolete, so the deadline is also what gives the slot back.
                     Ok(answer) => match tokio::time::timeout(timeout, answer).await {
-                        Ok(Ok(outcome)) => deliver::<S>(outcome, callers),
+                        Ok(Ok(outcome)) => {
+                            meters.commit_micros.note_since(began);
+                            deliver::<S>(outcome, callers);
+                        }
                         Ok(Err(_)) => {
                             let reason = stop_reason(&raft);
                             answer_all::<S>(callers, || unknown(&reason));
@@ -314,7 +336,8 @@ impl<S: StateMachine> Gatherer<S> {
                     }),
                 }
                 drop(slot);
-            });
+            };
+            runtime::spawn(answering.instrument(span));
         }
     }
 

@@ -63,8 +63,8 @@ impl<S: StateMachine> RaftNetworkFactory<TypeConfig<S>> for Peers<S> {
 
 /// One member, as seen from this node.
 pub(crate) struct Peer<S> {
-    link: Link,
-    target: NodeId,
+    pub(super) link: Link,
+    pub(super) target: NodeId,
     address: String,
     retry_interval: Duration,
     disclosed: Arc<Disclosed>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::message::{Handover, Request, Response, decode, encode};
 use crate::error::Error;
+use crate::metrics::Meters;
 use crate::state_machine::StateMachine;
 use crate::transport::{Transport, TransportError};
 use crate::types::NodeId;
@@ -14,6 +15,7 @@ use crate::types::NodeId;
 pub(crate) struct Link {
     pub transport: Arc<dyn Transport>,
     pub node: NodeId,
+    pub meters: Arc<Meters>,
 }
 
 /// Why there is no answer.
@@ -38,7 +40,9 @@ impl Link {
     ) -> Result<Response, LinkError> {
         let transport = &self.transport;
         let call = transport.call(self.node, to, address, request, deadline);
-        decode(&call.await?).map_err(|reason| LinkError::Answer { node: to, reason })
+        let answer = call.await?;
+        self.meters.answered(to);
+        decode(&answer).map_err(|reason| LinkError::Answer { node: to, reason })
     }
 
     async fn ask<S: StateMachine>(

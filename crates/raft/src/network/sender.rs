@@ -16,6 +16,7 @@ use super::RESUME_WINDOW;
 use super::client::Peer;
 use super::link::LinkError;
 use super::message::{Request, Response, SnapshotAnswer, SnapshotRequest, SnapshotStep, encode};
+use crate::metrics::Meters;
 use crate::runtime;
 use crate::snapshot::{SnapshotError, SnapshotSource, SnapshotWriter};
 use crate::state_machine::StateMachine;
@@ -149,6 +150,7 @@ enum Progress {
 
 impl<S: StateMachine> Peer<S> {
     /// Brings the peer to `snapshot` or beyond.
+    #[tracing::instrument(name = "send_snapshot", level = "debug", skip_all, fields(node = self.link.node, target = self.target))]
     pub(super) async fn bring(
         &self,
         terms: Terms,
@@ -226,8 +228,14 @@ impl<S: StateMachine> Peer<S> {
             let step = sending.part(terms.part).unwrap_or(SnapshotStep::Progress);
             match self.ask(terms, sending.request(terms.vote, step)).await? {
                 Progress::Installed => return Ok(()),
-                Progress::Taken(received) if sending.acknowledge(received) => {}
-                Progress::Taken(_) => return Err(TransferError::Lost),
+                Progress::Taken(received) => {
+                    let before = sending.offset;
+                    if !sending.acknowledge(received) {
+                        return Err(TransferError::Lost);
+                    }
+                    let counter = &self.link.meters.snapshot_bytes_sent;
+                    Meters::add(counter, sending.offset - before);
+                }
             }
         }
     }

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 
 use super::RESUME_WINDOW;
 use super::message::{SnapshotAnswer, SnapshotRequest, SnapshotStep};
+use crate::metrics::Meters;
 use crate::runtime;
 use crate::snapshot::SnapshotData;
 use crate::state_machine::StateMachine;
@@ -49,6 +50,7 @@ struct Transfer {
     status: watch::Receiver<Status>,
     /// Of the leader that sent the last message.
     vote: watch::Sender<Vote>,
+    meters: Arc<Meters>,
 }
 
 struct Intake {
@@ -132,6 +134,7 @@ impl<S: StateMachine> SnapshotReceiver<S> {
             intake: AsyncMutex::new(Intake { received: 0, parts }),
             status,
             vote,
+            meters: self.store.meters.clone(),
         });
         *current = Some(transfer.clone());
         transfer
@@ -148,7 +151,9 @@ impl Transfer {
             if offset == intake.received
                 && let Ok(Ok(room)) = tokio::time::timeout(ANSWER_PATIENCE, reserving).await
             {
-                intake.received += part.bytes.len() as u64;
+                let bytes = part.bytes.len() as u64;
+                intake.received += bytes;
+                Meters::add(&self.meters.snapshot_bytes_received, bytes);
                 room.send(part);
             }
         }
@@ -180,6 +185,7 @@ struct Receiving<S: StateMachine> {
 }
 
 impl<S: StateMachine> Receiving<S> {
+    #[tracing::instrument(name = "receive_snapshot", level = "debug", skip_all, fields(node = self.store.node, snapshot = %self.meta.snapshot_id))]
     async fn run(mut self, status: watch::Sender<Status>) {
         let outcome = self.receive().await;
         // An installation has moved the staged rows to their place. Others are of no use.

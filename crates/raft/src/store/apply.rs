@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use folio_store::{Database, Durability, WriteTransaction};
 use openraft::EntryPayload;
+use tokio::time::Instant;
 
 use super::failure::{Failure, Result};
 use super::shared::Shared;
@@ -24,17 +25,21 @@ impl<S: StateMachine> Shared<S> {
     ///
     /// Damage that is met in the state does not stop the node: the state is given up, to be rebuilt,
     /// and from here on entries are only counted.
+    #[tracing::instrument(level = "debug", skip_all, fields(node = self.node, entries = entries.len()))]
     pub fn apply(
         &self,
         database: &Database,
         entries: &[Entry<S>],
     ) -> Result<Vec<Vec<S::Response>>> {
+        let began = Instant::now();
         let mut counted = self.state.lock();
         let responses = match self.apply_or_give_up(database, entries)? {
             Some(responses) => responses,
             None => self.note_applied(database, entries)?,
         };
         *counted = entries.last().map(|entry| entry.log_id).or(*counted);
+        self.meters.apply_entries.note(entries.len() as u64);
+        self.meters.apply_micros.note_since(began);
         Ok(responses)
     }
 

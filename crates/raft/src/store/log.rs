@@ -4,6 +4,7 @@ use std::ops::Bound;
 
 use folio_store::{Database, Durability, ReadTransaction};
 use openraft::EntryPayload;
+use tokio::time::Instant;
 
 use super::failure::{Failure, Result};
 use super::shared::{Shared, state_record};
@@ -83,10 +84,12 @@ impl<S: StateMachine> Shared<S> {
 
     /// Appends `entries`, durable on return. Each goes to the place its index names; a hole is
     /// refused, since Raft looks at the last entry only and would never notice it.
+    #[tracing::instrument(level = "debug", skip_all, fields(node = self.node, entries = entries.len()))]
     pub fn append(&self, database: &Database, entries: &[Entry<S>]) -> Result<()> {
         let Some(first) = entries.first() else {
             return Ok(());
         };
+        let began = Instant::now();
         let ends = self.log_ends(&database.begin_read()?)?;
         if let Some(pending) = *self.pending_purge.lock()
             && ends.last == Some(pending)
@@ -120,6 +123,8 @@ impl<S: StateMachine> Shared<S> {
             }
         }
         txn.commit()?;
+        self.meters.append_entries.note(entries.len() as u64);
+        self.meters.append_micros.note_since(began);
         Ok(())
     }
 

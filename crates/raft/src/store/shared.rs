@@ -15,6 +15,7 @@ use super::opening;
 use super::standing::Standing;
 use super::tables::{State, StateRecord, Stateless};
 use crate::error::Error;
+use crate::metrics::Meters;
 use crate::runtime;
 use crate::state_machine::StateMachine;
 use crate::types::{LogId, NodeId};
@@ -50,6 +51,7 @@ pub(crate) struct Shared<S> {
     /// The tables of the state machine, by name.
     pub tables: Vec<TableDefinition>,
     pub options: StoreOptions,
+    pub meters: Arc<Meters>,
     /// Where snapshots are spooled.
     pub spool_directory: PathBuf,
     /// A purge beyond the last applied entry: it belongs to an installation that is still to come
@@ -102,6 +104,7 @@ impl<S: StateMachine> Shared<S> {
             node,
             tables,
             options,
+            meters: Arc::default(),
             spool_directory,
             pending_purge: Mutex::new(None),
             checkpointed: watch::Sender::new(checkpointed),

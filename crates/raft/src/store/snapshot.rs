@@ -10,6 +10,7 @@ use super::failure::{Failure, Result};
 use super::shared::{Shared, state_record};
 use super::standing::change_position;
 use super::tables::{Log, Members, MembersRecord, Purged, PurgedRecord, StateRecord};
+use crate::metrics::Meters;
 use crate::snapshot::{
     Rows, SnapshotData, SnapshotError, SnapshotHeader, SnapshotParser, SnapshotSource,
     SnapshotTable,
@@ -87,6 +88,7 @@ impl Staged {
 impl<S: StateMachine> Shared<S> {
     /// "Builds" a snapshot: makes the state durable and gives a handle to the view it was in. No
     /// byte of it is written before somebody reads the handle.
+    #[tracing::instrument(name = "snapshot", level = "debug", skip_all, fields(node = self.node))]
     pub fn build_snapshot(&self, database: &Database) -> Result<(SnapshotMeta, SnapshotData)> {
         let view = database.begin_read()?;
         let record = state_record(&view)?;
@@ -280,6 +282,7 @@ impl<S: StateMachine> Shared<S> {
     ///
     /// If the old state is damaged so that it cannot be replaced, it is given up, and the node stands
     /// where the snapshot does, without a state.
+    #[tracing::instrument(level = "debug", skip_all, fields(node = self.node, snapshot = %meta.snapshot_id))]
     pub fn install(&self, database: &Database, meta: &SnapshotMeta, staged: &Staged) -> Result<()> {
         staged.check(meta)?;
         let mut counted = self.state.lock();
@@ -303,6 +306,7 @@ impl<S: StateMachine> Shared<S> {
             Err(failure) => return Err(failure),
         }
         *counted = meta.last_log_id;
+        Meters::add(&self.meters.snapshots_installed, 1);
         Ok(())
     }
 
