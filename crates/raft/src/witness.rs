@@ -16,7 +16,6 @@ use crate::state_machine::{Applied, ApplyError, StateMachine, TableSet};
 /// and the witness needs little disk: the part of the log that is not compacted.
 ///
 /// ```no_run
-/// # use std::sync::Arc;
 /// # use folio_raft::{Config, ReplicatedDatabase, Witness};
 /// # use folio_raft::transport::{TcpConfig, TcpTransport};
 /// # use folio_store::Database;
@@ -29,7 +28,7 @@ use crate::state_machine::{Applied, ApplyError, StateMachine, TableSet};
 ///     3,
 ///     Database::builder().open_or_create("witness.folio")?,
 ///     Witness::<Command>::new(),
-///     Arc::new(transport),
+///     transport,
 /// )
 /// .await?;
 /// # let _ = witness;
