@@ -125,17 +125,19 @@ impl<S: StateMachine> Leadership<S> {
         self.leased_index().is_some()
     }
 
-    /// The index up to which the log is committed, from a node that led after this call began.
+    /// An index beyond which nothing was answered before this call, from a node that led after it began.
     pub async fn committed_index(&self) -> Result<u64> {
         let asked = Instant::now();
-        if self.has_lease() {
+        if let Some(leased) = self.leased_index() {
             let committed = self.raft.with_raft_state(|state| state.committed).await;
             let committed = committed.map_err(|fatal| Error::Stopped {
                 reason: fatal.to_string(),
             })?;
             // Asked again after the index was taken: so long nobody else led.
             if self.has_lease() {
-                return Ok(committed.map_or(0, |id| id.index));
+                // A leader that was just elected may know of less than the one before it answered, until
+                // an entry of its own is committed. The lease's round counts that entry.
+                return Ok(committed.map_or(0, |id| id.index).max(leased));
             }
         }
         self.confirm(asked).await

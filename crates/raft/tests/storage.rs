@@ -108,12 +108,25 @@ async fn log_of(store: &mut Store) -> Vec<Entry<CounterMachine>> {
 async fn a_vote_keeps_its_committed_flag_over_a_crash() {
     let files = Files::new();
     let (_database, mut store) = files.create("node");
-    for vote in [Vote::new(3, 1), Vote::new_committed(3, 1)] {
+    for vote in [Vote::new(3, 1), Vote::new_committed(3, 2)] {
         store.save_vote(&vote).await.expect("saved");
         let (_, mut crashed) = files.after_crash("node");
         assert_eq!(crashed.read_vote().await.expect("read"), Some(vote));
         crashed.close();
     }
+}
+
+/// It would serve reads by what it remembers to be committed, which may be less than it had answered.
+#[tokio::test]
+async fn a_node_that_led_does_not_find_itself_leading_after_a_crash() {
+    let files = Files::new();
+    let (_database, mut store) = files.create("node");
+    let elected = Vote::new_committed(3, 1);
+    store.save_vote(&elected).await.expect("saved");
+    let (_, mut crashed) = files.after_crash("node");
+    let found = crashed.read_vote().await.expect("read");
+    assert_eq!(found, Some(Vote::new(3, 1)));
+    crashed.close();
 }
 
 #[tokio::test]
@@ -213,7 +226,7 @@ async fn applied_entries_cannot_be_truncated_nor_applied_again() {
 async fn reopening_keeps_everything() {
     let files = Files::new();
     let (database, mut store) = files.create("node");
-    let vote = Vote::new_committed(1, 1);
+    let vote = Vote::new_committed(1, 2);
     store.save_vote(&vote).await.expect("saved");
     store.append_to_log(entries(0..=9)).await.expect("appended");
     store.save_committed(Some(id(1, 7))).await.expect("saved");

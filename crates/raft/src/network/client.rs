@@ -190,6 +190,7 @@ impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
             part: option.snapshot_chunk_size().unwrap_or(1 << 20),
         };
         let outcome = tokio::select! {
+            biased;
             outcome = self.bring(terms, snapshot) => outcome,
             closed = cancel => return Err(closed.into()),
         };

@@ -252,6 +252,7 @@ impl<S: StateMachine> Peer<S> {
         let mut contact = Ok(());
         let made = loop {
             tokio::select! {
+                biased;
                 made = &mut making => break made,
                 () = tokio::time::sleep(CONTACT_INTERVAL), if contact.is_ok() => {
                     let request = sending.request(terms.vote, SnapshotStep::Progress);

@@ -70,8 +70,11 @@ impl SnapshotWriter {
         out: &mut Vec<u8>,
         length: usize,
     ) -> Result<Option<[u8; 32]>, SnapshotError> {
-        while out.len() < length {
+        loop {
             match self.next.clone() {
+                // Before the length is looked at: an end that fills a part is told with that part.
+                Next::Nothing(digest) => return Ok(Some(digest)),
+                _ if out.len() >= length => return Ok(None),
                 Next::Header => {
                     self.header(view, out)?;
                     self.next = Next::Rows(0, None);
@@ -87,10 +90,8 @@ impl SnapshotWriter {
                         }
                     }
                 }
-                Next::Nothing(digest) => return Ok(Some(digest)),
             }
         }
-        Ok(None)
     }
 
     fn header(&mut self, view: &ReadTransaction, out: &mut Vec<u8>) -> Result<(), SnapshotError> {
@@ -196,5 +197,49 @@ impl Chunk {
         self.rows += 1;
         self.bytes += key.len() + value.len();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use folio_store::{Database, Table};
+
+    use super::*;
+
+    struct Rows;
+    impl Table for Rows {
+        const NAME: &'static str = "rows";
+        type Key = u64;
+        type Value = u64;
+    }
+
+    /// The sender tells the end with the last bytes; without any left it could not.
+    #[test]
+    fn the_last_bytes_of_a_snapshot_come_with_its_end_however_long_the_parts_are() {
+        let database = Database::in_memory().expect("creates");
+        let txn = database.begin_write().expect("a transaction");
+        for row in 0..5 {
+            let mut rows = txn.table::<Rows>().expect("the table");
+            rows.insert(&row, &row).expect("inserted");
+        }
+        txn.commit().expect("committed");
+        let view = database.begin_read().expect("a view");
+        let tables = [TableDefinition::of::<Rows>()];
+        let mut whole = Vec::new();
+        write_snapshot(&view, &tables, &mut whole).expect("written");
+        for length in 1..=whole.len() + 1 {
+            let mut writer = SnapshotWriter::new(&tables);
+            let mut written = Vec::new();
+            loop {
+                let mut part = Vec::new();
+                let end = writer.write(&view, &mut part, length).expect("written");
+                assert!(!part.is_empty(), "parts of {length} bytes");
+                written.append(&mut part);
+                if end.is_some() {
+                    break;
+                }
+            }
+            assert!(written == whole, "parts of {length} bytes");
+        }
     }
 }

@@ -14,11 +14,11 @@ use super::shared::state_record;
 use super::standing::{Standing, give_up_state};
 use super::tables::{
     Committed, Damaged, Identity, IdentityRecord, LOG_GROUP, Log, Members, MembersRecord, Purged,
-    PurgedRecord, Reason, StateRecord, Stateless, StatelessRecord, Votes,
+    PurgedRecord, Reason, StateRecord, Stateless, StatelessRecord, VoteRecord, Votes,
 };
 use crate::error::Error;
 use crate::state_machine::{STAGED_PREFIX, StateMachine};
-use crate::types::NodeId;
+use crate::types::{NodeId, Vote};
 
 /// Prepares the database for node `node`.
 pub(super) fn prepare<S: StateMachine>(
@@ -48,7 +48,31 @@ pub(super) fn prepare<S: StateMachine>(
     if let Some(damaged) = damaged {
         drop_applied_log::<S>(database, &damaged.damage).map_err(promises)?;
     }
+    resign(database, node).map_err(promises)?;
     Ok(Standing::of(record.as_ref()))
+}
+
+/// A node that led does not lead on after a restart, it has to be elected again.
+///
+/// openraft would let it lead at once, with what was saved of the committed id as all that it knows
+/// to be committed. That may be less than it had answered to clients, since the id is flushed with
+/// the append after it; a linearizable read would be stale. A newly elected leader knows better: it
+/// commits an entry of its own first. A vote that is not known to have won is no promise to anybody,
+/// so nothing is broken by forgetting that it did.
+///
+/// It need not be durable: it is done again at each start.
+fn resign(database: &Database, node: NodeId) -> std::result::Result<(), folio_store::Error> {
+    let Some(VoteRecord { vote }) = database.begin_read()?.table::<Votes>()?.get(&())? else {
+        return Ok(());
+    };
+    if vote.is_committed() && vote.leader_id().voted_for() == Some(node) {
+        let mut txn = database.begin_write()?;
+        txn.set_durability(Durability::Eventual);
+        let vote = Vote::new(vote.leader_id().term, node);
+        txn.table::<Votes>()?.insert(&(), &VoteRecord { vote })?;
+        txn.commit()?;
+    }
+    Ok(())
 }
 
 /// Writes the node's id into a new file, and compares it with that of an old one. Makes the tables of
