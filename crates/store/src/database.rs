@@ -339,8 +339,9 @@ impl Builder {
         self
     }
 
-    /// By how much the file grows at a time: by a quarter of its length, but by `least` bytes at least and `most` at most.
-    /// The defaults are 256 KiB and 64 MiB. The new part is written with zeros at once, so that a commit into it costs
+    /// By how much the file grows at a time: by as much as it has grown since it was opened and by a quarter of its length
+    /// at most, but by `least` bytes at least and `most` at most. The defaults are 256 KiB and 64 MiB. Closing the database
+    /// gives back what is free at the end of the file. The new part is written with zeros at once, so that a commit into it costs
     /// one device flush; that, and the room it takes on the device, speaks for small steps, the number of calls for
     /// large ones.
     #[must_use]

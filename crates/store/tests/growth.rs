@@ -123,3 +123,49 @@ fn a_length_that_cannot_be_found_is_not_taken_for_none() {
     }
     assert!(refused >= 1);
 }
+
+/// Inserts rows of 1,000 bytes until the file is this long; gives back the steps by which it grew.
+fn grow_to(db: &Database, storage: &MemoryStorage, length: u64, first: u64) -> Vec<u64> {
+    let mut steps = Vec::new();
+    for key in first.. {
+        let before = storage.len().unwrap();
+        if before >= length {
+            break;
+        }
+        let txn = db.begin_write().unwrap();
+        let row = txn
+            .table::<Rows>()
+            .unwrap()
+            .insert(key, [1; 1_000].as_slice());
+        row.map(drop).unwrap();
+        txn.commit().unwrap();
+        let step = storage.len().unwrap() - before;
+        steps.extend((step > 0).then_some(step));
+    }
+    steps
+}
+
+#[test]
+fn a_file_grows_in_growing_steps_and_a_closed_one_has_nothing_to_grow_into() {
+    const LEAST: u64 = 256 << 10;
+    let storage = Arc::new(MemoryStorage::new());
+    let builder = || Database::builder().growth(LEAST, 1 << 20);
+    let db = builder().create_on(storage.clone()).unwrap();
+    let steps = grow_to(&db, &storage, 16 << 20, 0);
+    assert!(steps.is_sorted(), "{steps:?}");
+    assert_eq!(steps.first(), Some(&LEAST));
+    assert_eq!(steps.last(), Some(&(1 << 20)));
+    let used = db.statistics().length_pages * 4096;
+    db.close().unwrap();
+    let closed = storage.len().unwrap();
+    assert!(closed < used + LEAST, "{closed} bytes for {used}");
+
+    // Whoever opens it for a moment pays for little.
+    let db = builder().open_on(storage.clone()).unwrap();
+    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+    let steps = grow_to(&db, &storage, closed + 1, 1_000_000);
+    // Its pages of short life lie in a zone of their own, of 512 KiB.
+    assert_eq!(steps, [3 * LEAST]);
+    db.close().unwrap();
+    assert!(storage.len().unwrap() <= closed + 3 * LEAST);
+}

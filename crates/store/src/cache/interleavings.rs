@@ -65,7 +65,7 @@ fn a_page_taken_out_while_two_look_for_it_is_found_whole_or_not_at_all() {
             let cache = cache.clone();
             thread::spawn(move || read(&cache, 1))
         });
-        cache.remove(page(1).0);
+        cache.remove(1);
         for reader in readers {
             reader.join().expect("its own panic is shown");
         }
@@ -84,7 +84,7 @@ fn a_page_in_a_list_is_found_while_its_neighbour_is_taken_out() {
         insert(&cache, neighbour, true);
         let remover = {
             let cache = cache.clone();
-            thread::spawn(move || cache.remove(page(neighbour).0))
+            thread::spawn(move || cache.remove(neighbour))
         };
         let (at, bytes) = page(2);
         assert_eq!(cache.enter().get(at).as_deref(), Some(&bytes));

@@ -158,7 +158,7 @@ impl PageCache {
         debug_assert_eq!(identity(&bytes), at);
         let place = self.place(at.page);
         let mut state = place.shard.state.lock();
-        if place.find(at).is_some() {
+        if place.find(|found| found == at).is_some() {
             return;
         }
         while state.clock.len() >= place.shard.limit && self.evict_one(&mut state) {}
@@ -182,17 +182,22 @@ impl PageCache {
     pub fn mark_clean(&self, at: PageRef) {
         let place = self.place(at.page);
         let _state = place.shard.state.lock();
-        if let Some(frame) = place.find(at) {
+        if let Some(frame) = place.find(|found| found == at) {
             // SAFETY: linked frames are alive (rule 1), and the shard is locked.
             unsafe { &*frame }.dirty.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Forgets a page that nobody can refer to any more, dirty or not.
-    pub fn remove(&self, at: PageRef) {
-        let place = self.place(at.page);
+    /// Forgets a page that nobody can refer to any more, dirty or not, whatever transaction wrote it. What keeps its place
+    /// is then of use.
+    pub fn remove(&self, page: u64) {
+        let place = self.place(page);
+        // Nobody adds a page that nobody refers to.
+        if place.frames.load(Ordering::Relaxed).is_null() {
+            return;
+        }
         let mut state = place.shard.state.lock();
-        if let Some(frame) = place.find(at) {
+        while let Some(frame) = place.find(|at| at.page == page) {
             // SAFETY: linked frames are alive (rule 1), and the shard is locked.
             let position = unsafe { &*frame }.position.load(Ordering::Relaxed);
             self.unlink(&mut state, position);
@@ -303,15 +308,15 @@ impl Drop for PageCache {
 }
 
 impl Place<'_> {
-    /// The frame of a page. The caller holds the shard's lock or an epoch guard.
-    fn find(&self, at: PageRef) -> Option<*mut Frame> {
+    /// The frame of a wanted page. The caller holds the shard's lock or an epoch guard.
+    fn find(&self, wanted: impl Fn(PageRef) -> bool) -> Option<*mut Frame> {
         let mut frame = self.frames.load(Ordering::Acquire);
         while !frame.is_null() {
             // SAFETY: the frame was reachable when it was loaded, and under the lock or the guard that the caller
             // holds it is not freed (rules 1 and 3). The acquiring load makes its fields visible.
             let current = unsafe { &*frame };
             current.witness.used();
-            if current.at == at {
+            if wanted(current.at) {
                 return Some(frame);
             }
             frame = current.next.load(Ordering::Acquire);
@@ -362,7 +367,7 @@ impl CacheGuard<'_> {
             .map(|start| self.borrow(start))
             .filter(|page| identity(page) == at)
             .or_else(|| {
-                let frame = place.find(at)?;
+                let frame = place.find(|found| found == at)?;
                 // SAFETY: found under this guard's epoch (rule 3).
                 Some(self.borrow(unsafe { &*frame }.bytes.start()))
             })?;
@@ -477,7 +482,7 @@ mod tests {
         cache.insert(at, bytes, false);
         let guard = cache.enter();
         let found = guard.get(at).unwrap();
-        cache.remove(at);
+        cache.remove(at.page);
         for number in 100..200 {
             let (at, bytes) = page(number);
             cache.insert(at, bytes, false);
@@ -490,7 +495,7 @@ mod tests {
         let cache = cache(4);
         let (at, bytes) = page(7);
         cache.insert(at, bytes.clone(), true);
-        cache.remove(at);
+        cache.remove(at.page);
         assert!(!holds(&cache, at));
         let (other, other_bytes) = page(8);
         cache.insert(other, other_bytes, false);
@@ -520,7 +525,7 @@ mod tests {
                 let (at, bytes) = page(round % 64);
                 cache.insert(at, bytes, false);
                 if round % 5 == 0 {
-                    cache.remove(at);
+                    cache.remove(at.page);
                 }
             }
             stop.store(true, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    page::{PageRef, identity},
+    page::identity,
     pager::{Counters, GROW},
     space::PageSet,
     sync::atomic::Ordering,
@@ -98,7 +98,7 @@ impl Engine {
         }
         pending.tie(changed);
         pending.wait_for_views(transaction, &given_up);
-        let (free, cached) = {
+        let free = {
             let mut published = self.published.lock();
             published.transaction = transaction;
             published.groups = groups;
@@ -111,9 +111,7 @@ impl Engine {
         };
         drop(pending);
         Counters::add(&self.pager.counters.commits, 1);
-        let released = self
-            .release(&unused, &[])
-            .and_then(|()| self.release(&free, &cached));
+        let released = self.release(&unused).and_then(|()| self.release(&free));
         if let Err(failure) = released {
             // The commit stands; but without an account of free pages no other may follow.
             self.durability.latch(&failure);
@@ -124,7 +122,7 @@ impl Engine {
     /// Gives the pages of an aborted transaction back.
     pub fn abort(&self, workspace: &mut Workspace) {
         let pages = workspace.take_everything();
-        if let Err(failure) = self.release(&pages, &[]) {
+        if let Err(failure) = self.release(&pages) {
             self.durability.latch(&failure);
         }
     }
@@ -132,18 +130,18 @@ impl Engine {
     /// Frees the pages that waited for views which are gone.
     pub(super) fn release_waiting(&self) -> Result<()> {
         let mut pending = self.pending.lock();
-        let (free, cached) = pending.take_free(&self.published.lock().views);
+        let free = pending.take_free(&self.published.lock().views);
         drop(pending);
-        self.release(&free, &cached)
+        self.release(&free)
     }
 
-    /// Makes pages free, and drops those that the cache holds as dirty.
-    pub(super) fn release(&self, pages: &PageSet, cached: &[PageRef]) -> Result<()> {
-        for &at in cached {
-            self.pager.cache.remove(at);
-        }
+    /// Makes pages free. The cache forgets them, so that it has room for others.
+    pub(super) fn release(&self, pages: &PageSet) -> Result<()> {
         if pages.is_empty() {
             return Ok(());
+        }
+        for page in pages.iter() {
+            self.pager.cache.remove(page);
         }
         self.space.lock().release(pages, &self.pager)
     }

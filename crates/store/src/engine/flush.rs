@@ -148,6 +148,8 @@ impl Engine {
                 let page = crate::file::twin_page(flusher.slot.sequence);
                 self.write(page, &flusher.slot_bytes, "write the twin of the last slot")
             })
+            // Behind what a slot describes there is nothing but room to grow.
+            .and_then(|()| self.space.lock().cut(flusher.slot.length, &self.pager))
             .inspect_err(|failure| self.durability.latch(failure))
     }
 
@@ -424,7 +426,7 @@ impl Engine {
             flusher.manifest_pages.union(&unneeded);
             return Ok(());
         }
-        self.release(&unneeded, &[])
+        self.release(&unneeded)
     }
 
     /// After the sync: tells those who wait, and frees what only the state before needed.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::verify::PIN;
 use crate::{
-    page::{PageBytes, PageRef},
+    page::PageBytes,
     space::PageSet,
     types::{Group, GroupSet},
     workspace::Written,
@@ -200,11 +200,9 @@ impl Pending {
         }
     }
 
-    /// Takes out the pages that no view can need. Also gives the references under which the cache may hold some of them
-    /// as dirty.
-    pub fn take_free(&mut self, views: &Views) -> (PageSet, Vec<PageRef>) {
+    /// Takes out the pages that no view can need.
+    pub fn take_free(&mut self, views: &Views) -> PageSet {
         let mut free = PageSet::default();
-        let mut cached = Vec::new();
         let unseen = self.waiting.keys().filter(|(given_up, since)| {
             // A pin is of no transaction and keeps everything.
             let pinned = views.contains_key(&PIN);
@@ -214,16 +212,11 @@ impl Pending {
         for key in unseen.copied().collect::<Vec<_>>() {
             let pages = self.waiting.remove(&key).unwrap_or_default();
             for page in pages.iter() {
-                if let Some(dirty) = self.volatile.remove(&page) {
-                    cached.push(PageRef {
-                        page,
-                        transaction: dirty.transaction,
-                    });
-                }
+                self.volatile.remove(&page);
             }
             free.union(&pages);
         }
-        (free, cached)
+        free
     }
 }
 
@@ -247,17 +240,10 @@ mod tests {
         pending.wait_for_views(5, &[70].into_iter().collect());
         pending.wait_for_views(8, &[80].into_iter().collect());
         let view = |number| BTreeMap::from([(number, 1)]);
-        assert!(pending.take_free(&view(4)).0.is_empty());
+        assert!(pending.take_free(&view(4)).is_empty());
+        assert_eq!(pending.take_free(&view(5)).iter().collect::<Vec<_>>(), [70]);
         assert_eq!(
-            pending.take_free(&view(5)).0.iter().collect::<Vec<_>>(),
-            [70]
-        );
-        assert_eq!(
-            pending
-                .take_free(&Views::new())
-                .0
-                .iter()
-                .collect::<Vec<_>>(),
+            pending.take_free(&Views::new()).iter().collect::<Vec<_>>(),
             [80]
         );
     }
@@ -277,9 +263,9 @@ mod tests {
             .map(|&(given_up, _)| given_up)
             .collect();
         assert_eq!(kept, [20, 999]);
-        assert!(pending.take_free(&BTreeMap::from([(3, 1)])).0.is_empty());
-        assert_eq!(pending.take_free(&BTreeMap::from([(20, 1)])).0.len(), 17);
-        assert_eq!(pending.take_free(&Views::new()).0.len(), 979);
+        assert!(pending.take_free(&BTreeMap::from([(3, 1)])).is_empty());
+        assert_eq!(pending.take_free(&BTreeMap::from([(20, 1)])).len(), 17);
+        assert_eq!(pending.take_free(&Views::new()).len(), 979);
     }
 
     #[test]
@@ -298,14 +284,14 @@ mod tests {
         pending.wait_for_views(12, &pages(60));
         pending.join_waiting(&views);
         assert_eq!(
-            pending.take_free(&views).0.iter().collect::<Vec<_>>(),
+            pending.take_free(&views).iter().collect::<Vec<_>>(),
             [70, 72]
         );
         views.remove(&9);
         pending.join_waiting(&views);
-        assert_eq!(pending.take_free(&views).0.iter().collect::<Vec<_>>(), [71]);
+        assert_eq!(pending.take_free(&views).iter().collect::<Vec<_>>(), [71]);
         views.remove(&5);
-        assert_eq!(pending.take_free(&views).0.iter().collect::<Vec<_>>(), [60]);
+        assert_eq!(pending.take_free(&views).iter().collect::<Vec<_>>(), [60]);
     }
 
     #[test]
@@ -317,12 +303,12 @@ mod tests {
         views.remove(&9);
         pending.join_waiting(&views);
         pending.wait_for_views(12, &pages(70));
-        assert_eq!(pending.take_free(&views).0.iter().collect::<Vec<_>>(), [70]);
+        assert_eq!(pending.take_free(&views).iter().collect::<Vec<_>>(), [70]);
         views.clear();
         pending.publish(&pages(70), 13, &views);
         views.insert(20, 1);
         pending.wait_for_views(30, &pages(70));
-        assert!(pending.take_free(&views).0.is_empty(), "view 20 sees it");
+        assert!(pending.take_free(&views).is_empty(), "view 20 sees it");
     }
 
     #[test]
@@ -334,9 +320,9 @@ mod tests {
         views.insert(PIN, 1);
         pending.wait_for_views(8, &pages(70));
         pending.join_waiting(&views);
-        assert!(pending.take_free(&views).0.is_empty());
+        assert!(pending.take_free(&views).is_empty());
         views.remove(&PIN);
-        assert_eq!(pending.take_free(&views).0.len(), 1);
+        assert_eq!(pending.take_free(&views).len(), 1);
     }
 
     #[test]

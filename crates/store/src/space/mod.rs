@@ -94,6 +94,8 @@ pub(crate) struct Space {
     packing: bool,
     /// The least and the most by which the file grows at a time, in bytes.
     growth: (u64, u64),
+    /// Pages by which the file has grown since it was opened.
+    grown: u64,
     withheld: Option<Withheld>,
 }
 
@@ -123,6 +125,7 @@ impl Space {
             zone_cursor: 0,
             packing: false,
             growth,
+            grown: 0,
             withheld: None,
         }
     }
@@ -391,7 +394,8 @@ impl Space {
     /// metadata.
     fn grow(&mut self, pages: u64, pager: &Pager) -> Result<()> {
         let page_size = pager.page_size as u64;
-        let step = (self.physical * page_size / 4).clamp(self.growth.0, self.growth.1) / page_size;
+        let step = self.grown.min(self.physical / 4) * page_size;
+        let step = step.clamp(self.growth.0, self.growth.1) / page_size;
         // A disk that has no room for the usual step may have some for what is needed.
         match self.grow_by(step.max(pages), pager) {
             Err(Error::Full { .. }) => self.grow_by(pages, pager),
@@ -415,6 +419,7 @@ impl Space {
         Counters::add(&pager.counters.write_calls, 1);
         Counters::add(&pager.counters.bytes_written, bytes);
         self.physical += pages;
+        self.grown += pages;
         Ok(())
     }
 
