@@ -2,7 +2,8 @@
 //!
 //! A [`StateMachine`] says what commands do to tables. A [`ReplicatedDatabase`] keeps those tables
 //! the same on every node of a cluster, in one file per node that also holds the Raft log. For
-//! users of openraft who want the storage only, [`RaftLogStore`] implements its `RaftStorage`.
+//! users of openraft who want the storage only, [`RaftLogStore`] implements its `RaftStorage`, or its newer
+//! traits with the feature `storage-v2`.
 //!
 //! ```
 //! use std::collections::BTreeMap;

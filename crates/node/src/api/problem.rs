@@ -367,6 +367,9 @@ impl From<folio_raft::Error> for Problem {
             }
             Error::NoQuorum => unavailable("no_quorum", "No quorum"),
             Error::ShuttingDown => unavailable("shutting_down", "The node is shutting down"),
+            Error::Rebuilding { .. } => {
+                unavailable("rebuilding", "The state of this node is being rebuilt")
+            }
             Error::Stopped { .. } => Problem::node_stopped(detail),
             Error::Busy { .. } => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,

@@ -26,6 +26,8 @@ pub(super) struct StatusJson {
     /// Members that vote, and where their peers reach them.
     voters: BTreeMap<NodeId, String>,
     learners: BTreeMap<NodeId, String>,
+    /// What was damaged, while the state of the node is being rebuilt.
+    rebuilding: Option<String>,
     /// Why the node stopped, if it did.
     error: Option<String>,
     file: FileJson,
@@ -57,6 +59,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusJson>, P
         purged,
         voters,
         learners,
+        rebuilding,
         error,
         ..
     } = status;
@@ -73,6 +76,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusJson>, P
         purged,
         voters,
         learners,
+        rebuilding,
         error,
         file: FileJson {
             path: api.node.file().display().to_string(),

@@ -15,7 +15,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use folio_store::{Database, Scrub, ScrubOptions, Statistics};
-use openraft::storage::Adaptor;
 use openraft::{Raft, ServerState};
 use parking_lot::Mutex;
 
@@ -99,7 +98,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
 
         // Who has no state must not lead.
         raft_config.enable_elect = store.shared().holds_state();
-        let (log, machine) = Adaptor::new(store.clone());
+        let (log, machine) = store.clone().halves();
         let link = Link {
             transport: transport.clone(),
             node,

@@ -151,6 +151,8 @@ impl<S: StateMachine> Shared<S> {
     /// The removal itself needs no flush: rows and purge point change in one transaction, so a
     /// crash leaves both or neither.
     pub fn purge(&self, database: &Database, log_id: LogId) -> Result<()> {
+        // An installation that is under way settles the purges that were asked for before it.
+        let _turn = self.state.lock();
         let view = database.begin_read()?;
         let record = state_record(&view)?;
         let applied = record.applied_index();

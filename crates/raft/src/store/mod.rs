@@ -7,6 +7,9 @@
 //! | state machine, last applied id, membership | the default group, one transaction | with the next checkpoint |
 //! | installed snapshot | both groups, one transaction | before the call returns |
 //!
+//! It implements `RaftStorage`, and reaches openraft in [`halves`](RaftLogStore::halves): through
+//! `Adaptor`, or with the feature `storage-v2` by the newer traits.
+//!
 //! After a crash the state is at its checkpoint, whole, and openraft applies the log from there.
 //! Nothing is purged that a checkpoint does not cover.
 
@@ -21,6 +24,8 @@ mod snapshot;
 mod standing;
 mod tables;
 mod thread;
+#[cfg(feature = "storage-v2")]
+mod v2;
 
 use std::fmt::Debug;
 use std::ops::RangeBounds;
@@ -28,9 +33,11 @@ use std::sync::{Arc, Weak};
 
 use folio_store::Database;
 use openraft::{
-    ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader, RaftSnapshotBuilder,
-    RaftStorage, Snapshot,
+    ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader, RaftSnapshotBuilder, Snapshot,
 };
+// Deprecated where the newer traits are on; they are made of it.
+#[allow(deprecated)]
+use openraft::storage::RaftStorage;
 
 use crate::snapshot::SnapshotData;
 use crate::state_machine::StateMachine;
@@ -47,8 +54,15 @@ pub(crate) use snapshot::{Staged, Staging};
 pub(crate) use standing::Standing;
 use thread::{SharedThreads, Threads};
 
-/// openraft's storage for the state machine `S`. Reaches the runtime through
-/// [`Adaptor::new`](openraft::storage::Adaptor::new). Clones share the one store.
+/// One of the two objects that openraft takes for a store.
+#[cfg(not(feature = "storage-v2"))]
+pub type Half<S> = openraft::storage::Adaptor<TypeConfig<S>, RaftLogStore<S>>;
+/// One of the two objects that openraft takes for a store.
+#[cfg(feature = "storage-v2")]
+pub type Half<S> = RaftLogStore<S>;
+
+/// openraft's storage for the state machine `S`. It is given to `Raft::new` in
+/// [`halves`](Self::halves). Clones share the one store.
 pub struct RaftLogStore<S> {
     shared: SharedStore<S>,
     threads: SharedThreads,
@@ -80,6 +94,15 @@ impl<S: StateMachine> RaftLogStore<S> {
             shared,
             threads: Arc::new(threads),
         })
+    }
+
+    /// The store as openraft takes it: the log, and the state machine.
+    #[must_use]
+    pub fn halves(self) -> (Half<S>, Half<S>) {
+        #[cfg(not(feature = "storage-v2"))]
+        return openraft::storage::Adaptor::new(self);
+        #[cfg(feature = "storage-v2")]
+        return (self.clone(), self);
     }
 
     pub(crate) fn shared(&self) -> &SharedStore<S> {
@@ -115,13 +138,37 @@ impl<S: StateMachine> RaftLogStore<S> {
         reader::read(&self.shared, subject, operation).await
     }
 
+    async fn apply_all(
+        &self,
+        entries: Vec<Entry<S>>,
+    ) -> std::result::Result<Vec<Vec<S::Response>>, StorageError> {
+        let Some(last) = entries.last().map(|entry| entry.log_id) else {
+            return Ok(Vec::new());
+        };
+        let shared = self.shared.clone();
+        let apply = move || {
+            shared.critical(|database| {
+                let responses = shared.apply(database, &entries)?;
+                let due = shared.checkpoint_is_due(database, Some(last.index));
+                Ok((responses, due))
+            })
+        };
+        let applied = self.threads.run_on_state(apply).await;
+        let (responses, due) =
+            applied.map_err(|failure| failure.at(ErrorSubject::Apply(last), ErrorVerb::Write))?;
+        if due {
+            self.threads.poke();
+        }
+        Ok(responses)
+    }
+
     async fn install(&self, meta: SnapshotMeta, mut data: SnapshotData) -> Result<()> {
         let shared = self.shared.clone();
         if let Some(staged) = data.staged.take() {
             // Outside Raft's own loop: only the swap is left to do.
             let install =
                 move || shared.critical(|database| shared.install(database, &meta, &staged));
-            return self.threads.run(install).await;
+            return self.threads.run_on_state(install).await;
         }
         if shared.is_witness() {
             let install = move || {
@@ -130,7 +177,7 @@ impl<S: StateMachine> RaftLogStore<S> {
                     shared.install(database, &meta, &staged)
                 })
             };
-            return self.threads.run(install).await;
+            return self.threads.run_on_state(install).await;
         }
         let mut file = data.into_file().await?;
         let install = move || {
@@ -139,7 +186,7 @@ impl<S: StateMachine> RaftLogStore<S> {
                 shared.install(database, &meta, &staged)
             })
         };
-        self.threads.run(install).await
+        self.threads.run_on_state(install).await
     }
 }
 
@@ -166,7 +213,9 @@ impl<S: StateMachine> RaftLogReader<TypeConfig<S>> for RaftLogStore<S> {
         &mut self,
         range: RB,
     ) -> std::result::Result<Vec<Entry<S>>, StorageError> {
-        self.get_log_reader().await.try_get_log_entries(range).await
+        LogReader::new(self.shared.clone())
+            .try_get_log_entries(range)
+            .await
     }
 
     async fn limited_get_log_entries(
@@ -174,11 +223,12 @@ impl<S: StateMachine> RaftLogReader<TypeConfig<S>> for RaftLogStore<S> {
         start: u64,
         end: u64,
     ) -> std::result::Result<Vec<Entry<S>>, StorageError> {
-        let mut reader = self.get_log_reader().await;
+        let mut reader = LogReader::new(self.shared.clone());
         reader.limited_get_log_entries(start, end).await
     }
 }
 
+#[allow(deprecated)]
 impl<S: StateMachine> RaftStorage<TypeConfig<S>> for RaftLogStore<S> {
     type LogReader = LogReader<S>;
     type SnapshotBuilder = SnapshotBuilder<S>;
@@ -276,21 +326,7 @@ impl<S: StateMachine> RaftStorage<TypeConfig<S>> for RaftLogStore<S> {
         &mut self,
         entries: &[Entry<S>],
     ) -> std::result::Result<Vec<Vec<S::Response>>, StorageError> {
-        let Some(last) = entries.last().map(|entry| entry.log_id) else {
-            return Ok(Vec::new());
-        };
-        let entries = entries.to_vec();
-        let (responses, due) = self
-            .write(ErrorSubject::Apply(last), move |shared, database| {
-                let responses = shared.apply(database, &entries)?;
-                let due = shared.checkpoint_is_due(database, Some(last.index));
-                Ok((responses, due))
-            })
-            .await?;
-        if due {
-            self.threads.poke();
-        }
-        Ok(responses)
+        self.apply_all(entries.to_vec()).await
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {

@@ -1,8 +1,9 @@
 //! The threads that do the store's writing.
 //!
-//! Every write of the Raft store runs on one dedicated thread, as a job, so that no
-//! `fdatasync` and no page I/O happens on a worker of the async runtime. One thread loses nothing:
-//! openraft's `Adaptor` lets one call through at a time. And it is not taken from the runtime's
+//! Every write of the Raft store runs on a dedicated thread, as a job, so that no
+//! `fdatasync` and no page I/O happens on a worker of the async runtime. One thread loses nothing with
+//! openraft's `Adaptor`, which lets one call through at a time; with the feature `storage-v2` the state
+//! has a thread of its own. And it is not taken from the runtime's
 //! pool of blocking threads, so an application that fills that pool cannot hold up Raft. Reads
 //! (one stream per follower, and those of clients) are independent of each other and do go to the
 //! blocking pool.
@@ -15,9 +16,11 @@ use tokio::sync::oneshot;
 use super::failure::{Failure, Result};
 use crate::runtime::Worker;
 
-/// The writer thread and the checkpoint thread of one store. Dropping it ends both.
+/// The threads of one store. Dropping it ends them.
 pub(crate) struct Threads {
     writer: Worker,
+    #[cfg(feature = "storage-v2")]
+    applier: Worker,
     checkpointer: Worker,
     checkpoint: Arc<dyn Fn() + Send + Sync>,
     /// Whether a checkpoint is asked for and not begun.
@@ -33,6 +36,8 @@ impl Threads {
     ) -> std::io::Result<Self> {
         Ok(Self {
             writer: Worker::start(format!("{name}-storage"))?,
+            #[cfg(feature = "storage-v2")]
+            applier: Worker::start(format!("{name}-apply"))?,
             checkpointer: Worker::start(format!("{name}-checkpoint"))?,
             checkpoint: Arc::new(checkpoint),
             poked: Arc::default(),
@@ -44,15 +49,19 @@ impl Threads {
         &self,
         job: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.writer.send(Box::new(move || {
-            // Nobody listens when the caller was cancelled; the job is done all the same.
-            let _ = reply.send(job());
-        }));
-        if !sent {
-            return Err(Failure::Stopped);
-        }
-        answer.await.map_err(|_| Failure::Stopped)?
+        run_on(&self.writer, job).await
+    }
+
+    /// Runs `job`, which changes the state, after those before it.
+    pub async fn run_on_state<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        #[cfg(feature = "storage-v2")]
+        let worker = &self.applier;
+        #[cfg(not(feature = "storage-v2"))]
+        let worker = &self.writer;
+        run_on(worker, job).await
     }
 
     /// Asks for a checkpoint.
@@ -71,11 +80,28 @@ impl Threads {
         }
     }
 
-    /// Ends both threads after the jobs that were sent before, and waits for them. Blocks.
+    /// Ends the threads after the jobs that were sent before, and waits for them. Blocks.
     pub fn stop(&self) {
         self.writer.stop();
+        #[cfg(feature = "storage-v2")]
+        self.applier.stop();
         self.checkpointer.stop();
     }
+}
+
+async fn run_on<T: Send + 'static>(
+    worker: &Worker,
+    job: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (reply, answer) = oneshot::channel();
+    let sent = worker.send(Box::new(move || {
+        // Nobody listens when the caller was cancelled; the job is done all the same.
+        let _ = reply.send(job());
+    }));
+    if !sent {
+        return Err(Failure::Stopped);
+    }
+    answer.await.map_err(|_| Failure::Stopped)?
 }
 
 /// Threads shared by the clones of a store.

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod cluster;
+pub mod script;
+pub mod store;
 pub mod tap;
 
 use folio_raft::{Applied, ApplyError, StateMachine, TableSet};
