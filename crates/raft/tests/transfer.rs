@@ -414,8 +414,14 @@ async fn a_leader_killed_in_mid_transfer_is_replaced_and_its_successor_sends_its
     while hold.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // The new member is known to all.
+    for node in nodes.values() {
+        node.wait_for_applied(last + 1, PATIENCE)
+            .await
+            .expect("applied");
+    }
     nodes.remove(&leading).expect("it runs").kill().await;
-    // It may have been told of the new member before the leader was gone, or not.
+    // The caller may have been answered before the leader was gone, or not.
     let _ = added.await.expect("no panic");
 
     joining
