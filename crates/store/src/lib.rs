@@ -248,10 +248,10 @@ pub use self::{
     savepoints::{PersistentSavepoint, SavepointPages},
     statistics::Statistics,
     transaction::{
-        BorrowedRow, Cursor, Durability, Entry, ExtractIf, Keys, Loader, MultiCursor, MultiKeys,
-        MultiRange, MultiTableMut, MultiTableView, MultiValues, OccupiedEntry, Range,
-        ReadTransaction, Savepoint, Stored, StoredRange, TableMut, TableStatistics, TableView,
-        Ticket, VacantEntry, WriteTransaction,
+        BorrowedRow, Change, Changes, Cursor, Durability, Entry, ExtractIf, Keys, Loader,
+        MultiCursor, MultiKeys, MultiRange, MultiTableMut, MultiTableView, MultiValues,
+        OccupiedEntry, Range, ReadTransaction, Savepoint, Stored, StoredRange, TableMut,
+        TableStatistics, TableView, Ticket, VacantEntry, WriteTransaction,
     },
     types::{
         Beginning, BorrowedValue, DecodeError, Group, GroupSet, Key, MultiTable, Newtype, Pairs,

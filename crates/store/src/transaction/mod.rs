@@ -1,5 +1,6 @@
 //! What a user holds: transactions, and tables in them.
 
+mod changes;
 mod codec;
 mod compact;
 mod cursor;
@@ -22,6 +23,7 @@ mod write;
 
 pub(crate) use self::compact::CompactionStep;
 pub use self::{
+    changes::{Change, Changes},
     cursor::Cursor,
     entry::{Entry, OccupiedEntry, VacantEntry},
     extract::ExtractIf,

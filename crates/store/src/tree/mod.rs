@@ -4,6 +4,7 @@
 //! it changes into pages of its own and gets a new root.
 
 mod append;
+mod changes;
 mod cursor;
 mod filling;
 mod measure;
@@ -18,6 +19,7 @@ mod write;
 
 pub(crate) use self::{
     append::Batch,
+    changes::{Change, Changes},
     cursor::{BorrowedBytes, Cursor, KeyRange, Row, is_empty, lower_index, upper_index},
     filling::Filling,
     measure::Measure,
