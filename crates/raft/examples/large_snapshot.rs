@@ -32,7 +32,7 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Above the cache.
 const ALLOWANCE: u64 = 64 << 20;
-const VALUE: usize = 1000;
+const VALUE: usize = 512;
 const ROWS_PER_MIB: u64 = (1 << 20) / VALUE as u64;
 const LONG: Duration = Duration::from_secs(3600);
 

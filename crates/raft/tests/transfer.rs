@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::cluster::{Node, PATIENCE, quick};
-use common::{CounterMachine, add, counters, history};
+use common::{Command, CounterMachine, Counters, add, counters, history};
 use folio_raft::snapshot::write_snapshot;
 use folio_raft::transport::{
     BoxFuture, Handler, MemoryNetwork, MemoryTransport, Transport, TransportError,
@@ -486,5 +486,136 @@ async fn snapshots_of_replicas_with_different_pasts_are_the_same_bytes() {
         assert!(bytes(&node).await == expected, "node {id} differs");
         node.kill().await;
     }
+    leader.node.kill().await;
+}
+
+/// Writes `count` counters from `first` on, some dozens an entry.
+async fn write_counters(node: &Node, first: u64, count: u64, amount: u64) -> u64 {
+    let mut last = 0;
+    let writes = (first..first + count).map(|number| {
+        let name = format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let node = node.clone();
+        async move { node.write(add(&name, amount)).await.expect("written").index }
+    });
+    let mut writes: Vec<_> = writes.map(tokio::spawn).collect();
+    for write in writes.drain(..) {
+        last = last.max(write.await.expect("no panic"));
+    }
+    last
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_a_little_behind_gets_what_was_changed() {
+    let leader = leader(|_, _| Fate::Arrives).await;
+    write_counters(&leader.node, 0, 6_000, 1).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("node");
+    let database = Database::builder().create(&path).expect("creates");
+    let node = start(2, database, leader.network.transport()).await;
+    leader
+        .node
+        .add_learner(2, "memory:2".into())
+        .await
+        .expect("added");
+    let length = async || {
+        let seen = leader.seen(2);
+        let length = |(_, step): &(String, Step)| match step {
+            Step::Part { bytes, .. } => bytes.len(),
+            Step::Offer(_) | Step::Progress => 0,
+        };
+        seen.iter().map(length).sum::<usize>()
+    };
+    let mut index = leader.node.write(add("x", 1)).await.expect("written").index;
+    node.wait_for_applied(index, PATIENCE)
+        .await
+        .expect("applied");
+    node.shutdown().await.expect("shuts down");
+    let whole = length().await;
+
+    for round in 1..=4 {
+        // Some rows change, some are new, some go; and the log is compacted beyond what it had.
+        for number in 0..40u64 {
+            let counter = format!(
+                "{:016x}",
+                (7 * number + round).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            );
+            let remove = Command::Remove { counter };
+            leader.node.write(remove).await.expect("written");
+        }
+        index = write_counters(&leader.node, 3_000 + 10 * round, 10, 5).await;
+        index = index.max(write_counters(&leader.node, 10_000 * round, 10, 5).await);
+        leader
+            .node
+            .wait_for("the log to be compacted", PATIENCE, |s| {
+                s.purged > Some(index - 30)
+            })
+            .await
+            .expect("compacted");
+
+        let before = length().await;
+        let database = Database::builder().open(&path).expect("opens");
+        let node = start(2, database, leader.network.transport()).await;
+        node.wait_for_applied(index, PATIENCE)
+            .await
+            .expect("applied");
+        assert_eq!(bytes_of(&node).await, bytes_of(&leader.node).await);
+        let sent = length().await - before;
+        println!("round {round}: {sent} bytes of {whole}");
+        assert!(
+            sent > 0 && sent < whole / 2,
+            "round {round}: {sent} of {whole}"
+        );
+        node.shutdown().await.expect("shuts down");
+    }
+    leader.node.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_do_not_fit_are_refused_and_the_whole_snapshot_is_sent() {
+    let leader = leader(|_, _| Fate::Arrives).await;
+    write_counters(&leader.node, 0, 6_000, 1).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("node");
+    let database = Database::builder().create(&path).expect("creates");
+    let node = start(2, database, leader.network.transport()).await;
+    leader
+        .node
+        .add_learner(2, "memory:2".into())
+        .await
+        .expect("added");
+    let index = leader.node.write(add("x", 1)).await.expect("written").index;
+    node.wait_for_applied(index, PATIENCE)
+        .await
+        .expect("applied");
+    node.shutdown().await.expect("shuts down");
+
+    // A row appears that no entry has put there.
+    let database = Database::builder().open(&path).expect("opens");
+    let txn = database.begin_write().expect("a transaction");
+    txn.table::<Counters>()
+        .and_then(|mut rows| rows.insert("bogus", 1))
+        .expect("inserted");
+    txn.commit().expect("committed");
+    let index = write_until_compacted(&leader.node).await + 1;
+    leader.node.write(add("y", 1)).await.expect("written");
+    leader
+        .node
+        .wait_for("the log to be compacted", PATIENCE, |s| {
+            s.purged > Some(index - 60)
+        })
+        .await
+        .expect("compacted");
+    let (_, offers) = leader.parts_and_offers(2);
+    let node = start(2, database, leader.network.transport()).await;
+    node.wait_for_applied(index, PATIENCE)
+        .await
+        .expect("applied");
+    assert_eq!(bytes_of(&node).await, bytes_of(&leader.node).await);
+    assert_eq!(
+        leader.parts_and_offers(2).1 - offers,
+        2,
+        "changes, then all"
+    );
+    node.kill().await;
     leader.node.kill().await;
 }

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::state_machine::StateMachine;
-use crate::types::{NodeId, SnapshotMeta, TypeConfig, Vote};
+use crate::types::{LogId, NodeId, SnapshotMeta, TypeConfig, Vote};
 
 /// The version of the messages below. Raised when what a version sends is no longer what it was;
 /// the first byte stays the version for ever, so that two versions can tell each other apart.
@@ -65,6 +65,8 @@ pub(super) enum SnapshotStep {
 /// The answer to a step.
 #[derive(Serialize, Deserialize)]
 pub(super) enum SnapshotAnswer {
+    /// To an offer of which nothing is there yet: where the state of the node is.
+    Ready(Option<LogId>),
     /// So many bytes of the stream were taken; it goes on.
     Taken(u64),
     /// The snapshot is installed, or the log was faster.

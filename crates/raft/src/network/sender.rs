@@ -4,12 +4,19 @@
 //! transfer that was interrupted is kept for a while, with its view, and goes on from what the peer
 //! has taken. By then Raft asks for a newer snapshot: the old one is sent to its end first, since it
 //! may be most of the way.
+//!
+//! A node that says where its state is gets the changes since, if they are known and few, and the whole
+//! snapshot if it does not take them.
 
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek};
 use std::sync::Arc;
 use std::time::Duration;
 
+use folio_store::ReadTransaction;
 use openraft::Snapshot;
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::RESUME_WINDOW;
@@ -18,9 +25,9 @@ use super::link::LinkError;
 use super::message::{Request, Response, SnapshotAnswer, SnapshotRequest, SnapshotStep, encode};
 use crate::metrics::Meters;
 use crate::runtime;
-use crate::snapshot::{SnapshotError, SnapshotSource, SnapshotWriter};
+use crate::snapshot::{SnapshotError, SnapshotSource, SnapshotWriter, write_changes};
 use crate::state_machine::StateMachine;
-use crate::types::{SnapshotMeta, TypeConfig, Vote};
+use crate::types::{LogId, SnapshotMeta, TypeConfig, Vote};
 
 /// How long making a part may take before the peer hears from its leader again.
 const CONTACT_INTERVAL: Duration = Duration::from_millis(100);
@@ -42,6 +49,54 @@ pub(super) enum TransferError {
     Snapshot(#[from] SnapshotError),
 }
 
+/// Where the bytes of a transfer come from.
+enum Content {
+    Whole(SnapshotWriter),
+    /// A file of changes, and how many bytes of it are left.
+    Changes(File, u64),
+}
+
+impl Content {
+    fn whole(source: &SnapshotSource) -> Self {
+        Self::Whole(SnapshotWriter::new(&source.tables))
+    }
+
+    /// What was changed since the state of `applied`, if that is known and worth it. Blocks.
+    fn changes(source: &SnapshotSource, applied: LogId) -> Result<Option<Self>, SnapshotError> {
+        let Some(base) = source.points.before(applied, source.view.number()) else {
+            return Ok(None);
+        };
+        let mut file = BufWriter::new(tempfile::tempfile_in(&source.directory)?);
+        if !write_changes(source, base, &mut file)? {
+            return Ok(None);
+        }
+        let mut file = file.into_inner().map_err(|e| e.into_error())?;
+        let length = file.stream_position()?;
+        file.rewind()?;
+        Ok(Some(Self::Changes(file, length)))
+    }
+
+    /// Gives the next bytes, and whether they are the last. Blocks.
+    fn next(
+        &mut self,
+        view: &ReadTransaction,
+        length: usize,
+    ) -> Result<(Vec<u8>, bool), SnapshotError> {
+        let mut bytes = Vec::new();
+        match self {
+            Self::Whole(writer) => {
+                let end = writer.write(view, &mut bytes, length)?;
+                Ok((bytes, end.is_some()))
+            }
+            Self::Changes(file, left) => {
+                let read = file.take(length as u64).read_to_end(&mut bytes)? as u64;
+                *left = left.saturating_sub(read);
+                Ok((bytes, *left == 0))
+            }
+        }
+    }
+}
+
 /// A transfer, as far as the peer has acknowledged it.
 struct Sending {
     source: Arc<SnapshotSource>,
@@ -49,7 +104,7 @@ struct Sending {
     /// Counts the streams of this snapshot: one that begins again is another transfer.
     attempt: u32,
     /// Shared with the thread that makes the next part.
-    writer: Arc<Mutex<SnapshotWriter>>,
+    content: Arc<Mutex<Content>>,
     /// Bytes that were made and not acknowledged.
     buffer: Vec<u8>,
     /// Where in the stream they begin.
@@ -63,7 +118,7 @@ struct Sending {
 impl Sending {
     fn new(source: Arc<SnapshotSource>, meta: SnapshotMeta, attempt: u32) -> Self {
         Self {
-            writer: Arc::new(Mutex::new(SnapshotWriter::new(&source.tables))),
+            content: Arc::new(Mutex::new(Content::whole(&source))),
             source,
             meta,
             attempt,
@@ -144,6 +199,8 @@ pub(super) struct Terms {
 
 /// What the peer has of a transfer.
 enum Progress {
+    /// Nothing, and its state is there.
+    Ready(Option<LogId>),
     Taken(u64),
     Installed,
 }
@@ -194,22 +251,39 @@ impl<S: StateMachine> Peer<S> {
                 Ok(true)
             }
             // The newer one may as well be sent at once.
-            Progress::Taken(_) => Ok(false),
+            Progress::Taken(_) | Progress::Ready(_) => Ok(false),
         }
     }
 
-    /// Sends a snapshot from its beginning.
+    /// Sends a snapshot from its beginning: what was changed since the state that the peer has, or
+    /// if that is not possible the whole.
     async fn begin(&self, terms: Terms, sending: &mut Sending) -> Result<(), TransferError> {
+        let mut whole = false;
         loop {
             match self.offer(terms, sending).await? {
                 Progress::Installed => return Ok(()),
-                Progress::Taken(0) => return self.send(terms, sending).await,
-                // What was sent under this id has no second half any more.
-                Progress::Taken(_) => {
-                    let (source, meta) = (sending.source.clone(), sending.meta.clone());
-                    *sending = Sending::new(source, meta, sending.attempt + 1);
+                Progress::Ready(Some(applied)) if !whole => {
+                    let source = sending.source.clone();
+                    let making = runtime::blocking(move || Content::changes(&source, applied));
+                    let Some(changes) = self.in_contact(terms, sending, making).await? else {
+                        whole = true;
+                        continue;
+                    };
+                    sending.content = Arc::new(Mutex::new(changes));
+                    match self.send(terms, sending).await {
+                        Err(TransferError::Failed(reason)) => {
+                            tracing::info!(%reason, "changes were refused: the whole snapshot is sent");
+                            whole = true;
+                        }
+                        outcome => return outcome,
+                    }
                 }
+                Progress::Ready(_) => return self.send(terms, sending).await,
+                // What was sent under this id has no second half any more.
+                Progress::Taken(_) => {}
             }
+            let (source, meta) = (sending.source.clone(), sending.meta.clone());
+            *sending = Sending::new(source, meta, sending.attempt + 1);
         }
     }
 
@@ -228,6 +302,7 @@ impl<S: StateMachine> Peer<S> {
             let step = sending.part(terms.part).unwrap_or(SnapshotStep::Progress);
             match self.ask(terms, sending.request(terms.vote, step)).await? {
                 Progress::Installed => return Ok(()),
+                Progress::Ready(_) => return Err(TransferError::Lost),
                 Progress::Taken(received) => {
                     let before = sending.offset;
                     if !sending.acknowledge(received) {
@@ -240,34 +315,44 @@ impl<S: StateMachine> Peer<S> {
         }
     }
 
-    /// Makes the next part. The peer hears from its leader meanwhile.
+    /// Makes the next part.
     async fn fill(&self, terms: Terms, sending: &mut Sending) -> Result<(), TransferError> {
-        let (writer, source) = (sending.writer.clone(), sending.source.clone());
-        let making = runtime::blocking(move || {
-            let mut bytes = Vec::new();
-            let end = writer.lock().write(&source.view, &mut bytes, terms.part)?;
-            Ok::<_, SnapshotError>((bytes, end.is_some()))
-        });
+        let (content, source) = (sending.content.clone(), sending.source.clone());
+        let making = runtime::blocking(move || content.lock().next(&source.view, terms.part));
+        (sending.buffer, sending.complete) = self.in_contact(terms, sending, making).await?;
+        Ok(())
+    }
+
+    /// Waits for blocking work. The peer hears from its leader meanwhile.
+    async fn in_contact<T>(
+        &self,
+        terms: Terms,
+        sending: &Sending,
+        making: JoinHandle<Result<T, SnapshotError>>,
+    ) -> Result<T, TransferError> {
         tokio::pin!(making);
-        let mut contact = Ok(());
-        let made = loop {
+        loop {
             tokio::select! {
                 biased;
-                made = &mut making => break made,
-                () = tokio::time::sleep(CONTACT_INTERVAL), if contact.is_ok() => {
+                made = &mut making => {
+                    return Ok(made.map_err(|e| SnapshotError::Io(std::io::Error::other(e)))??);
+                }
+                () = tokio::time::sleep(CONTACT_INTERVAL) => {
                     let request = sending.request(terms.vote, SnapshotStep::Progress);
-                    contact = self.ask(terms, request).await.map(drop);
+                    match self.ask(terms, request).await {
+                        // The next part meets it again, and by then this one is made.
+                        Ok(_) | Err(TransferError::Link(_)) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
-        };
-        (sending.buffer, sending.complete) =
-            made.map_err(|e| SnapshotError::Io(std::io::Error::other(e)))??;
-        contact
+        }
     }
 
     async fn ask(&self, terms: Terms, request: SnapshotRequest) -> Result<Progress, TransferError> {
         let request = encode(&Request::<S>::Snapshot(request)).map_err(LinkError::Encode)?;
         match self.exchange(request, terms.deadline).await? {
+            Response::Snapshot(SnapshotAnswer::Ready(applied)) => Ok(Progress::Ready(applied)),
             Response::Snapshot(SnapshotAnswer::Taken(received)) => Ok(Progress::Taken(received)),
             Response::Snapshot(SnapshotAnswer::Installed) => Ok(Progress::Installed),
             Response::Snapshot(SnapshotAnswer::Unknown) => Err(TransferError::Lost),

@@ -23,7 +23,7 @@ use crate::metrics::Meters;
 use crate::runtime;
 use crate::snapshot::SnapshotData;
 use crate::state_machine::StateMachine;
-use crate::store::{Failure, SharedStore, Staged, Staging};
+use crate::store::{Failure, SharedStore, Staged, Staging, state_record};
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
 
 /// How long an answer may wait for progress; well within any sensible election timeout.
@@ -99,13 +99,33 @@ impl<S: StateMachine> SnapshotReceiver<S> {
         };
         transfer.vote.send_replace(vote);
         match step {
-            SnapshotStep::Offer(_) => transfer.progress(Duration::ZERO).await,
+            SnapshotStep::Offer(_) => self.ready(&transfer).await,
             SnapshotStep::Progress => transfer.progress(ANSWER_PATIENCE).await,
             SnapshotStep::Part {
                 offset,
                 last,
                 bytes,
             } => transfer.take(offset, Part { bytes, last }).await,
+        }
+    }
+
+    /// The answer to an offer.
+    async fn ready(&self, transfer: &Transfer) -> SnapshotAnswer {
+        let progress = transfer.progress(Duration::ZERO).await;
+        let SnapshotAnswer::Taken(0) = progress else {
+            return progress;
+        };
+        let store = self.store.clone();
+        let reading = blocking(move || {
+            // Without a state there is nothing that changes could be put on.
+            if !store.holds_state() {
+                return Ok(None);
+            }
+            store.with_database(|database| Ok(state_record(&database.begin_read()?)?.last_applied))
+        });
+        match reading.await {
+            Ok(applied) => SnapshotAnswer::Ready(applied),
+            Err(reason) => SnapshotAnswer::Failed(reason),
         }
     }
 

@@ -13,13 +13,15 @@ use tokio::task::JoinHandle;
 
 use super::write_snapshot;
 use crate::runtime;
-use crate::store::{Lease, Staged};
+use crate::store::{Lease, Points, Staged};
 
 /// A view to write a snapshot from, when somebody asks for its bytes.
 pub(crate) struct SnapshotSource {
     pub view: ReadTransaction,
     pub tables: Vec<TableDefinition>,
     pub directory: PathBuf,
+    /// From when on the pages of the view tell what was changed.
+    pub points: Points,
     // After the view, which is gone when the lease is returned.
     pub _lease: Lease,
 }

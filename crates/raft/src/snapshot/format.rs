@@ -69,6 +69,15 @@ pub(super) struct Trailer {
     pub digest: [u8; 32],
 }
 
+/// Rows that the receiver has: from the first key to the last there are so many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub table: u32,
+    pub first: Vec<u8>,
+    pub last: Vec<u8>,
+    pub rows: u64,
+}
+
 /// What a frame holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -76,18 +85,22 @@ pub(super) enum Kind {
     Header = 1,
     Chunk = 2,
     Trailer = 3,
+    /// The log id from which on a receiver may be: what follows are changes.
+    Base = 4,
+    Kept = 5,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
-        [Kind::Header, Kind::Chunk, Kind::Trailer]
+        use Kind::{Base, Chunk, Header, Kept, Trailer};
+        [Header, Chunk, Trailer, Base, Kept]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
 
     fn limit(self) -> usize {
         match self {
-            Kind::Header | Kind::Trailer => META_LIMIT,
+            Kind::Header | Kind::Trailer | Kind::Base | Kind::Kept => META_LIMIT,
             Kind::Chunk => CHUNK_LIMIT,
         }
     }

@@ -16,9 +16,16 @@
 //! frame = kind u8, raw length u32, stored length u32, stored bytes, crc32 of all these
 //! ```
 //! Integers are little-endian. Payloads are postcard; those of chunks are compressed with zstd.
+//!
+//! A stream of changes, which nodes send each other, is the same with two more kinds of frame (see
+//! `changes`): behind the header the log id from which on the receiver may be, and among the chunks
+//! the ranges of rows that it has already.
 
+mod changes;
 mod data;
 mod format;
+#[cfg(test)]
+mod hostile_tests;
 mod read;
 mod write;
 
@@ -27,8 +34,11 @@ pub use format::{SnapshotHeader, SnapshotTable};
 pub use read::{Rows, SnapshotReader, Summary};
 pub use write::write_snapshot;
 
+pub(crate) use changes::{CHANGES_LIMIT, write_changes};
 pub(crate) use data::SnapshotSource;
-pub(crate) use read::SnapshotParser;
+pub(crate) use format::Kept;
+pub(crate) use read::{Piece, SnapshotParser};
+
 pub(crate) use write::SnapshotWriter;
 
 /// Why a snapshot was refused or could not be written.

@@ -4,9 +4,10 @@ use std::io::{self, Read};
 
 use super::SnapshotError;
 use super::format::{
-    CHUNK_BYTES, Frames, Kind, Running, SnapshotHeader, Trailer, VERSION, damaged, decode,
+    CHUNK_BYTES, Frames, Kept, Kind, Running, SnapshotHeader, Trailer, VERSION, damaged, decode,
     decode_first, encode,
 };
+use crate::types::LogId;
 
 /// What a whole snapshot amounts to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,15 @@ pub struct Rows {
     pub rows: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Takes a snapshot in pieces of any size and gives its rows. Until [`summary`](Self::summary) is
+/// What a stream consists of, between header and trailer.
+pub(crate) enum Piece {
+    /// The stream holds changes, for a state of this log id or a later one.
+    Base(LogId),
+    Rows(Rows),
+    Kept(Kept),
+}
+
+/// Takes a snapshot in pieces of any size and gives what is in it. Until [`summary`](Self::summary) is
 /// there nothing that was given may be used.
 #[derive(Default)]
 pub(crate) struct SnapshotParser {
@@ -39,6 +48,8 @@ pub(crate) struct SnapshotParser {
     last_key: Option<Vec<u8>>,
     summary: Option<Summary>,
     begun: bool,
+    /// Whether this is a stream of changes; none as long as that may turn out.
+    changes: Option<bool>,
 }
 
 impl SnapshotParser {
@@ -64,9 +75,9 @@ impl SnapshotParser {
         })
     }
 
-    /// The next rows of what has arrived; none when there are no more, which is the end only if
+    /// The next piece of what has arrived; none when there are no more, which is the end only if
     /// there is a summary. Stops behind the header, too, so that it can be looked at before rows.
-    pub fn next_rows(&mut self) -> Result<Option<Rows>, SnapshotError> {
+    pub fn next(&mut self) -> Result<Option<Piece>, SnapshotError> {
         if self.summary.is_some() {
             return if self.frames.is_empty() {
                 Ok(None)
@@ -98,13 +109,28 @@ impl SnapshotParser {
                 self.header = Some(header);
                 Ok(None)
             }
-            (Kind::Chunk, Some(_)) => self.rows(start, payload).map(Some),
+            (Kind::Base, Some(_)) if self.changes.is_none() => {
+                self.digest.add(Kind::Base, payload);
+                self.changes = Some(true);
+                decode(start, payload).map(|base| Some(Piece::Base(base)))
+            }
+            (Kind::Kept, Some(_)) if self.changes == Some(true) => self
+                .kept(start, payload)
+                .map(|kept| Some(Piece::Kept(kept))),
+            (Kind::Chunk, Some(_)) => {
+                self.changes.get_or_insert(false);
+                self.rows(start, payload)
+                    .map(|rows| Some(Piece::Rows(rows)))
+            }
             (Kind::Trailer, Some(_)) => {
                 self.end(start, payload)?;
                 // Whether something follows.
-                self.next_rows()
+                self.next()
             }
-            (Kind::Header, Some(_)) => Err(damaged(start, "a second header".into())),
+            (Kind::Header | Kind::Base | Kind::Kept, Some(_)) => Err(damaged(
+                start,
+                format!("a {:?} where none may be", frame.kind),
+            )),
             (kind, None) => Err(damaged(
                 start,
                 format!("a {kind:?} stands in place of the header"),
@@ -112,24 +138,43 @@ impl SnapshotParser {
         }
     }
 
-    fn rows(&mut self, start: u64, payload: &[u8]) -> Result<Rows, SnapshotError> {
-        self.digest.add(Kind::Chunk, payload);
-        let (table, rest) = decode_first::<u32>(start, payload)?;
-        let (count, mut rest) = decode_first::<u64>(start, rest)?;
-        let Some(total) = self.counts.get_mut(table as usize) else {
+    /// Takes note of a table that comes up. Its number is one of the header's, and tables do not
+    /// come back.
+    fn enter(&mut self, start: u64, table: u32) -> Result<(), SnapshotError> {
+        if table as usize >= self.counts.len() {
             let reason = format!("rows of table {table}, which does not exist");
             return Err(damaged(start, reason));
-        };
+        }
         if table < self.table {
             let reason = format!("rows of table {table} out of order");
             return Err(damaged(start, reason));
         }
-        if count == 0 {
-            return Err(damaged(start, "a chunk without rows".into()));
-        }
         if table > self.table {
             self.table = table;
             self.last_key = None;
+        }
+        Ok(())
+    }
+
+    fn kept(&mut self, start: u64, payload: &[u8]) -> Result<Kept, SnapshotError> {
+        self.digest.add(Kind::Kept, payload);
+        let kept: Kept = decode(start, payload)?;
+        self.enter(start, kept.table)?;
+        let last = self.last_key.as_ref();
+        if last.is_some_and(|last| *last >= kept.first) || kept.first > kept.last {
+            return Err(damaged(start, "keys that do not ascend".into()));
+        }
+        self.last_key = Some(kept.last.clone());
+        Ok(kept)
+    }
+
+    fn rows(&mut self, start: u64, payload: &[u8]) -> Result<Rows, SnapshotError> {
+        self.digest.add(Kind::Chunk, payload);
+        let (table, rest) = decode_first::<u32>(start, payload)?;
+        let (count, mut rest) = decode_first::<u64>(start, rest)?;
+        self.enter(start, table)?;
+        if count == 0 {
+            return Err(damaged(start, "a chunk without rows".into()));
         }
         let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut bytes = 0;
@@ -152,7 +197,7 @@ impl SnapshotParser {
             return Err(damaged(start, reason));
         }
         self.last_key = rows.last().map(|(key, _)| key.clone());
-        *total += count;
+        self.counts[table as usize] += count;
         Ok(Rows {
             table: table as usize,
             rows,
@@ -193,7 +238,7 @@ impl<R: Read> SnapshotReader<R> {
         let mut parser = SnapshotParser::default();
         loop {
             let more = read_some(&mut inner, &mut parser)?;
-            parser.next_rows()?;
+            parser.next()?;
             if let Some(header) = parser.header().cloned() {
                 return Ok(Self {
                     inner,
@@ -220,8 +265,14 @@ impl<R: Read> SnapshotReader<R> {
     /// The next rows, or `None` when the snapshot is complete and its trailer agrees.
     pub fn next_rows(&mut self) -> Result<Option<Rows>, SnapshotError> {
         loop {
-            if let Some(rows) = self.parser.next_rows()? {
-                return Ok(Some(rows));
+            match self.parser.next()? {
+                Some(Piece::Rows(rows)) => return Ok(Some(rows)),
+                Some(Piece::Base(_) | Piece::Kept(_)) => {
+                    return Err(SnapshotError::Mismatch {
+                        reason: "it holds changes to a state, and no whole one".into(),
+                    });
+                }
+                None => {}
             }
             if !read_some(&mut self.inner, &mut self.parser)? {
                 self.parser.finish()?;

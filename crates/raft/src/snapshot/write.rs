@@ -38,8 +38,8 @@ pub fn write_snapshot(
 
 /// A snapshot that is being written: where it stands, and what its end will say.
 pub(crate) struct SnapshotWriter {
-    tables: Vec<TableDefinition>,
-    digest: Running,
+    pub(super) tables: Vec<TableDefinition>,
+    pub(super) digest: Running,
     counts: Vec<u64>,
     next: Next,
 }
@@ -94,7 +94,11 @@ impl SnapshotWriter {
         }
     }
 
-    fn header(&mut self, view: &ReadTransaction, out: &mut Vec<u8>) -> Result<(), SnapshotError> {
+    pub(super) fn header(
+        &mut self,
+        view: &ReadTransaction,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SnapshotError> {
         if !holds_state(view)? {
             return Err(SnapshotError::NoState);
         }
@@ -112,7 +116,7 @@ impl SnapshotWriter {
         put_frame(out, Kind::Header, &payload)
     }
 
-    fn trailer(&mut self, out: &mut Vec<u8>) -> Result<[u8; 32], SnapshotError> {
+    pub(super) fn trailer(&mut self, out: &mut Vec<u8>) -> Result<[u8; 32], SnapshotError> {
         self.digest.add(Kind::Trailer, &encode(&self.counts)?);
         let digest = self.digest.clone().finish();
         let trailer = Trailer {
@@ -139,15 +143,7 @@ impl SnapshotWriter {
         let mut chunk = Chunk::default();
         for row in source.range::<&[u8]>((start, Bound::Unbounded))? {
             let (key, value) = row?;
-            let row_bytes = key.len() + value.len();
-            if row_bytes > ROW_LIMIT {
-                return Err(SnapshotError::RowTooLarge {
-                    table: definition.name.clone(),
-                    bytes: row_bytes,
-                    limit: ROW_LIMIT,
-                });
-            }
-            chunk.push(&key, &value)?;
+            chunk.push(&definition.name, &key, &value)?;
             if chunk.bytes >= CHUNK_BYTES {
                 self.chunk(table, &mut chunk, out)?;
                 if out.len() >= length {
@@ -155,22 +151,21 @@ impl SnapshotWriter {
                 }
             }
         }
-        if chunk.rows > 0 {
-            self.chunk(table, &mut chunk, out)?;
-        }
+        self.chunk(table, &mut chunk, out)?;
         Ok(None)
     }
 
-    fn chunk(
+    /// Writes a chunk, if it has rows, and empties it.
+    pub(super) fn chunk(
         &mut self,
         table: usize,
         chunk: &mut Chunk,
         out: &mut Vec<u8>,
     ) -> Result<(), SnapshotError> {
-        let number = u32::try_from(table).map_err(|_| SnapshotError::Mismatch {
-            reason: format!("table {table} has no number in a snapshot"),
-        })?;
-        let mut payload = encode(&(number, chunk.rows))?;
+        if chunk.rows == 0 {
+            return Ok(());
+        }
+        let mut payload = encode(&(number(table)?, chunk.rows))?;
         payload.append(&mut chunk.encoded);
         self.digest.add(Kind::Chunk, &payload);
         self.counts[table] += std::mem::take(chunk).rows;
@@ -178,24 +173,40 @@ impl SnapshotWriter {
     }
 }
 
+/// The number of a table, as the stream has it.
+pub(super) fn number(table: usize) -> Result<u32, SnapshotError> {
+    u32::try_from(table).map_err(|_| SnapshotError::Mismatch {
+        reason: format!("table {table} has no number in a snapshot"),
+    })
+}
+
 /// Rows that will be a chunk, encoded as a postcard list of pairs of byte strings without its
 /// length.
 #[derive(Default)]
-struct Chunk {
+pub(super) struct Chunk {
     encoded: Vec<u8>,
-    rows: u64,
+    pub rows: u64,
     /// Bytes of keys and values.
-    bytes: usize,
+    pub bytes: usize,
 }
 
 impl Chunk {
-    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), SnapshotError> {
+    /// Adds a row of a table.
+    pub fn push(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<(), SnapshotError> {
+        let bytes = key.len() + value.len();
+        if bytes > ROW_LIMIT {
+            return Err(SnapshotError::RowTooLarge {
+                table: table.to_owned(),
+                bytes,
+                limit: ROW_LIMIT,
+            });
+        }
         for part in [key, value] {
             self.encoded.append(&mut encode(&(part.len() as u64))?);
             self.encoded.extend_from_slice(part);
         }
         self.rows += 1;
-        self.bytes += key.len() + value.len();
+        self.bytes += bytes;
         Ok(())
     }
 }

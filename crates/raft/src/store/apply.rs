@@ -76,7 +76,10 @@ impl<S: StateMachine> Shared<S> {
                 responses.push(self.apply_one(&txn, &mut record, entry)?);
             }
             txn.table::<State>()?.insert(&(), &record)?;
-            txn.commit()?;
+            let transaction = txn.commit()?;
+            if let Some(log_id) = record.last_applied {
+                self.points.lock().applied(log_id, transaction);
+            }
         }
         Ok(responses)
     }

@@ -14,9 +14,12 @@
 //! Nothing is purged that a checkpoint does not cover.
 
 mod apply;
+#[cfg(test)]
+mod changes_tests;
 mod failure;
 mod log;
 mod opening;
+mod points;
 mod reader;
 mod rebuild;
 mod shared;
@@ -49,6 +52,7 @@ pub use reader::LogReader;
 pub use shared::StoreOptions;
 
 pub(crate) use failure::{Failure, Result};
+pub(crate) use points::{Point, Points};
 pub(crate) use shared::{Lease, Shared, SharedStore, holds_state, state_record};
 pub(crate) use snapshot::{Staged, Staging};
 pub(crate) use standing::Standing;

@@ -78,6 +78,9 @@ impl<S: StateMachine> Shared<S> {
     /// the log after it. Does nothing if there is a state.
     pub fn rebuild(&self, database: &Database, meta: &SnapshotMeta, staged: &Staged) -> Result<()> {
         staged.check(meta)?;
+        if !staged.is_whole() {
+            return Err(Failure::NoBase("it holds changes to a state".into()));
+        }
         self.rebuild_at(
             database,
             StateRecord {
@@ -119,7 +122,10 @@ impl<S: StateMachine> Shared<S> {
         let mut txn = database.begin_write()?;
         txn.set_durability(Durability::Immediate);
         self.put_state(&txn, &record)?;
-        txn.commit()?;
+        let transaction = txn.commit()?;
+        self.points
+            .lock()
+            .replaced(record.last_applied, transaction);
         // Nothing beyond may be purged before the next checkpoint.
         self.checkpointed.send_replace(base);
         if let Err(failure) = self.replay(database, base, position) {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::failure::{Failure, Result};
 use super::opening;
+use super::points::Points;
 use super::standing::Standing;
 use super::tables::{State, StateRecord, Stateless};
 use crate::error::Error;
@@ -74,6 +75,8 @@ pub(crate) struct Shared<S> {
     snapshots: AtomicU64,
     /// Alive while somebody has the right to the staged tables.
     pub staging: Mutex<Weak<()>>,
+    /// Changed while no other transaction on the state is under way.
+    pub points: Mutex<Points>,
 }
 
 impl<S: StateMachine> Shared<S> {
@@ -115,6 +118,7 @@ impl<S: StateMachine> Shared<S> {
             run: runtime::random(),
             snapshots: AtomicU64::new(0),
             staging: Mutex::default(),
+            points: Mutex::default(),
         })
     }
 

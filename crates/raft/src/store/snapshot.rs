@@ -1,7 +1,8 @@
 //! Building, staging and installing snapshots.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use folio_store::{Database, Durability, TableDefinition, WriteTransaction};
@@ -9,17 +10,19 @@ use folio_store::{Database, Durability, TableDefinition, WriteTransaction};
 use super::failure::{Failure, Result};
 use super::shared::{Shared, state_record};
 use super::standing::change_position;
-use super::tables::{Log, Members, MembersRecord, Purged, PurgedRecord, StateRecord};
+use super::tables::{Log, Members, MembersRecord, Purged, PurgedRecord, State, StateRecord};
 use crate::metrics::Meters;
 use crate::snapshot::{
-    Rows, SnapshotData, SnapshotError, SnapshotHeader, SnapshotParser, SnapshotSource,
-    SnapshotTable,
+    CHANGES_LIMIT, Kept, Piece, Rows, SnapshotData, SnapshotError, SnapshotHeader, SnapshotParser,
+    SnapshotSource, SnapshotTable,
 };
 use crate::state_machine::{STAGED_PREFIX, StateMachine};
 use crate::types::{LogId, SnapshotMeta};
 
 /// Bytes of rows staged in one transaction, at least; it bounds how long other writers wait.
 const STAGE_BYTES: usize = 1 << 20;
+/// Bytes of rows staged between two flushes.
+const FLUSH_BYTES: usize = 16 << 20;
 /// Bytes of a snapshot file read at a time.
 const READ_BYTES: usize = 256 << 10;
 
@@ -27,22 +30,36 @@ const READ_BYTES: usize = 256 << 10;
 /// whoever has it.
 pub(crate) struct Place(#[expect(dead_code, reason = "it is there to be dropped")] Arc<()>);
 
-/// A snapshot that is arriving: its rows go to the staged tables as they come.
+/// A snapshot that is arriving. The rows of a whole one go to the staged tables as they come; a
+/// stream of changes goes to a file, since it is put on the state itself.
 pub(crate) struct Staging {
     place: Place,
     parser: SnapshotParser,
-    /// What the staged tables will be.
+    /// The tables of this node.
     tables: Vec<TableDefinition>,
     /// Whether the header was compared with the tables of this node.
     checked: bool,
+    /// What has arrived, as long as it is not known which of the two it is.
+    undecided: Option<Vec<u8>>,
+    changes: Option<Changes>,
+    /// Bytes of rows that were staged since the last checkpoint.
+    unflushed: usize,
+}
+
+/// A stream of changes.
+struct Changes {
+    file: File,
+    length: u64,
+    /// The state may be at this log id or a later one.
+    base: LogId,
 }
 
 impl Staging {
-    /// The next rows of what has arrived.
-    fn next_rows(&mut self) -> Result<Option<Rows>> {
+    /// The next piece of what has arrived.
+    fn next(&mut self) -> Result<Option<Piece>> {
         loop {
-            if let Some(rows) = self.parser.next_rows()? {
-                return Ok(Some(rows));
+            if let Some(piece) = self.parser.next()? {
+                return Ok(Some(piece));
             }
             let header = self.parser.header().filter(|_| !self.checked);
             let Some(header) = header else {
@@ -50,26 +67,33 @@ impl Staging {
             };
             let expected: Vec<_> = self.tables.iter().map(SnapshotTable::from).collect();
             if header.tables != expected {
-                return Err(SnapshotError::Mismatch {
-                    reason: format!(
-                        "it has the tables {:?}, and the state machine of this node has {expected:?}",
-                        header.tables
-                    ),
-                }
-                .into());
+                return Err(mismatch(format!(
+                    "it has the tables {:?}, and the state machine of this node has {expected:?}",
+                    header.tables
+                )));
             }
             self.checked = true;
         }
     }
 }
 
-/// A whole snapshot whose rows are in the staged tables.
+fn mismatch(reason: String) -> Failure {
+    SnapshotError::Mismatch { reason }.into()
+}
+
+/// A snapshot that has arrived as a whole, and which was checked: in the staged tables, or changes.
 pub(crate) struct Staged {
     pub(super) header: SnapshotHeader,
+    changes: Option<Changes>,
     _place: Place,
 }
 
 impl Staged {
+    /// Whether it is a state, and not changes to one.
+    pub fn is_whole(&self) -> bool {
+        self.changes.is_none()
+    }
+
     /// What Raft was told about the snapshot must be what the snapshot says itself.
     pub fn check(&self, meta: &SnapshotMeta) -> Result<()> {
         let header = &self.header;
@@ -136,6 +160,8 @@ impl<S: StateMachine> Shared<S> {
             view,
             tables: self.tables.clone(),
             directory: self.spool_directory.clone(),
+            // After the view: what replaces the state later also removes its points.
+            points: self.points.lock().clone(),
             _lease: self.lease(),
         })
     }
@@ -186,6 +212,9 @@ impl<S: StateMachine> Shared<S> {
             parser: SnapshotParser::default(),
             tables: self.tables.clone(),
             checked: false,
+            undecided: Some(Vec::new()),
+            changes: None,
+            unflushed: 0,
         })
     }
 
@@ -198,39 +227,89 @@ impl<S: StateMachine> Shared<S> {
                 time: 0,
                 tables: Vec::new(),
             },
+            changes: None,
             _place: self.take_place(database)?,
         })
     }
 
-    /// Checks what has arrived and stages its rows. After an error the staging is of no use.
+    /// Checks what has arrived and stages it. After an error the staging is of no use.
     pub fn stage(&self, database: &Database, staging: &mut Staging, bytes: &[u8]) -> Result<()> {
         staging.parser.push(bytes);
+        if let Some(undecided) = &mut staging.undecided {
+            undecided.extend_from_slice(bytes);
+        }
+        if let Some(changes) = &mut staging.changes {
+            changes.put(bytes)?;
+        }
         let mut more = true;
         while more {
             more = false;
             eventually(database, |txn| {
                 let mut bytes = 0;
-                while let Some(rows) = staging.next_rows()? {
-                    let Some(definition) = self.tables.get(rows.table) else {
-                        return Err(SnapshotError::Mismatch {
-                            reason: format!("rows of table {}, which does not exist", rows.table),
+                while let Some(piece) = staging.next()? {
+                    match piece {
+                        Piece::Base(base) => {
+                            let mut changes = Changes {
+                                file: tempfile::tempfile_in(&self.spool_directory)?,
+                                length: 0,
+                                base,
+                            };
+                            changes.put(&staging.undecided.take().unwrap_or_default())?;
+                            staging.changes = Some(changes);
                         }
-                        .into());
-                    };
-                    let mut table = txn.untyped(&staged_table(definition))?;
-                    for (key, value) in &rows.rows {
-                        table.insert(key.as_slice(), value.as_slice())?;
-                        bytes += key.len() + value.len();
+                        Piece::Rows(rows) if staging.changes.is_none() => {
+                            staging.undecided = None;
+                            bytes += self.stage_rows(txn, &rows)?;
+                        }
+                        // They are in the file.
+                        Piece::Rows(_) => {}
+                        Piece::Kept(kept) => self.check_kept(txn, &kept)?,
                     }
                     if bytes >= STAGE_BYTES {
                         more = true;
                         break;
                     }
                 }
+                staging.unflushed += bytes;
                 Ok(())
             })?;
+            // The engine remembers each page that it has written and not flushed.
+            if staging.unflushed >= FLUSH_BYTES {
+                staging.unflushed = 0;
+                self.checkpoint(database)?;
+            }
         }
         Ok(())
+    }
+
+    /// Puts rows into the staged tables; gives their bytes.
+    fn stage_rows(&self, txn: &WriteTransaction, rows: &Rows) -> Result<usize> {
+        let mut table = txn.untyped(&staged_table(self.table(rows.table)?))?;
+        let mut bytes = 0;
+        for (key, value) in &rows.rows {
+            table.insert(key.as_slice(), value.as_slice())?;
+            bytes += key.len() + value.len();
+        }
+        Ok(bytes)
+    }
+
+    fn table(&self, number: usize) -> Result<&TableDefinition> {
+        let table = self.tables.get(number);
+        table.ok_or_else(|| mismatch(format!("rows of table {number}, which does not exist")))
+    }
+
+    /// Compares what changes leave as it is with the state.
+    fn check_kept(&self, txn: &WriteTransaction, kept: &Kept) -> Result<()> {
+        let definition = self.table(kept.table as usize)?;
+        let range = kept.first.as_slice()..=kept.last.as_slice();
+        let found = txn.untyped(definition)?.count(range)?;
+        if found == kept.rows {
+            return Ok(());
+        }
+        Err(mismatch(format!(
+            "it leaves {} rows of table `{}` as they are where this node has {found}: take the whole snapshot",
+            kept.rows, definition.name
+        )))
     }
 
     /// Ends a staging: everything has arrived and agrees.
@@ -238,10 +317,15 @@ impl<S: StateMachine> Shared<S> {
         staging.parser.finish()?;
         let header = staging.parser.header().cloned();
         let header = header.ok_or(SnapshotError::Truncated { offset: 0 })?;
+        if let Some(changes) = &staging.changes {
+            let record = state_record(&database.begin_read()?)?;
+            changes.check(record.last_applied, header.last_log_id)?;
+        }
         // Most of the pages reach the disk here, so that the installation has few to flush.
         self.checkpoint(database)?;
         Ok(Staged {
             header,
+            changes: staging.changes,
             _place: staging.place,
         })
     }
@@ -292,22 +376,45 @@ impl<S: StateMachine> Shared<S> {
             time: staged.header.time,
             snapshot: Some(meta.clone()),
         };
-        match self.install_in(database, &record, |txn| self.put_state(txn, &record)) {
-            Ok(()) => self.note_whole(),
-            Err(failure) if failure.damage().is_some() => {
-                self.give_up_state(database, &failure.to_string())?;
-                self.install_in(database, &record, |txn| {
-                    change_position(txn, |position| {
-                        position.clone_from(&record);
-                        Ok(())
-                    })
-                })?;
+        if staged.changes.is_some() && !self.holds_state() {
+            // What they were to be put on was given up meanwhile.
+            self.stand_at(database, &record)?;
+        } else {
+            match self.install_in(database, &record, |txn| self.put(txn, &record, staged)) {
+                Ok(()) => self.note_whole(),
+                Err(failure) if failure.damage().is_some() => {
+                    self.give_up_state(database, &failure.to_string())?;
+                    self.stand_at(database, &record)?;
+                }
+                Err(failure) => return Err(failure),
             }
-            Err(failure) => return Err(failure),
         }
         *counted = meta.last_log_id;
         Meters::add(&self.meters.snapshots_installed, 1);
         Ok(())
+    }
+
+    /// Puts what was staged in the place of the state.
+    fn put(&self, txn: &WriteTransaction, record: &StateRecord, staged: &Staged) -> Result<()> {
+        let Some(changes) = &staged.changes else {
+            return self.put_state(txn, record);
+        };
+        let mut states = txn.table::<State>()?;
+        let current = states.get(&())?.unwrap_or_default();
+        changes.check(current.last_applied, record.last_applied)?;
+        self.put_changes(txn, &changes.file)?;
+        states.insert(&(), record)?;
+        Ok(())
+    }
+
+    /// Notes that everything up to `record` counts as applied, although there is no state.
+    fn stand_at(&self, database: &Database, record: &StateRecord) -> Result<()> {
+        self.install_in(database, record, |txn| {
+            change_position(txn, |position| {
+                position.clone_from(record);
+                Ok(())
+            })
+        })
     }
 
     /// Commits what `put` does, with the purge that belongs to it.
@@ -329,10 +436,78 @@ impl<S: StateMachine> Shared<S> {
             txn.table::<Members>()?
                 .insert(&(), &MembersRecord { membership })?;
         }
-        txn.commit()?;
+        let transaction = txn.commit()?;
+        self.points
+            .lock()
+            .replaced(record.last_applied, transaction);
         self.note_checkpoint(record.applied_index());
         if let Some(log_id) = purge {
             self.settle_pending_purge(log_id);
+        }
+        Ok(())
+    }
+
+    /// Puts a stream of changes on the state: rows that it neither names nor leaves go.
+    fn put_changes(&self, txn: &WriteTransaction, mut file: &File) -> Result<()> {
+        file.rewind()?;
+        let mut parser = SnapshotParser::default();
+        let mut bytes = vec![0; READ_BYTES];
+        // Up to here the table is as it will be.
+        let mut table = 0;
+        let mut done = Bound::Unbounded;
+        let finish = |table: usize, from: Bound<Vec<u8>>, to: Bound<&[u8]>| -> Result<()> {
+            let mut rows = txn.untyped(self.table(table)?)?;
+            rows.remove_range::<&[u8]>((from.as_ref().map(Vec::as_slice), to))?;
+            Ok(())
+        };
+        loop {
+            let read = file.read(&mut bytes)?;
+            parser.push(&bytes[..read]);
+            // It stops behind the header once.
+            let mut before_header = parser.header().is_none();
+            loop {
+                let (next, rows, kept) = match parser.next()? {
+                    Some(Piece::Base(_)) => continue,
+                    Some(Piece::Rows(rows)) => (rows.table, Some(rows), None),
+                    Some(Piece::Kept(kept)) => (kept.table as usize, None, Some(kept)),
+                    None if before_header && parser.header().is_some() => {
+                        before_header = false;
+                        continue;
+                    }
+                    None => break,
+                };
+                while table < next {
+                    finish(
+                        table,
+                        std::mem::replace(&mut done, Bound::Unbounded),
+                        Bound::Unbounded,
+                    )?;
+                    table += 1;
+                }
+                for (key, value) in rows.iter().flat_map(|rows| &rows.rows) {
+                    let from = std::mem::replace(&mut done, Bound::Excluded(key.clone()));
+                    finish(table, from, Bound::Excluded(key.as_slice()))?;
+                    let mut rows = txn.untyped(self.table(table)?)?;
+                    rows.insert(key.as_slice(), value.as_slice())?;
+                }
+                if let Some(kept) = kept {
+                    let from = std::mem::replace(&mut done, Bound::Excluded(kept.last.clone()));
+                    finish(table, from, Bound::Excluded(kept.first.as_slice()))?;
+                    self.check_kept(txn, &kept)?;
+                }
+            }
+            if read == 0 {
+                break;
+            }
+        }
+        parser.finish()?;
+        while table < self.tables.len() {
+            finish(
+                table,
+                std::mem::replace(&mut done, Bound::Unbounded),
+                Bound::Unbounded,
+            )?;
+            table += 1;
         }
         Ok(())
     }
@@ -353,6 +528,29 @@ impl<S: StateMachine> Shared<S> {
             .lock()
             .filter(|pending| Some(pending.index) <= record.applied_index());
         Ok(stored.max(pending).max(record.last_applied))
+    }
+}
+
+impl Changes {
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.length += bytes.len() as u64;
+        if self.length > CHANGES_LIMIT {
+            return Err(mismatch(format!(
+                "its changes take more than the limit of {CHANGES_LIMIT} bytes"
+            )));
+        }
+        Ok(self.file.write_all(bytes)?)
+    }
+
+    /// Changes fit a state between the one that they begin with and the one that they lead to.
+    fn check(&self, applied: Option<LogId>, target: Option<LogId>) -> Result<()> {
+        if applied >= Some(self.base) && applied <= target {
+            return Ok(());
+        }
+        Err(mismatch(format!(
+            "it holds the changes from {} to {target:?}, and this node is at {applied:?}",
+            self.base
+        )))
     }
 }
 
