@@ -164,7 +164,7 @@ async fn steps(
         match end % 5 {
             0 => {
                 let term = term_of(end);
-                for vote in [Vote::new(term, 1), Vote::new_committed(term, 1)] {
+                for vote in [Vote::new(term, 2), Vote::new_committed(term, 2)] {
                     store.save_vote(&vote).await?;
                     promise.vote = Some(vote);
                     done(&promise);
