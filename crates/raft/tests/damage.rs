@@ -9,11 +9,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::cluster::{Cluster, Node, PATIENCE, Wires, quick};
+use common::script::{self, Promise, Truth};
+use common::store::Operations;
 use common::{CounterMachine, add, counters, history};
+use folio_raft::snapshot::{SnapshotError, write_snapshot};
 use folio_raft::transport::MemoryNetwork;
-use folio_raft::{Config, Error, NodeId, ReadLevel};
+use folio_raft::{Config, Error, NodeId, RaftLogStore, ReadLevel, StateMachine, StoreOptions};
 use folio_store::Database;
 use folio_store::storage::{MemoryStorage, Storage};
+use openraft::RaftLogReader;
 
 const PAGE: u64 = 4096;
 const FIXED_PAGES: u64 = 8;
@@ -467,4 +471,70 @@ async fn damage_in_the_applied_part_of_the_log_costs_that_part_and_others_get_sn
     }
     // The root of the table, and its last leaf.
     assert_eq!((dropped > 1, refused), (true, 2), "{dropped}");
+}
+
+/// Every bit of the fixed pages would be too many; each page gets a few.
+#[tokio::test]
+async fn whichever_page_is_damaged_a_store_that_opens_has_forgotten_nothing() {
+    let truth = Truth::find().await;
+    let disk = Arc::new(MemoryStorage::new());
+    let database = Database::builder().create_on(disk.clone()).unwrap();
+    let mut promise = Promise::default();
+    script::run(&database, &truth, |now| promise = now.clone())
+        .await
+        .unwrap();
+    database.kill();
+    let sound = MemoryStorage::clone(&disk);
+    let log = &promise.logs[0];
+
+    let (mut refused, mut rebuilt, mut served) = (0, 0, 0);
+    for at in (0..sound.len().unwrap()).step_by(509) {
+        let image = sound.clone();
+        let mut byte = [0];
+        image.read_at(at, &mut byte).unwrap();
+        image
+            .write_at(at, &[IoSlice::new(&[byte[0] ^ 16])])
+            .unwrap();
+        let Ok(database) = Database::builder().open_on(Arc::new(image)) else {
+            refused += 1;
+            continue;
+        };
+        let options = StoreOptions::default();
+        let mut store = match RaftLogStore::open(database.clone(), 1, CounterMachine, options) {
+            Ok(store) => store,
+            Err(Error::LogDamaged { .. } | Error::Store(_)) => {
+                refused += 1;
+                continue;
+            }
+            Err(error) => panic!("byte {at}: {error}"),
+        };
+        assert_eq!(store.read_vote().await.unwrap(), promise.vote, "byte {at}");
+        let ends = store.get_log_state().await.unwrap();
+        assert_eq!(ends.last_log_id.as_ref(), log.last(), "byte {at}");
+        let (applied, _) = store.last_applied_state().await.unwrap();
+        let next = applied.map_or(0, |id| id.index + 1);
+        let above = store.try_get_log_entries(next..).await.unwrap();
+        let ids: Vec<_> = above.iter().map(|entry| entry.log_id).collect();
+        assert_eq!(ids, log[next as usize..], "byte {at}");
+
+        let view = database.begin_read().unwrap();
+        let mut bytes = Vec::new();
+        match write_snapshot(&view, &CounterMachine.tables().definitions(), &mut bytes) {
+            Ok(_) => {
+                assert!(
+                    bytes == truth.states[next as usize],
+                    "byte {at}: a wrong state"
+                );
+                served += 1;
+            }
+            Err(SnapshotError::NoState) => rebuilt += 1,
+            Err(SnapshotError::Store(error)) => assert!(error.is_corruption(), "{error}"),
+            Err(error) => panic!("byte {at}: {error}"),
+        }
+        store.close();
+    }
+    assert!(
+        refused > 5 && rebuilt > 5 && served > 5,
+        "{refused} {rebuilt} {served}"
+    );
 }

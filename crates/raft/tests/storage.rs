@@ -9,7 +9,7 @@ use common::{Change, Command, CounterMachine, add, counters, history};
 use folio_raft::snapshot::{SnapshotReader, write_snapshot};
 use folio_raft::{
     Applied, ApplyError, Batch, Entry, Error, LogId, RaftLogStore, StateMachine, StoreOptions,
-    TableSet, Vote, Witness,
+    TableSet, Vote,
 };
 use folio_store::{Database, ReadTransaction, TableDefinition, WriteTransaction};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader, RaftSnapshotBuilder};
@@ -128,25 +128,6 @@ async fn a_node_that_led_does_not_find_itself_leading_after_a_crash() {
     let found = crashed.read_vote().await.expect("read");
     assert_eq!(found, Some(Vote::new(3, 1)));
     crashed.close();
-}
-
-#[tokio::test]
-async fn a_node_without_a_state_is_not_told_that_it_was_elected() {
-    let open = |database: &Database| {
-        let options = StoreOptions::default();
-        RaftLogStore::open(database.clone(), 1, Witness::<Command>::new(), options).expect("opens")
-    };
-    let database = Database::in_memory().expect("creates");
-    let mut store = open(&database);
-    for (kept, shown) in [
-        (Vote::new_committed(3, 1), Vote::new(3, 1)),
-        (Vote::new_committed(4, 2), Vote::new_committed(4, 2)),
-    ] {
-        store.save_vote(&kept).await.expect("saved");
-        store.close();
-        store = open(&database);
-        assert_eq!(store.read_vote().await.expect("read"), Some(shown));
-    }
 }
 
 #[tokio::test]

@@ -39,18 +39,7 @@ impl<S: StateMachine> Shared<S> {
 
     pub fn read_vote(&self, database: &Database) -> Result<Option<Vote>> {
         let view = database.begin_read()?;
-        let vote = view.table::<Votes>()?.get(&())?.map(|record| record.vote);
-        Ok(
-            vote.map(|vote| match vote.leader_id.voted_for() == Some(self.node) {
-                // openraft would have this node lead again at once. Without the flag it is a candidate
-                // that was not told how the election went, which may stand or not.
-                true if !self.holds_state() => Vote {
-                    committed: false,
-                    ..vote
-                },
-                _ => vote,
-            }),
-        )
+        Ok(view.table::<Votes>()?.get(&())?.map(|record| record.vote))
     }
 
     /// Not durable by itself: the next append or vote flushes it. It cannot outrun the entries it
