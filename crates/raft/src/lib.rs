@@ -81,9 +81,10 @@
 //! Writes that arrive while an entry is being written share the next one, so the rate grows with
 //! the number of concurrent callers. One caller at a time pays for a whole entry each time.
 //!
-//! # Limits
+//! # Transports
 //!
-//! What this crate does not do yet: encrypted or authenticated transports.
+//! TCP, with mutual TLS by the feature `tls`, and one in memory for tests; see [`transport`] for how to
+//! write another.
 
 mod config;
 mod database;

@@ -154,3 +154,38 @@ async fn a_stranger_is_cut_off_and_the_server_goes_on() {
     let answer = client.call(1, 2, &address, vec![7], PATIENCE).await;
     assert_eq!(answer.expect("answered"), [7]);
 }
+
+#[tokio::test]
+async fn a_peer_of_another_protocol_version_is_refused_by_name_on_both_sides() {
+    // A newer node calls this one: it is told the version that is spoken here.
+    let (_server, address, echo) = serve(2, "c").await;
+    let mut newer = TcpStream::connect(&address).await.expect("connected");
+    newer.write_all(b"FOLIORPC").await.expect("written");
+    newer.write_u16_le(9).await.expect("written");
+    assert_eq!(newer.read_u8().await.expect("a status"), 1);
+    assert_eq!(newer.read_u16_le().await.expect("a version"), 1);
+    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+
+    // This node calls a newer one, and says what it was told.
+    let newer = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = newer.local_addr().expect("an address").to_string();
+    let answering = tokio::spawn(async move {
+        let (mut stream, _) = newer.accept().await.expect("a connection");
+        stream.write_all(&[1, 9, 0]).await.expect("written");
+        let mut sink = Vec::new();
+        stream.read_to_end(&mut sink).await.expect("drained");
+    });
+    let client = bind("c").await;
+    let refusal = client.call(1, 2, &address, vec![1], PATIENCE).await;
+    let Err(TransportError::Refused {
+        node: 2, reason, ..
+    }) = &refusal
+    else {
+        panic!("{refusal:?}");
+    };
+    assert!(
+        reason.contains("version 9") && reason.contains("version 1"),
+        "{reason}"
+    );
+    answering.await.expect("the connection was closed");
+}

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! hello:   magic "FOLIORPC", version u16, from u64, to u64, cluster name (u8 length and bytes)
-//! answer:  status u8 (0 welcome, 1 version, 2 cluster, 3 node)
+//! answer:  status u8 (0 welcome, 1 version, 2 cluster, 3 node, 4 certificate);
+//!          after 1: version u16
 //! then, again and again: request frame, answer frame; frame = length u32, bytes
 //! ```
 //! Integers are little-endian. The hello names both ends, so a node that was given another's
-//! address is refused instead of served. There is no encryption and no authentication: listen on
-//! loopback or a trusted network only.
+//! address is refused instead of served. With the feature `tls` and a `Tls` in the configuration all
+//! of this is said within mutual TLS, and the hello must agree with the certificates. Without, there
+//! is no encryption and no authentication: listen on loopback or a trusted network only.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::wire::{self, Proof, Stream};
 use super::{BoxFuture, Handler, Transport, TransportError};
 use crate::config::Config;
 use crate::types::NodeId;
@@ -29,6 +32,8 @@ const MAGIC: &[u8; 8] = b"FOLIORPC";
 const VERSION: u16 = 1;
 /// How long a new connection may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first byte that a client without TLS reads from a server with it.
+const TLS_ALERT: u8 = 21;
 /// Idle connections kept for each peer. openraft uses three at a time: appends, votes, snapshots.
 const IDLE_PER_PEER: usize = 4;
 
@@ -43,6 +48,9 @@ pub struct TcpConfig {
     pub connection_limit: usize,
     /// How long connecting may take, at most; a request's own deadline may be shorter.
     pub connect_timeout: Duration,
+    /// The node's certificate and whom it trusts. None: neither encryption nor authentication.
+    #[cfg(feature = "tls")]
+    pub tls: Option<super::Tls>,
 }
 
 impl TcpConfig {
@@ -53,6 +61,8 @@ impl TcpConfig {
             frame_limit: Config::MESSAGE_LIMIT,
             connection_limit: 256,
             connect_timeout: Duration::from_secs(2),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -65,7 +75,7 @@ pub struct TcpTransport {
     listener: Mutex<Option<TcpListener>>,
     server: Mutex<Option<tokio::task::JoinHandle<()>>>,
     stop: watch::Sender<bool>,
-    idle: Mutex<HashMap<(NodeId, String), Vec<TcpStream>>>,
+    idle: Mutex<HashMap<(NodeId, String), Vec<Stream>>>,
 }
 
 impl TcpTransport {
@@ -100,45 +110,60 @@ impl TcpTransport {
         from: NodeId,
         to: NodeId,
         address: &str,
-    ) -> Result<TcpStream, TransportError> {
+    ) -> Result<Stream, TransportError> {
         let unreachable = |reason: String| TransportError::Unreachable {
             node: to,
             address: address.to_owned(),
             reason,
         };
+        let refused = |reason: String| TransportError::Refused {
+            node: to,
+            address: address.to_owned(),
+            reason,
+        };
         let connecting = async {
-            let mut stream = TcpStream::connect(address).await?;
+            let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            let mut stream = wire::connect(&self.config, stream, to).await?;
             stream
                 .write_all(&hello(from, to, &self.config.cluster))
                 .await?;
+            stream.flush().await?;
             let status = stream.read_u8().await?;
-            io::Result::Ok((stream, status))
+            let version = match Status::of(status) {
+                Some(Status::Version) => stream.read_u16_le().await?,
+                _ => VERSION,
+            };
+            io::Result::Ok((stream, status, version))
         };
-        let (stream, status) = tokio::time::timeout(self.config.connect_timeout, connecting)
-            .await
-            .map_err(|_| {
-                unreachable(format!(
-                    "no connection within {:?}",
-                    self.config.connect_timeout
-                ))
-            })?
-            .map_err(|e| unreachable(e.to_string()))?;
-        match Status::of(status) {
-            Some(Status::Welcome) => Ok(stream),
-            refusal => Err(TransportError::Refused {
-                node: to,
-                address: address.to_owned(),
-                reason: refusal.map_or_else(
-                    || format!("with the unknown status {status}"),
-                    |status| status.reason().to_owned(),
-                ),
-            }),
-        }
+        let (stream, status, version) =
+            tokio::time::timeout(self.config.connect_timeout, connecting)
+                .await
+                .map_err(|_| {
+                    unreachable(format!(
+                        "no connection within {:?}",
+                        self.config.connect_timeout
+                    ))
+                })?
+                .map_err(|e| match wire::is_refusal(&e) {
+                    true => refused(e.to_string()),
+                    false => unreachable(e.to_string()),
+                })?;
+        Err(refused(match Status::of(status) {
+            Some(Status::Welcome) => return Ok(stream),
+            Some(Status::Version) => format!(
+                "it speaks version {version} of the protocol, and this node version {VERSION}"
+            ),
+            Some(status) => status.reason().to_owned(),
+            None if status == TLS_ALERT => {
+                "it expects TLS, and this node was not given any".to_owned()
+            }
+            None => format!("with the unknown status {status}"),
+        }))
     }
 
     /// One request on `stream`. The stream is usable again only if the whole answer was read.
-    async fn exchange(&self, stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
+    async fn exchange(&self, stream: &mut Stream, request: &[u8]) -> io::Result<Vec<u8>> {
         write_frame(stream, request).await?;
         read_frame(stream, self.config.frame_limit).await
     }
@@ -173,7 +198,7 @@ impl TcpTransport {
         Ok(answer)
     }
 
-    fn keep(&self, key: (NodeId, String), stream: TcpStream) {
+    fn keep(&self, key: (NodeId, String), stream: Stream) {
         if *self.stop.borrow() {
             return;
         }
@@ -282,10 +307,15 @@ async fn accept(listener: TcpListener, server: Arc<Server>, mut stop: watch::Rec
 }
 
 impl Server {
-    async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
+    async fn connection(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let greeting = self.greet(&mut stream);
-        let Some(from) = tokio::time::timeout(HELLO_TIMEOUT, greeting).await?? else {
+        let greeting = async {
+            let (mut stream, proof) = wire::accept(&self.config, stream).await?;
+            let from = self.greet(&mut stream, &proof).await?;
+            io::Result::Ok((stream, from))
+        };
+        let greeted = tokio::time::timeout(HELLO_TIMEOUT, greeting).await??;
+        let (mut stream, Some(from)) = greeted else {
             return Ok(());
         };
         loop {
@@ -300,7 +330,7 @@ impl Server {
     }
 
     /// Reads the hello and answers it. None: the peer was refused.
-    async fn greet(&self, stream: &mut TcpStream) -> io::Result<Option<NodeId>> {
+    async fn greet(&self, stream: &mut Stream, proof: &Proof) -> io::Result<Option<NodeId>> {
         let mut magic = [0u8; 8];
         stream.read_exact(&mut magic).await?;
         if &magic != MAGIC {
@@ -312,6 +342,8 @@ impl Server {
         let version = stream.read_u16_le().await?;
         if version != VERSION {
             stream.write_u8(Status::Version as u8).await?;
+            stream.write_u16_le(VERSION).await?;
+            stream.flush().await?;
             return Ok(None);
         }
         let from = stream.read_u64_le().await?;
@@ -322,10 +354,13 @@ impl Server {
             Status::Cluster
         } else if to != self.node {
             Status::Node
+        } else if !proof.allows(from) {
+            Status::Certificate
         } else {
             Status::Welcome
         };
         stream.write_u8(status as u8).await?;
+        stream.flush().await?;
         Ok((status == Status::Welcome).then_some(from))
     }
 }
@@ -338,13 +373,19 @@ enum Status {
     Version = 1,
     Cluster = 2,
     Node = 3,
+    Certificate = 4,
 }
 
 impl Status {
     fn of(byte: u8) -> Option<Self> {
-        [Self::Welcome, Self::Version, Self::Cluster, Self::Node]
-            .into_iter()
-            .find(|status| *status as u8 == byte)
+        let all = [
+            Self::Welcome,
+            Self::Version,
+            Self::Cluster,
+            Self::Node,
+            Self::Certificate,
+        ];
+        all.into_iter().find(|status| *status as u8 == byte)
     }
 
     fn reason(self) -> &'static str {
@@ -353,6 +394,7 @@ impl Status {
             Self::Version => "it speaks another version of the protocol",
             Self::Cluster => "it belongs to another cluster",
             Self::Node => "another node listens there",
+            Self::Certificate => "this node's certificate is that of another node",
         }
     }
 }

@@ -1,0 +1,80 @@
+//! A TCP connection, as it is or within TLS.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::TcpConfig;
+use crate::types::NodeId;
+
+/// What a connection must be able to do.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Wire for T {}
+
+pub(super) type Stream = Box<dyn Wire>;
+
+/// What a client has to show for the node id that it gives.
+pub(super) enum Proof {
+    /// Nobody is asked for a proof.
+    Nothing,
+    #[cfg(feature = "tls")]
+    Certificate(super::tls::PeerCertificate),
+}
+
+impl Proof {
+    #[cfg_attr(not(feature = "tls"), expect(unused_variables))]
+    pub fn allows(&self, node: NodeId) -> bool {
+        match self {
+            Self::Nothing => true,
+            #[cfg(feature = "tls")]
+            Self::Certificate(certificate) => certificate.names(node),
+        }
+    }
+}
+
+/// A connection to node `to`, within TLS if `config` has a certificate.
+#[cfg(feature = "tls")]
+pub(super) async fn connect(
+    config: &TcpConfig,
+    stream: TcpStream,
+    to: NodeId,
+) -> io::Result<Stream> {
+    match &config.tls {
+        Some(tls) => Ok(Box::new(tls.connect(stream, to).await?)),
+        None => Ok(Box::new(stream)),
+    }
+}
+
+/// A connection from a client, and what that has proved about itself.
+#[cfg(feature = "tls")]
+pub(super) async fn accept(config: &TcpConfig, stream: TcpStream) -> io::Result<(Stream, Proof)> {
+    let Some(tls) = &config.tls else {
+        return Ok((Box::new(stream), Proof::Nothing));
+    };
+    let stream = tls.accept(stream).await?;
+    let certificate = super::tls::PeerCertificate::of(&stream)?;
+    Ok((Box::new(stream), Proof::Certificate(certificate)))
+}
+
+/// Whether a connection failed because of what the two ends think of each other's certificates,
+/// not because of the network.
+#[cfg(feature = "tls")]
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    super::tls::is_refusal(error)
+}
+
+#[cfg(not(feature = "tls"))]
+pub(super) async fn connect(_: &TcpConfig, stream: TcpStream, _: NodeId) -> io::Result<Stream> {
+    Ok(Box::new(stream))
+}
+
+#[cfg(not(feature = "tls"))]
+pub(super) async fn accept(_: &TcpConfig, stream: TcpStream) -> io::Result<(Stream, Proof)> {
+    Ok((Box::new(stream), Proof::Nothing))
+}
+
+#[cfg(not(feature = "tls"))]
+pub(super) fn is_refusal(_: &io::Error) -> bool {
+    false
+}

@@ -1,0 +1,297 @@
+//! Mutual TLS on the TCP transport: who is let in, who is not, and that a cluster works with it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::cluster::{Node, PATIENCE, quick};
+use common::{CounterMachine, add, counters};
+use folio_raft::transport::{
+    BoxFuture, Handler, TcpConfig, TcpTransport, Tls, TlsError, Transport, TransportError,
+};
+use folio_raft::{NodeId, ReadLevel};
+use folio_store::Database;
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    date_time_ymd,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self {
+            pem: params.self_signed(&key).unwrap().pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// A certificate for `node`, and its key, changed by `change`.
+    fn certificate(
+        &self,
+        node: NodeId,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([format!("node-{node}")]).unwrap();
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// What `node` needs, with this authority on both sides.
+    fn tls(&self, node: NodeId) -> Tls {
+        self.tls_from(self.certificate(node, |_| ()))
+    }
+
+    fn tls_from(&self, (certificate, key): (String, String)) -> Tls {
+        Tls::from_pem(self.pem.as_bytes(), certificate.as_bytes(), key.as_bytes()).unwrap()
+    }
+}
+
+fn expired(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2021, 1, 1);
+}
+
+#[derive(Default)]
+struct Echo {
+    handled: AtomicUsize,
+}
+
+impl Handler for Echo {
+    fn handle(&self, _from: NodeId, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
+        self.handled.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move { request })
+    }
+}
+
+async fn bind(tls: Option<Tls>) -> Arc<TcpTransport> {
+    let config = TcpConfig {
+        tls,
+        ..TcpConfig::new("c")
+    };
+    TcpTransport::bind("127.0.0.1:0", config).await.unwrap()
+}
+
+/// Node 2, and where it listens.
+async fn serve(tls: Option<Tls>) -> (Arc<TcpTransport>, String, Arc<Echo>) {
+    let transport = bind(tls).await;
+    let echo = Arc::new(Echo::default());
+    transport.serve(2, echo.clone()).unwrap();
+    let address = transport.local_address().to_string();
+    (transport, address, echo)
+}
+
+/// Node 1 calls node 2, and is not heard. Says why.
+async fn refused(client: Option<Tls>, server: Option<Tls>) -> String {
+    let (_server, address, echo) = serve(server).await;
+    let client = bind(client).await;
+    let outcome = client.call(1, 2, &address, vec![1], PATIENCE).await;
+    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+    match outcome {
+        Err(TransportError::Refused { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_one_authority_understand_each_other() {
+    let authority = Authority::new();
+    let (_server, address, echo) = serve(Some(authority.tls(2))).await;
+    let client = bind(Some(authority.tls(1))).await;
+    for round in 0..3u8 {
+        let request = vec![round; 100_000];
+        let answer = client.call(1, 2, &address, request.clone(), PATIENCE).await;
+        assert_eq!(answer.unwrap(), request);
+    }
+    assert_eq!(echo.handled.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused_by_either_side() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    // The client does not know who made the server's certificate.
+    let reason = refused(Some(theirs.tls(1)), Some(ours.tls(2))).await;
+    assert!(
+        reason.contains("UnknownIssuer") || reason.contains("BadSignature"),
+        "{reason}"
+    );
+    // The client trusts the server, and has a certificate that the server does not know.
+    let foreign = ours.tls_from(theirs.certificate(1, |_| ()));
+    let reason = refused(Some(foreign), Some(ours.tls(2))).await;
+    assert!(reason.contains("alert"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused_by_either_side() {
+    let authority = Authority::new();
+    let old = |node| authority.tls_from(authority.certificate(node, expired));
+    let reason = refused(Some(authority.tls(1)), Some(old(2))).await;
+    assert!(
+        reason.contains("Expired") || reason.contains("expired"),
+        "{reason}"
+    );
+    let reason = refused(Some(old(1)), Some(authority.tls(2))).await;
+    assert!(reason.contains("CertificateExpired"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_certificate_is_good_for_its_own_node_only() {
+    let authority = Authority::new();
+    // Node 3 says that it is node 1.
+    let reason = refused(Some(authority.tls(3)), Some(authority.tls(2))).await;
+    assert!(
+        reason.contains("certificate is that of another"),
+        "{reason}"
+    );
+    // Node 3 listens where node 2 is looked for.
+    let reason = refused(Some(authority.tls(1)), Some(authority.tls(3))).await;
+    assert!(reason.contains("not valid for name"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_node_without_tls_is_refused_and_told_what_is_missing() {
+    let authority = Authority::new();
+    let reason = refused(None, Some(authority.tls(2))).await;
+    assert!(reason.contains("expects TLS"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_node_with_tls_says_nothing_to_one_without() {
+    let authority = Authority::new();
+    let (_server, address, echo) = serve(None).await;
+    let client = bind(Some(authority.tls(1))).await;
+    let outcome = client.call(1, 2, &address, vec![1], PATIENCE).await;
+    assert!(
+        matches!(
+            outcome,
+            Err(TransportError::Unreachable { .. } | TransportError::Refused { .. })
+        ),
+        "{outcome:?}"
+    );
+    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_refused() {
+    let authority = Authority::new();
+    let (_server, address, echo) = serve(Some(authority.tls(2))).await;
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();
+    roots.add(root).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(&address).await.unwrap();
+    let name = ServerName::try_from("node-2").unwrap();
+    // With TLS 1.3 the client is done before the server has seen that there is no certificate.
+    let mut stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .unwrap();
+    // Whether this still goes out depends on how soon the server closes.
+    let _ = stream.write_all(b"FOLIORPC").await;
+    let refused = stream.read_u8().await.unwrap_err().to_string();
+    assert!(refused.contains("CertificateRequired"), "{refused}");
+    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_server_goes_on_while_strangers_knock() {
+    let authority = Authority::new();
+    let (_server, address, _) = serve(Some(authority.tls(2))).await;
+    let mut strangers = Vec::new();
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0x16, 3, 1, 0xff, 0xff],
+        &[],
+    ] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        // Left open: the server must not wait for what does not come.
+        strangers.push(stream);
+    }
+    let client = bind(Some(authority.tls(1))).await;
+    let answer = client.call(1, 2, &address, vec![7], PATIENCE).await;
+    assert_eq!(answer.unwrap(), [7]);
+}
+
+#[test]
+fn what_is_not_a_certificate_or_key_is_refused_by_name() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.certificate(1, |_| ());
+    let (_, other_key) = authority.certificate(1, |_| ());
+    for (pem, certificate, key, word) in [
+        ("", &certificate, &key, "authority"),
+        (
+            authority.pem.as_str(),
+            &String::new(),
+            &key,
+            "node's certificate",
+        ),
+        (&authority.pem, &certificate, &certificate, "private key"),
+        (&authority.pem, &certificate, &other_key, "cannot be used"),
+    ] {
+        let refused = Tls::from_pem(pem.as_bytes(), certificate.as_bytes(), key.as_bytes());
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains(word), "{message}");
+    }
+    let missing = std::path::Path::new("/nowhere/authority.pem");
+    let refused = Tls::from_files(missing, missing, missing);
+    assert!(matches!(refused, Err(TlsError::Read { .. })), "{refused:?}");
+    let shown = format!("{:?}", authority.tls(1));
+    assert_eq!(shown, "Tls { .. }", "the key is not shown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_works_over_tls() {
+    let authority = Authority::new();
+    let mut nodes = BTreeMap::new();
+    let mut addresses = BTreeMap::new();
+    for id in 1..=3 {
+        let transport = bind(Some(authority.tls(id))).await;
+        addresses.insert(id, transport.local_address().to_string());
+        let database = Database::in_memory().unwrap();
+        let node = Node::start(quick(), id, database, CounterMachine, transport).await;
+        nodes.insert(id, node.unwrap());
+    }
+    nodes[&1].initialize(addresses).await.unwrap();
+    let leader = nodes[&1].wait_for_leader(PATIENCE).await.unwrap();
+    for _ in 0..20 {
+        nodes[&leader].write(add("a", 1)).await.unwrap();
+    }
+    let successor = nodes[&leader].transfer_leadership(None).await.unwrap();
+    let level = ReadLevel::Linearizable;
+    let read = nodes[&successor].read(level, counters).await.unwrap();
+    assert_eq!(read, [("a".to_owned(), 20)]);
+    for node in nodes.values() {
+        tokio::time::timeout(Duration::from_secs(60), node.shutdown())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
