@@ -91,20 +91,24 @@ async fn linearizable_reads_that_come_together_share_rounds() {
     let index = leader.write(add("a", 1)).await.unwrap().index;
     cluster.applied(index).await;
 
-    let before = tap.requests();
+    let before = tap.requests().await;
     for _ in 0..10 {
         read(&leader, ReadLevel::Linearizable).await.unwrap();
     }
-    assert_eq!(tap.requests() - before, 20, "one at a time: a round each");
+    assert_eq!(
+        tap.requests().await - before,
+        20,
+        "one at a time: a round each"
+    );
 
-    let before = tap.requests();
+    let before = tap.requests().await;
     let mut readers = tokio::task::JoinSet::new();
     for _ in 0..200 {
         let leader = leader.clone();
         readers.spawn(async move { read(&leader, ReadLevel::Linearizable).await.unwrap() });
     }
     assert_eq!(readers.join_all().await, [1; 200]);
-    let sent = tap.requests() - before;
+    let sent = tap.requests().await - before;
     assert!(sent <= 200, "200 reads took {sent} messages");
     cluster.stop().await;
 }
@@ -126,11 +130,11 @@ async fn a_lease_read_asks_nobody_while_the_lease_lasts() {
     assert_eq!(read(&leader, ReadLevel::Lease).await.unwrap(), 1);
 
     network.partition(leading);
-    let before = tap.requests();
+    let before = tap.requests().await;
     for _ in 0..20 {
         assert_eq!(read(&leader, ReadLevel::Lease).await.unwrap(), 1);
     }
-    assert_eq!(tap.requests(), before);
+    assert_eq!(tap.requests().await, before);
     let refused = read(&leader, ReadLevel::Linearizable).await;
     assert!(
         matches!(refused, Err(Error::NoQuorum | Error::Timeout { .. })),
@@ -309,12 +313,12 @@ async fn a_sound_follower_answers_and_asks_the_leader_once_for_many_reads() {
     let index = leader.write(add("a", 7)).await.unwrap().index;
     cluster.applied(index).await;
     let (_, follower) = cluster.follower().await;
-    let before = tap.requests();
+    let before = tap.requests().await;
     for _ in 0..50 {
         assert_eq!(read(&follower, ReadLevel::Follower).await.unwrap(), 7);
     }
     // The question, and the leader's round of heartbeats to answer it.
-    assert_eq!(tap.requests() - before, 3);
+    assert_eq!(tap.requests().await - before, 3);
     cluster.stop().await;
 }
 

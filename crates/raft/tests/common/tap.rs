@@ -33,9 +33,16 @@ impl Tap {
         })
     }
 
-    /// Requests sent so far.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+    /// Requests sent so far. A majority is enough for an answer, so those of the rest may still be on
+    /// their way when there is one: they are waited for.
+    pub async fn requests(&self) -> u64 {
+        loop {
+            let before = self.requests.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if self.requests.load(Ordering::Relaxed) == before {
+                return before;
+            }
+        }
     }
 
     /// A node's way into the network, through this tap.
