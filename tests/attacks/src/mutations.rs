@@ -259,6 +259,7 @@ mod tests {
             } = &mutation.caught_by;
             let folder = match package.as_str() {
                 "folio-attacks" => "tests/attacks",
+                "folio-raft" => "crates/raft",
                 "folio-store" => "crates/store",
                 other => panic!("{}: no package {other}", mutation.name),
             };
