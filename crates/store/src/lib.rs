@@ -46,7 +46,7 @@
 //! | to | use |
 //! |---|---|
 //! | look up | [`get`](TableView::get), or [`get_stored`](TableView::get_stored) without a copy; [`get_in_parts`](TableView::get_in_parts) for long values |
-//! | walk | [`range`](TableView::range), [`prefix`](TableView::prefix), [`iter`](TableView::iter): from either end, as [`keys`](Range::keys) alone, or as [`stored`](Range::stored) without a copy |
+//! | walk | [`range`](TableView::range), [`prefix`](TableView::prefix), [`iter`](TableView::iter): from either end, as [`keys`](Range::keys) alone, or as [`stored`](Range::stored) without a copy; fastest row by row in place, with [`next_borrowed`](StoredRange::next_borrowed) |
 //! | leap about | [`cursor`](TableView::cursor); for one leap [`below`](TableView::below), [`at_or_above`](TableView::at_or_above) and so on |
 //! | change a row | [`insert`](TableMut::insert), [`remove`](TableMut::remove), [`entry`](TableMut::entry), [`compare_and_swap`](TableMut::compare_and_swap) |
 //! | remove many | [`remove_range`](TableMut::remove_range), [`retain`](TableMut::retain), [`extract_if`](TableMut::extract_if) |
