@@ -350,6 +350,10 @@ async fn requests_that_are_not_raft_messages_are_refused_and_the_node_goes_on() 
         let refusal = String::from_utf8_lossy(&answer.expect("answered")).into_owned();
         assert!(refusal.contains("does not decode"), "{refusal}");
     }
+    let newer = stranger.call(9, 1, "memory:1", vec![7, 0], PATIENCE).await;
+    let refusal = String::from_utf8_lossy(&newer.expect("answered")).into_owned();
+    let named = refusal.contains("version 7") && refusal.contains("version 1");
+    assert!(named, "{refusal}");
     leader.write(add("a", 1)).await.expect("it still leads");
     cluster.stop().await;
 }
