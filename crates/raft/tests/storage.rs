@@ -3,6 +3,7 @@
 mod common;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use common::store::Operations;
 use common::{Change, Command, CounterMachine, add, counters, history};
@@ -11,7 +12,8 @@ use folio_raft::{
     Applied, ApplyError, Batch, Entry, Error, LogId, RaftLogStore, StateMachine, StoreOptions,
     TableSet, Vote,
 };
-use folio_store::{Database, ReadTransaction, TableDefinition, WriteTransaction};
+use folio_store::storage::{CountingStorage, MemoryStorage};
+use folio_store::{Database, GroupSet, ReadTransaction, TableDefinition, WriteTransaction};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader, RaftSnapshotBuilder};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
@@ -717,4 +719,33 @@ async fn compacting_the_log_needs_no_room_for_a_snapshot() {
     assert_eq!(built.meta.last_log_id, Some(id(1, 9)));
     // Only reading the bytes needs the file.
     built.snapshot.rewind().await.expect_err("no directory");
+}
+
+#[tokio::test]
+async fn compacting_the_log_reads_and_writes_no_more_of_a_large_state_than_of_a_small_one() {
+    let cost = async |rows: u64| {
+        let storage = Arc::new(CountingStorage::new(Arc::new(MemoryStorage::new())));
+        // A cache that holds little of the state, so that reading it would show.
+        let database = Database::builder()
+            .cache_size(256 << 10)
+            .create_on(storage.clone())
+            .expect("creates");
+        let (database, mut store) = open(database);
+        let names: Vec<_> = (0..rows).map(|n| format!("{n:060}")).collect();
+        for (index, names) in (1..).zip(names.chunks(500)) {
+            let commands: Vec<_> = names.iter().map(|name| add(name, 1)).collect();
+            let entry = [entry(1, index, &commands)];
+            store.apply_to_state_machine(&entry).await.expect("applied");
+        }
+        database.checkpoint(GroupSet::ALL).expect("checkpointed");
+        let before = storage.counts();
+        let mut builder = store.get_snapshot_builder().await;
+        builder.build_snapshot().await.expect("built");
+        database.checkpoint(GroupSet::ALL).expect("checkpointed");
+        let cost = storage.counts().since(&before);
+        cost.reads + cost.bytes_written / 4096
+    };
+    let (small, large) = (cost(500).await, cost(20_000).await);
+    println!("{small} pages of a small state, {large} of a large one");
+    assert!(large <= small + 12, "{small} pages, and {large}");
 }
