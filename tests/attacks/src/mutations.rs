@@ -1,6 +1,6 @@
 //! Planted bugs: does a test of the project fail for each?
 //!
-//! `MUTATIONS.md` lists them, for people and for this program. A mutation is a heading, a line that says in which file and
+//! Two files `MUTATIONS.md` list them, for people and for this program. A mutation is a heading, a line that says in which file and
 //! what catches it, and a `diff` block without line numbers, whose old text occurs exactly once in the file.
 
 use std::{
@@ -11,11 +11,24 @@ use std::{
 
 use crate::Figures;
 
-/// The list, as it was when this program was built.
-pub const LIST: &str = include_str!("../MUTATIONS.md");
+/// The lists, as they were when this program was built: of the engine, and of the Raft store.
+const LISTS: [&str; 2] = [
+    include_str!("../MUTATIONS.md"),
+    include_str!("../../simulation/MUTATIONS.md"),
+];
+
+/// All that are listed.
+///
+/// # Errors
+///
+/// What is wrong with a list.
+pub fn listed() -> Result<Vec<Mutation>, String> {
+    let lists = LISTS.iter().map(|list| parse(list));
+    Ok(lists.collect::<Result<Vec<_>, _>>()?.concat())
+}
 
 /// A bug to plant, and what catches it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mutation {
     /// What goes wrong.
     pub name: String,
@@ -30,7 +43,7 @@ pub struct Mutation {
 }
 
 /// Where a test is and what it is called.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Test {
     /// The package.
     pub package: String,
@@ -68,7 +81,7 @@ impl Options {
         let mut missed = Vec::new();
         let copy = tempfile::tempdir().expect("a temporary folder");
         copy_sources(&self.sources, copy.path());
-        let chosen = parse(LIST).expect("the list is tested");
+        let chosen = listed().expect("the lists are tested");
         for mutation in chosen.iter().filter(|one| one.name.contains(&self.only)) {
             let verdict = plant(mutation, copy.path());
             println!("{verdict:?}: {} ({})", mutation.name, mutation.caught_by);
@@ -234,7 +247,7 @@ mod tests {
 
     #[test]
     fn every_mutation_applies_to_the_sources_as_they_are() {
-        let list = parse(LIST).unwrap_or_else(|error| panic!("{error}"));
+        let list = listed().unwrap_or_else(|error| panic!("{error}"));
         assert!(list.len() >= 30, "only {} mutations", list.len());
         for mutation in list {
             let source = fs::read_to_string(sources().join(&mutation.file)).unwrap_or_default();
@@ -251,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_test_that_catches_a_mutation_exists() {
-        for mutation in parse(LIST).unwrap_or_default() {
+        for mutation in listed().unwrap_or_default() {
             let Test {
                 package,
                 target,
@@ -259,8 +272,9 @@ mod tests {
             } = &mutation.caught_by;
             let folder = match package.as_str() {
                 "folio-attacks" => "tests/attacks",
-                "folio-raft" => "crates/raft",
+                "folio-simulation" => "tests/simulation",
                 "folio-store" => "crates/store",
+                "folio-raft" => "crates/raft",
                 other => panic!("{}: no package {other}", mutation.name),
             };
             let folder = sources().join(folder);
