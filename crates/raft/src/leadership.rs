@@ -77,13 +77,14 @@ impl<S: StateMachine> Leadership<S> {
         }
     }
 
-    /// Waits for a round that began at `since` or later, and gives the index up to which the log
+    /// Waits for a round that began after `since`, and gives the index up to which the log
     /// was committed then, or before. A view that has it applied has every write that was answered
     /// before `since`.
     pub async fn confirm(&self, since: Instant) -> Result<u64> {
         let mut last = self.round.lock().await;
         if let Some(round) = &*last
-            && round.began >= since
+            // Later, not at the same tick: within one, nothing tells which came first.
+            && round.began > since
         {
             return Ok(round.outcome.clone()?);
         }
