@@ -78,7 +78,11 @@ fn the_demo_loads_everything_through_the_failure_of_a_leader() {
             (&stat["raft"]["node"], &stat["vaults"][0]["height"]),
             (&node["id"], &node["height"])
         );
-        assert_eq!(stat["raft"]["applied"], report["entries"]);
+        // Whoever leads when the nodes stop gives its leadership away, and a new leader adds an entry.
+        assert!(
+            stat["raft"]["applied"].as_u64() >= report["entries"].as_u64(),
+            "{stat} {report}"
+        );
         assert_eq!(
             stat["raft"]["voters"].as_object().map(serde_json::Map::len),
             Some(3)
