@@ -109,6 +109,15 @@ pub struct Running {
     doomed: bool,
 }
 
+impl Running {
+    /// Whether openraft has stopped it because another node has a higher vote.
+    #[must_use]
+    pub fn was_outvoted(&self) -> bool {
+        let error = self.node.status().error;
+        error.is_some_and(|error| error.contains(OUTVOTED))
+    }
+}
+
 /// All nodes, running or not.
 pub struct Cluster {
     /// Where it is.
@@ -255,6 +264,16 @@ impl Cluster {
             Err(panic) => self
                 .world
                 .violate(format!("node {id} panicked as it started: {panic}")),
+        }
+    }
+
+    /// Does for nodes that openraft has stopped what their operator would do.
+    pub async fn start_outvoted_again(&self) {
+        for id in self.running_ids() {
+            if self.running(id).is_some_and(|node| node.was_outvoted()) {
+                self.bring_down(id, End::Kill).await;
+                self.bring_up(id).await;
+            }
         }
     }
 
@@ -412,7 +431,7 @@ impl Cluster {
         let status = running.node.status();
         if let Some(error) = &status.error
             && !running.faulty
-            && !error.contains(OUTVOTED)
+            && !running.was_outvoted()
         {
             self.world.violate(format!(
                 "node {id} stopped, and no fault was its own: {error}"

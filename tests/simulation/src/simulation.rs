@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use folio_attacks::Figures;
-use folio_raft::ReadLevel;
 use folio_raft::runtime::enter;
+use folio_raft::{NodeId, ReadLevel};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::bank::{Action, Everything, commands, everything};
 use crate::clients::{Clients, Kind, Outcome};
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::{Cluster, PATIENCE, Running};
 use crate::history;
 use crate::nemesis::Nemesis;
 use crate::world::{Surroundings, World};
@@ -115,16 +115,7 @@ async fn conclude(
     let last = last_write(cluster, clients).await?;
     let mut first: Option<(u64, Everything)> = None;
     for id in cluster.ids() {
-        let Some(member) = cluster.running(id) else {
-            return Err(format!("node {id} does not run at the end"));
-        };
-        let waited = member.node.wait_for_applied(last, PATIENCE).await;
-        waited.map_err(|error| {
-            format!(
-                "node {id} does not catch up: {error}; {}",
-                cluster.describe()
-            )
-        })?;
+        let member = catch_up(cluster, id, last).await?;
         let read = member.node.read(ReadLevel::Local, everything).await;
         let all = read
             .map_err(|e| e.to_string())?
@@ -154,6 +145,26 @@ async fn conclude(
         cluster.bring_down(id, crate::cluster::End::Shutdown).await;
     }
     Ok(())
+}
+
+/// Waits until a node has applied an entry.
+async fn catch_up(cluster: &Cluster, id: NodeId, index: u64) -> Result<Running, String> {
+    loop {
+        cluster.start_outvoted_again().await;
+        let Some(member) = cluster.running(id) else {
+            return Err(format!("node {id} does not run at the end"));
+        };
+        match member.node.wait_for_applied(index, PATIENCE).await {
+            Ok(()) => return Ok(member),
+            Err(_) if member.was_outvoted() => {}
+            Err(error) => {
+                return Err(format!(
+                    "node {id} does not catch up: {error}; {}",
+                    cluster.describe()
+                ));
+            }
+        }
+    }
 }
 
 /// One more write must come through; the index of its entry.
