@@ -62,6 +62,8 @@ impl PageBytes {
             .swap(false, std::sync::atomic::Ordering::Relaxed)
     }
 
+    pub fn prefetch(&self, _at: usize) {}
+
     pub fn start(&self) -> NonNull<u8> {
         let page = Arc::as_ptr(&self.0).cast_mut().cast();
         NonNull::new(page).expect("the address of a page")

@@ -46,18 +46,6 @@ pub(super) fn free_address_bits(page_size: usize) -> usize {
     page_size - 1
 }
 
-/// Has the processor fetch some lines of memory, if there is any, and if it can do that on the side.
-#[inline]
-pub(super) fn prefetch(start: *const u8, lines: usize) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in 0..lines {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let line = start.wrapping_add(64 * line).cast();
-        // SAFETY: every processor of this architecture has the instruction, which may be given any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
-    }
-}
-
 /// Pointers to nothing. Their memory is taken from the system as they are set.
 pub(super) fn null_pointers<T>(count: usize) -> Box<[AtomicPtr<T>]> {
     let layout = Layout::array::<AtomicPtr<T>>(count).expect("fewer than the bytes of a cache");
@@ -325,7 +313,15 @@ impl PageBytes {
     /// Has the processor fetch the bytes from `at` on, about two lines of them, if it can do that on the side.
     #[inline]
     pub fn prefetch(&self, at: usize) {
-        prefetch(self.start.as_ptr().wrapping_add(at), 2);
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        for line in 0..2 {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let line = self.start.as_ptr().wrapping_add(at + 64 * line).cast();
+            // SAFETY: every processor of this architecture has the instruction, which may be given any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = at;
     }
 
     #[inline]
