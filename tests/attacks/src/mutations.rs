@@ -62,7 +62,7 @@ impl fmt::Display for Test {
 /// The long form: plants each bug in a copy of the sources and runs the test that is to catch it.
 #[derive(clap::Args, Debug)]
 pub struct Options {
-    /// Only those whose name contains this.
+    /// Only those whose name or file contains this.
     #[arg(long, default_value = "")]
     only: String,
     /// The top of the sources.
@@ -82,7 +82,9 @@ impl Options {
         let copy = tempfile::tempdir().expect("a temporary folder");
         copy_sources(&self.sources, copy.path());
         let chosen = listed().expect("the lists are tested");
-        for mutation in chosen.iter().filter(|one| one.name.contains(&self.only)) {
+        let is_chosen =
+            |one: &&Mutation| one.name.contains(&self.only) || one.file.contains(&self.only);
+        for mutation in chosen.iter().filter(is_chosen) {
             let verdict = plant(mutation, copy.path());
             println!("{verdict:?}: {} ({})", mutation.name, mutation.caught_by);
             figures.add("planted", 1);
