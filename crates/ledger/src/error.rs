@@ -2,7 +2,7 @@
 
 use folio_raft::ApplyError;
 
-use crate::wire::WireError;
+use folio_proof::WireError;
 
 /// Why the ledger could not read or apply. None of these is a client's mistake: those are answered
 /// with a [`Rejection`](crate::response::Rejection).

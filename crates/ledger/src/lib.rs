@@ -10,7 +10,8 @@
 //! [`Ledger`] is the state machine: it implements [`folio_raft::StateMachine`], so that a
 //! `ReplicatedDatabase<Ledger>` replicates it, and it can be given entries directly, as below and
 //! as a replay does. [`LedgerView`] reads. [`verify`] checks what is stored against itself, and
-//! [`proof`] lets a client check an answer with no more than a hash it trusts.
+//! [`proof`] lets a client check an answer with no more than a hash it trusts: such a client needs the crate
+//! `folio-proof` only, whose modules are shown here too.
 //!
 //! ```
 //! use folio_ledger::command::Command;
@@ -62,28 +63,21 @@
 //! The same log gives the same rows on every replica: numbers come from counters in the state, time
 //! from the entry, and nothing is kept in memory between entries. The hashing is specified in
 //! [`state_key`], [`commitment`], [`transaction`], [`block`] and [`merkle`], and fixed by test
-//! vectors that a second implementation wrote (`tests/vectors`).
+//! vectors that a second implementation wrote (`tests/vectors` of `folio-proof`).
 
 mod apply;
-pub mod block;
 pub mod command;
-pub mod commitment;
-pub mod digest;
 pub mod error;
 mod history;
 pub mod limits;
-pub mod merkle;
-mod prefix;
-pub mod proof;
 mod read;
 pub mod response;
-pub mod state_key;
 mod tables;
-pub mod transaction;
 mod tree;
 pub mod verify;
-mod wire;
 
 pub use apply::Ledger;
+pub use folio_proof::{
+    WireError, block, commitment, digest, merkle, prefix, proof, state_key, transaction,
+};
 pub use read::{LedgerView, RecordedTransaction, VaultInfo};
-pub use wire::WireError;

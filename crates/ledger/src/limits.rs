@@ -3,26 +3,13 @@
 //! They are part of the replicated behaviour: every replica must apply the same entry in the same
 //! way, so a limit changes only together with the format of the commands.
 
-/// The longest key of an entity, in bytes. The shortest is one byte.
-pub const MAX_KEY_BYTES: usize = 256;
-
-/// The largest value of an entity, in bytes. A value may be empty.
-pub const MAX_VALUE_BYTES: usize = 1 << 20;
-
-/// The longest name of a resource or of a subject, in bytes of UTF-8. The shortest is one byte.
-pub const MAX_NAME_BYTES: usize = 255;
-
-/// The longest name of a relation, in bytes of UTF-8. The shortest is one byte.
-pub const MAX_RELATION_BYTES: usize = 64;
+pub use folio_proof::limits::{
+    MAX_CONDITIONS, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_OPERATIONS, MAX_RELATION_BYTES,
+    MAX_VALUE_BYTES,
+};
 
 /// The longest name of a vault, in bytes of UTF-8. It may be empty.
 pub const MAX_VAULT_NAME_BYTES: usize = 255;
-
-/// How many operations a transaction may have. It has at least one.
-pub const MAX_OPERATIONS: usize = 1024;
-
-/// How many conditions a transaction may have.
-pub const MAX_CONDITIONS: usize = 1024;
 
 /// The size of a whole transaction in its canonical encoding, in bytes.
 pub const MAX_TRANSACTION_BYTES: usize = 4 << 20;

@@ -4,6 +4,8 @@
 //! Everything in here works on hashes alone. What the proofs are checked against, a state root or a
 //! block header, has to come from somewhere the client trusts.
 
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use crate::block::BlockHeader;

@@ -8,6 +8,9 @@
 //! Two lists are hashed this way: the transactions of a block, and the headers of a vault's chain.
 //! Any verifier of RFC 6962 (or of RFC 9162, which kept the hashing) accepts their proofs.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::digest::Digest;
 
 /// The prefix of a leaf.
@@ -48,8 +51,8 @@ impl Frontier {
     }
 
     /// A frontier out of the complete subtrees that the set bits of `size` name, asked for by
-    /// (level, index).
-    pub(crate) fn load<E>(
+    /// (level, index), at most 64 of them.
+    pub fn load<E>(
         size: u64,
         mut subtree: impl FnMut(u8, u64) -> Result<Digest, E>,
     ) -> Result<Self, E> {

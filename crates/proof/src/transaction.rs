@@ -21,6 +21,9 @@
 //!
 //! The first byte is the version of this encoding.
 
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{
@@ -206,8 +209,8 @@ impl Transaction {
         out.0
     }
 
-    /// The length of the canonical encoding in a session, without writing it.
-    pub(crate) fn encoded_length(&self) -> usize {
+    /// The length of the canonical encoding in a session, in bytes, without writing it.
+    pub fn encoded_length(&self) -> usize {
         const HEADER: usize = 1 + 8 + 17;
         const COUNT: usize = 4;
         let conditions: usize = self.conditions.iter().map(Condition::encoded_length).sum();
@@ -410,6 +413,8 @@ fn decode_relationship(reader: &mut Reader<'_>) -> Result<Relationship, WireErro
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     fn one_of_everything() -> Transaction {

@@ -28,8 +28,8 @@
 //! block header names the vault.
 //!
 //! ```
-//! use folio_ledger::commitment::{Item, root_of};
-//! use folio_ledger::state_key::{Entity, Relationship, StateKey, content_hash};
+//! use folio_proof::commitment::{Item, root_of};
+//! use folio_proof::state_key::{Entity, Relationship, StateKey, content_hash};
 //!
 //! let colour = StateKey::Entity(b"colour".to_vec());
 //! let blue = Entity { version: 1, expires_at: None, value: b"blue".to_vec() };
@@ -60,6 +60,8 @@
 //! with colliding paths can make his part of the tree deeper; a level costs him twice the search of
 //! the one before.
 
+use alloc::vec::Vec;
+
 use crate::digest::Digest;
 use crate::merkle::{self, node_hash};
 
@@ -81,7 +83,7 @@ pub struct Item {
 }
 
 /// The encoding of a bucket: what is hashed, and how it is stored.
-pub(crate) fn encode_bucket(items: &[Item]) -> Vec<u8> {
+pub fn encode_bucket(items: &[Item]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(items.len() * ITEM_BYTES);
     for item in items {
         bytes.extend_from_slice(item.path.as_bytes());
@@ -91,7 +93,7 @@ pub(crate) fn encode_bucket(items: &[Item]) -> Vec<u8> {
 }
 
 /// Reads what [`encode_bucket`] writes. `None` when the length is that of no bucket.
-pub(crate) fn decode_bucket(bytes: &[u8]) -> Option<Vec<Item>> {
+pub fn decode_bucket(bytes: &[u8]) -> Option<Vec<Item>> {
     let (items, rest) = bytes.as_chunks::<ITEM_BYTES>();
     if !rest.is_empty() || items.len() > BUCKET_CAPACITY {
         return None;
@@ -135,6 +137,6 @@ fn subtree_hash(items: &[Item], depth: u16) -> Digest {
 
 /// The items whose paths have a 0, and those that have a 1, at bit `depth`. They agree on the bits
 /// before.
-pub(crate) fn split(items: &[Item], depth: u16) -> (&[Item], &[Item]) {
+pub fn split(items: &[Item], depth: u16) -> (&[Item], &[Item]) {
     items.split_at(items.partition_point(|item| !item.path.bit(depth)))
 }

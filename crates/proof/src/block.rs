@@ -33,6 +33,8 @@
 //!   proves all blocks before it.
 //! - The **state root** is described in [`commitment`](crate::commitment).
 
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;

@@ -4,20 +4,20 @@ use crate::digest::Digest;
 
 /// The first bits of a path. The bits beyond are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Prefix {
+pub struct Prefix {
     depth: u16,
     bits: Digest,
 }
 
 impl Prefix {
     /// The empty prefix: that of the whole vault.
-    pub(crate) const ROOT: Prefix = Prefix {
+    pub const ROOT: Prefix = Prefix {
         depth: 0,
         bits: Digest::ZERO,
     };
 
     /// The first `depth` bits of `path`.
-    pub(crate) fn of(path: &Digest, depth: u16) -> Prefix {
+    pub fn of(path: &Digest, depth: u16) -> Prefix {
         let mut bits = Digest::ZERO;
         let whole = usize::from(depth / 8);
         bits.0[..whole].copy_from_slice(&path.0[..whole]);
@@ -28,12 +28,12 @@ impl Prefix {
     }
 
     /// How many bits it has.
-    pub(crate) fn depth(&self) -> u16 {
+    pub fn depth(&self) -> u16 {
         self.depth
     }
 
     /// Bit `index`, which is below the depth.
-    pub(crate) fn bit(&self, index: u16) -> bool {
+    pub fn bit(&self, index: u16) -> bool {
         self.bits.bit(index)
     }
 
@@ -41,7 +41,7 @@ impl Prefix {
     ///
     /// The depth stays below 256: two items that agree in all 256 bits of their paths would be a
     /// collision of SHA-256.
-    pub(crate) fn child(&self, bit: bool) -> Prefix {
+    pub fn child(&self, bit: bool) -> Prefix {
         let mut bits = self.bits;
         if bit {
             bits.0[usize::from(self.depth / 8)] |= 0x80 >> (self.depth % 8);
@@ -53,23 +53,23 @@ impl Prefix {
     }
 
     /// Its first `depth` bits.
-    pub(crate) fn ancestor(&self, depth: u16) -> Prefix {
+    pub fn ancestor(&self, depth: u16) -> Prefix {
         Prefix::of(&self.bits, depth)
     }
 
     /// Whether `path` starts with it.
-    pub(crate) fn covers(&self, path: &Digest) -> bool {
+    pub fn covers(&self, path: &Digest) -> bool {
         Prefix::of(path, self.depth) == *self
     }
 
     /// The bytes that its bits take: what follows is zero, and is not stored.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.bits.0[..usize::from(self.depth.div_ceil(8))]
     }
 }
 
-impl std::fmt::Display for Prefix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         if self.depth == 0 {
             return f.write_str("the root");
         }

@@ -1,7 +1,8 @@
 //! A SHA-256 hash, and the one place that computes one.
 
-use std::fmt;
-use std::str::FromStr;
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,7 +18,7 @@ impl Digest {
 
     /// The SHA-256 hash of the concatenation of `parts`.
     pub fn of(parts: &[&[u8]]) -> Digest {
-        #[cfg(test)]
+        #[cfg(feature = "count-hashes")]
         count::add_one();
         let mut hasher = sha2::Sha256::new();
         for part in parts {
@@ -100,11 +101,11 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// Counts the hashes that the current thread computes, so that a test can state what a change
 /// costs.
-#[cfg(test)]
-pub(crate) mod count {
-    use std::cell::Cell;
+#[cfg(feature = "count-hashes")]
+pub mod count {
+    use core::cell::Cell;
 
-    thread_local! {
+    std::thread_local! {
         static HASHES: Cell<u64> = const { Cell::new(0) };
     }
 
@@ -113,7 +114,7 @@ pub(crate) mod count {
     }
 
     /// How many hashes `work` computes.
-    pub(crate) fn hashes_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    pub fn hashes_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
         let before = HASHES.get();
         let result = work();
         (result, HASHES.get() - before)
@@ -122,6 +123,10 @@ pub(crate) mod count {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]

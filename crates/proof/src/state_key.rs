@@ -19,6 +19,9 @@
 //! The prefixes continue the series of RFC 6962 (`0x00` for leaves, `0x01` for nodes), so none of
 //! the four kinds of hash can pass for another.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -84,8 +87,8 @@ impl StateKey {
     }
 }
 
-impl std::fmt::Display for StateKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Display for StateKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             StateKey::Entity(key) => write!(f, "entity \"{}\"", key.escape_ascii()),
             StateKey::Relationship(Relationship {
@@ -117,12 +120,12 @@ fn path(state_key: &[u8]) -> Digest {
 }
 
 /// The path of an entity.
-pub(crate) fn entity_path(key: &[u8]) -> Digest {
+pub fn entity_path(key: &[u8]) -> Digest {
     Digest::of(&[&[PATH, ENTITY], key])
 }
 
 /// The path of a relationship.
-pub(crate) fn relationship_path(resource: &str, relation: &str, subject: &str) -> Digest {
+pub fn relationship_path(resource: &str, relation: &str, subject: &str) -> Digest {
     path(&relationship_key(resource, relation, subject))
 }
 
@@ -209,6 +212,8 @@ impl<'a> EntityView<'a> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     #[test]

@@ -3,6 +3,8 @@
 //! What is hashed is encoded with this and nothing else, so that hashes can be recomputed from the
 //! documentation alone. There is one encoding for each value, and the reader refuses every other.
 
+use alloc::vec::Vec;
+
 /// The bytes are not the canonical encoding of what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -159,7 +161,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn text(&mut self, limit: usize, what: &'static str) -> Result<&'a str, WireError> {
-        std::str::from_utf8(self.bytes(limit, what)?).map_err(|_| WireError::Text { what })
+        core::str::from_utf8(self.bytes(limit, what)?).map_err(|_| WireError::Text { what })
     }
 
     pub(crate) fn optional_u64(&mut self, what: &'static str) -> Result<Option<u64>, WireError> {
