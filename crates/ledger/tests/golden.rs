@@ -33,12 +33,19 @@ use folio_raft::Applied;
 use scripts::{Entry, Script};
 use serde::{Deserialize, Serialize};
 
-/// The recordings: name, SHA-256 of the file, and the script that it was made with.
-const RECORDINGS: &[(&str, &str, fn() -> Script)] = &[(
-    "1-everything",
-    "2baec44a09560bf3dfa404dfb8d2331b24a23ab93122be18c095d5d4fa827139",
-    scripts::everything,
-)];
+const RECORDINGS: &[Recording] = &[Recording {
+    name: "1-everything",
+    checksum: "2baec44a09560bf3dfa404dfb8d2331b24a23ab93122be18c095d5d4fa827139",
+    script: scripts::everything,
+}];
+
+struct Recording {
+    name: &'static str,
+    /// The SHA-256 of the file.
+    checksum: &'static str,
+    /// What it was made with.
+    script: fn() -> Script,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -137,7 +144,12 @@ fn set_aside(name: &str, script: &Script) -> PathBuf {
 
 #[test]
 fn every_recorded_log_gives_the_recorded_blocks_and_answers() {
-    for &(name, checksum, script) in RECORDINGS {
+    for &Recording {
+        name,
+        checksum,
+        script,
+    } in RECORDINGS
+    {
         let script = script();
         let path = directory().join(format!("{name}.jsonl"));
         let Ok(text) = std::fs::read_to_string(&path) else {
@@ -203,7 +215,7 @@ fn no_recording_is_forgotten() {
     found.sort();
     let listed: Vec<_> = RECORDINGS
         .iter()
-        .map(|(name, ..)| format!("{name}.jsonl"))
+        .map(|recording| format!("{}.jsonl", recording.name))
         .collect();
     assert_eq!(found, listed);
 }
@@ -240,7 +252,7 @@ fn first_word(text: String) -> String {
 fn the_recordings_have_every_kind_of_answer_and_grow_and_shrink() {
     let mut seen = std::collections::BTreeSet::new();
     let (mut largest, mut after_largest) = (0, u64::MAX);
-    for (_, _, script) in RECORDINGS {
+    for Recording { script, .. } in RECORDINGS {
         let replica = Replica::new();
         for Entry { at, commands } in &script().entries {
             kinds(&play(&replica, *at, commands).1, &mut seen);

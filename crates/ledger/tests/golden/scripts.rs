@@ -191,7 +191,7 @@ fn sessions(script: &mut Script) {
             term,
             ..last
         };
-        let commands = vec![set(6).in_session(1, 5 + term), set(7).in_session(3, 1)];
+        let commands = [set(6).in_session(1, 5 + term), set(7).in_session(3, 1)];
         script.entries.push(Entry {
             at,
             commands: commands[..term as usize - 1].to_vec(),
