@@ -3,3 +3,4 @@
 
 pub mod contents;
 pub mod history;
+pub mod straight;

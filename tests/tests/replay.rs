@@ -6,65 +6,17 @@ use std::path::Path;
 
 use folio_ledger::Ledger;
 use folio_ledger::response::{Rejection, Response};
-use folio_raft::{Applied, Entry, RaftLogStore, StateMachine, StoreOptions};
+use folio_raft::{RaftLogStore, StoreOptions};
 use folio_store::storage::SplitMix64;
-use folio_store::{Database, Durability, Table, WriteTransaction};
-use folio_tests::contents::Contents;
+use folio_store::{Database, Durability};
 use folio_tests::history;
-use openraft::{EntryPayload, RaftLogReader, RaftSnapshotBuilder, RaftStorage};
+use folio_tests::straight::{apply, contents, next_index, straight};
+use openraft::{RaftLogReader, RaftSnapshotBuilder, RaftStorage};
 
 const SEEDS: std::ops::Range<u64> = 0..6;
 const LENGTH: u64 = 120;
 
 type Store = RaftLogStore<Ledger>;
-type Answers = Vec<Vec<Response>>;
-
-/// How far a test without a Raft store has applied the log: the next index, and the newest time.
-struct Progress;
-impl Table for Progress {
-    const NAME: &'static str = "test_progress";
-    type Key = ();
-    type Value = (u64, u64);
-}
-
-fn apply(txn: &WriteTransaction, entry: &Entry<Ledger>) -> Vec<Response> {
-    let mut table = txn.table::<Progress>().unwrap();
-    let (_, mut time) = table.get(()).unwrap().unwrap_or_default();
-    let mut answers = Vec::new();
-    if let EntryPayload::Normal(batch) = &entry.payload {
-        time = time.max(batch.time);
-        let at = Applied {
-            index: entry.log_id.index,
-            term: entry.log_id.leader_id.term,
-            position: 0,
-            time,
-        };
-        answers = StateMachine::apply_entry(&Ledger, txn, at, &batch.commands).unwrap();
-    }
-    table.insert((), (entry.log_id.index + 1, time)).unwrap();
-    answers
-}
-
-fn contents(database: &Database) -> Contents {
-    Contents::verified(&database.begin_read().unwrap())
-}
-
-fn next_index(database: &Database) -> u64 {
-    let view = database.begin_read().unwrap();
-    let progress = view.table::<Progress>().unwrap().get(()).unwrap();
-    progress.map_or(0, |(next, _)| next)
-}
-
-fn straight(log: &[Entry<Ledger>]) -> (Contents, Answers) {
-    let database = Database::in_memory().unwrap();
-    let mut answers = Vec::new();
-    for entry in log {
-        let txn = database.begin_write().unwrap();
-        answers.push(apply(&txn, entry));
-        txn.commit().unwrap();
-    }
-    (contents(&database), answers)
-}
 
 fn check_file(database: Database, path: &Path) {
     database.close().unwrap();
