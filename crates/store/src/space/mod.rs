@@ -179,7 +179,12 @@ impl Space {
         };
         let page = match found {
             Some(page) => page,
-            None => self.extend(pager)?,
+            // Searches go on where they were, so that they come to every part of the file.
+            None => match self.extend(pager) {
+                Ok(page) => return self.take(page, pager).map(|()| page),
+                Err(full @ Error::Full { .. }) => self.search_everywhere(pager)?.ok_or(full)?,
+                Err(error) => return Err(error),
+            },
         };
         self.take(page, pager)?;
         match self.zone.contains(&page) {

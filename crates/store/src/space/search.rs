@@ -11,6 +11,10 @@ use crate::{
 /// Pages in a zone, of which a chunk has several.
 pub(super) const ZONE: u64 = 128;
 
+/// How many chunks one search looks at: all of a small file, and of a large one so many that it costs little. Free pages
+/// that it does not come to are left for later searches, which go on from there; until then the file may grow by a few.
+const SEARCHED: u64 = 16;
+
 /// How long a page is expected to stay in use. Those of short life are taken from a zone of their own, where nearly all of
 /// the pages around them are free again soon: so they are neighbours, and one call writes them, and the device has to write
 /// to fewer places. The others fill whatever is free.
@@ -27,16 +31,22 @@ impl Space {
     /// The free page to be taken next, if it is not the one behind the end.
     pub(super) fn search(&mut self, lifetime: Lifetime, pager: &Pager) -> Result<Option<u64>> {
         if self.packing {
-            return self.next_free(0..0, pager);
+            return self.search_everywhere(pager);
         }
         let found = match lifetime {
             Lifetime::Short => self.next_short_lived(pager)?,
-            Lifetime::Long => self.next_free(self.zone.clone(), pager)?,
+            Lifetime::Long => self.next_free(self.zone.clone(), SEARCHED, pager)?,
         };
         match found.is_some() || self.length < self.physical {
             true => Ok(found),
-            false => self.next_free(0..0, pager),
+            // Pages in the zone are better than a file that grows.
+            false => self.next_free(0..0, SEARCHED, pager),
         }
+    }
+
+    /// A free page anywhere. Costs a look at every part of the file that has none.
+    pub(super) fn search_everywhere(&mut self, pager: &Pager) -> Result<Option<u64>> {
+        self.next_free(0..0, u64::MAX, pager)
     }
 
     /// The page of the zone behind the one taken last, or the first of several free ones.
@@ -99,17 +109,17 @@ impl Space {
         Ok(())
     }
 
-    /// The next free page from the cursor on, around the end; not one of those to `avoid`. Neighbours are found one after
-    /// the other, so pages taken together lie together where the free space allows.
-    fn next_free(&mut self, avoid: Range<u64>, pager: &Pager) -> Result<Option<u64>> {
+    /// The next free page from the cursor on, around the end, in at most `most` chunks; not one of those to `avoid`.
+    /// Neighbours are found one after the other, so pages taken together lie together where the free space allows.
+    fn next_free(&mut self, avoid: Range<u64>, most: u64, pager: &Pager) -> Result<Option<u64>> {
         let length = self.length;
         let chunks = length.div_ceil(CHUNK_PAGES);
-        let cursor = if self.cursor < length { self.cursor } else { 0 };
-        for step in 0..=chunks {
-            let index = (cursor / CHUNK_PAGES + step) % chunks;
+        // The chunk of the cursor is looked at twice: behind the cursor, and at last before it.
+        for _ in 0..most.min(chunks + 1) {
+            let cursor = if self.cursor < length { self.cursor } else { 0 };
+            let (index, mut from) = (cursor / CHUNK_PAGES, cursor % CHUNK_PAGES);
             let first = index * CHUNK_PAGES;
             let limit = CHUNK_PAGES.min(length - first);
-            let mut from = if step == 0 { cursor % CHUNK_PAGES } else { 0 };
             while let Some(bit) = self.chunk(index, pager)?.first_free(from, limit) {
                 if !avoid.contains(&(first + bit)) {
                     return Ok(Some(first + bit));
@@ -119,6 +129,7 @@ impl Space {
                     break;
                 }
             }
+            self.cursor = first + limit;
         }
         Ok(None)
     }
@@ -126,10 +137,13 @@ impl Space {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         Database,
-        space::{PageSet, Purpose},
+        space::{CHUNK_BYTES, Chunk, PageSet, Purpose},
+        storage::{Fault, FaultPlan, FaultStorage, MemoryStorage, StorageCall},
     };
 
     #[test]
@@ -171,5 +185,73 @@ mod tests {
         assert_eq!(space.lower_length(&engine.pager).expect("memory"), 10_000);
         let next = take(&mut space);
         assert!(next < space.length(), "{next} of {}", space.length());
+    }
+
+    /// A file of so many chunks without a free page, and room behind them.
+    fn full(space: &mut Space, chunks: u64) {
+        for index in 0..chunks {
+            space
+                .chunks
+                .insert(index, Chunk::from_bytes(&[0xFF; CHUNK_BYTES]));
+        }
+        space.length = chunks * CHUNK_PAGES;
+        space.physical = space.length + 2 * CHUNK_PAGES;
+        space.in_use = space.length;
+    }
+
+    #[test]
+    fn a_search_in_a_large_file_looks_at_a_few_chunks_of_it_and_the_next_goes_on_from_there() {
+        let db = Database::in_memory().expect("memory");
+        let engine = db.handle().engine();
+        let mut space = engine.space.lock();
+        full(&mut space, 500);
+        // Not in the first chunks, where the searches begin.
+        let freed = [300 * CHUNK_PAGES + 7, 400 * CHUNK_PAGES + 9];
+        space
+            .release(&freed.into_iter().collect(), &engine.pager)
+            .expect("memory");
+        let (mut grown, mut found) = (0, Vec::new());
+        let end = space.length();
+        while found.len() < freed.len() {
+            let cursor = space.cursor;
+            let taken = space.allocate(Lifetime::Long, Purpose::Growth, &engine.pager);
+            let page = taken.expect("there is room");
+            let searched = space.cursor.abs_diff(cursor).div_ceil(CHUNK_PAGES);
+            assert!(searched <= SEARCHED, "{searched} chunks");
+            match page < end {
+                true => found.push(page),
+                false => grown += 1,
+            }
+        }
+        assert_eq!(found, freed);
+        assert!(
+            grown <= 500 / SEARCHED,
+            "{grown} pages were added meanwhile"
+        );
+    }
+
+    #[test]
+    fn the_last_free_page_of_a_full_disk_is_found_wherever_it_is() {
+        let storage = Arc::new(FaultStorage::new(Arc::new(MemoryStorage::new())));
+        let db = Database::builder().create_on(storage.clone());
+        let db = db.expect("memory");
+        let engine = db.handle().engine();
+        let mut space = engine.space.lock();
+        full(&mut space, 500);
+        space.physical = space.length;
+        storage.follow(FaultPlan {
+            calls: &[StorageCall::Grow],
+            at: 1,
+            fault: Fault::NoSpace,
+            lasting: true,
+        });
+        let freed = 300 * CHUNK_PAGES + 7;
+        space
+            .release(&[freed].into_iter().collect(), &engine.pager)
+            .expect("memory");
+        let mut take = || space.allocate(Lifetime::Long, Purpose::Flush, &engine.pager);
+        assert_eq!(take().expect("one is left"), freed);
+        let refused = take();
+        assert!(matches!(refused, Err(Error::Full { .. })), "{refused:?}");
     }
 }
