@@ -1,7 +1,7 @@
 //! Random histories of a ledger, as Raft's log has them.
 
 use folio_ledger::Ledger;
-use folio_ledger::command::Command;
+use folio_ledger::command::{Command, Counter};
 use folio_ledger::state_key::Relationship;
 use folio_ledger::transaction::{Requirement, Transaction};
 use folio_raft::{Batch, Entry, LogId};
@@ -48,7 +48,10 @@ fn command(random: &mut SplitMix64, time: u64) -> Command {
     let command = match random.below(40) {
         0 => return Command::open_session(),
         1 => return Command::close_session(1 + random.below(6), 1 + random.below(60)),
-        2 => Command::create_vault("another"),
+        2 => Command::create_vault_retaining("another", random.below(4)),
+        4 => Command::set_retention(1 + random.below(VAULTS + 2), random.below(8)),
+        5 if random.one_in(2) => Command::delete_vault(2 + random.below(VAULTS + 2)),
+        6 => Command::allocate_numbers(Counter::User, random.below(3) as u32),
         3 => Command::submit(masses(random, time)),
         _ => Command::submit(transaction(random, time)),
     };

@@ -30,7 +30,7 @@ fn open(database: &Database, node: u64) -> Store {
 
 #[test]
 fn the_histories_have_everything_in_them() {
-    let mut seen = [false; 7];
+    let mut seen = [false; 11];
     for seed in SEEDS {
         for answer in straight(&history::random(seed, LENGTH)).1.iter().flatten() {
             let kind = match answer {
@@ -41,12 +41,16 @@ fn the_histories_have_everything_in_them() {
                 Response::Rejected(Rejection::SessionUnknown { .. }) => 4,
                 Response::Rejected(Rejection::StaleSequence { .. }) => 5,
                 Response::Rejected(Rejection::UnknownVault { .. }) => 6,
+                Response::Rejected(Rejection::VaultDeleted { .. }) => 7,
+                Response::VaultDeleted { .. } => 8,
+                Response::RetentionSet { .. } => 9,
+                Response::NumbersAllocated { .. } => 10,
                 _ => continue,
             };
             seen[kind] = true;
         }
     }
-    assert_eq!(seen, [true; 7]);
+    assert_eq!(seen, [true; 11]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::limits::{
     MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, MAX_VAULT_NAME_BYTES,
 };
 use crate::state_key::{Relationship, StateKey};
+use crate::tables::counter;
 use crate::transaction::{Condition, Operation, Requirement, SessionSequence, Transaction};
 
 /// One command of a log entry.
@@ -33,9 +34,55 @@ pub enum Action {
         /// What people call it. A label: names need not differ, and no hash commits to them. The
         /// vault's number identifies it.
         name: String,
+        /// How many blocks back its entities can be read; 0 for the present only. Keeping past
+        /// versions costs two rows for each entity that a block changes.
+        retention: u64,
+    },
+    /// Deletes a vault with everything in it, its blocks as well. It is gone at once, for reads and
+    /// for commands; its rows are removed little by little with the entries that follow. Its number
+    /// is never given to another vault.
+    DeleteVault {
+        /// The vault.
+        vault: u64,
+    },
+    /// Sets how many blocks back the entities of a vault can be read. What was not kept before does
+    /// not come back, and what is kept for no longer is removed. Adds no block.
+    SetRetention {
+        /// The vault.
+        vault: u64,
+        /// The number of blocks; 0 for the present only.
+        retention: u64,
+    },
+    /// Takes numbers that nobody else gets.
+    AllocateNumbers {
+        /// What is to be numbered.
+        counter: Counter,
+        /// How many numbers, at least one.
+        count: u32,
     },
     /// Carries out a transaction.
     Submit(Transaction),
+}
+
+/// What clients number with the ledger's counters. Vaults and sessions are numbered when they are
+/// created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Counter {
+    /// Organizations.
+    Organization,
+    /// Users.
+    User,
+}
+
+impl Counter {
+    /// The name of its row.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Counter::Organization => counter::ORGANIZATION,
+            Counter::User => counter::USER,
+        }
+    }
 }
 
 impl Command {
@@ -57,9 +104,30 @@ impl Command {
         Command::new(Action::CloseSession).in_session(session, sequence)
     }
 
-    /// Creates a vault.
+    /// Creates a vault that keeps no past versions.
     pub fn create_vault(name: impl Into<String>) -> Self {
-        Command::new(Action::CreateVault { name: name.into() })
+        Command::create_vault_retaining(name, 0)
+    }
+
+    /// Creates a vault whose entities can be read as of the last `retention` blocks.
+    pub fn create_vault_retaining(name: impl Into<String>, retention: u64) -> Self {
+        let name = name.into();
+        Command::new(Action::CreateVault { name, retention })
+    }
+
+    /// Deletes a vault.
+    pub fn delete_vault(vault: u64) -> Self {
+        Command::new(Action::DeleteVault { vault })
+    }
+
+    /// Sets how many blocks back the entities of a vault can be read.
+    pub fn set_retention(vault: u64, retention: u64) -> Self {
+        Command::new(Action::SetRetention { vault, retention })
+    }
+
+    /// Takes numbers that nobody else gets.
+    pub fn allocate_numbers(counter: Counter, count: u32) -> Self {
+        Command::new(Action::AllocateNumbers { counter, count })
     }
 
     /// Carries out a transaction.
@@ -116,6 +184,9 @@ pub enum Invalid {
         /// Its place among the conditions, from 0.
         condition: u32,
     },
+    /// An allocation of no numbers.
+    #[error("an allocation is of at least one number")]
+    NoNumbers,
     /// Sequence number 0.
     #[error("sequence numbers count from 1")]
     SequenceZero,
@@ -169,8 +240,13 @@ pub fn validate(command: &Command) -> Result<(), Invalid> {
     match &command.action {
         Action::OpenSession if command.session.is_some() => Err(Invalid::SessionToOpen),
         Action::CloseSession if command.session.is_none() => Err(Invalid::NoSessionToClose),
-        Action::OpenSession | Action::CloseSession => Ok(()),
-        Action::CreateVault { name } => {
+        Action::AllocateNumbers { count: 0, .. } => Err(Invalid::NoNumbers),
+        Action::OpenSession
+        | Action::CloseSession
+        | Action::DeleteVault { .. }
+        | Action::SetRetention { .. }
+        | Action::AllocateNumbers { .. } => Ok(()),
+        Action::CreateVault { name, .. } => {
             check_length(Part::VaultName, name.len(), MAX_VAULT_NAME_BYTES)?;
             check_characters(Part::VaultName, name)
         }
@@ -296,6 +372,8 @@ fn check_characters(what: Part, name: &str) -> Result<(), Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{self, Origin};
+    use crate::response::Outcome;
 
     fn submit(transaction: Transaction) -> Result<(), Invalid> {
         validate(&Command::submit(transaction))
@@ -453,18 +531,17 @@ mod tests {
             .delete([9, 9])
             .relate(relationship.clone())
             .unrelate(relationship);
-        for session in [
-            None,
-            Some(SessionSequence {
-                session: 1,
-                sequence: 1,
-            }),
-        ] {
+        let place = SessionSequence {
+            session: 1,
+            sequence: 1,
+        };
+        let none = vec![Outcome::Unchanged; transaction.operations.len()];
+        for (origin, allowance) in [(Origin::Client, 16), (Origin::Session(place), 0)] {
             // The length allows for a session, so that the limit is the same with and without one.
-            let allowance = if session.is_some() { 0 } else { 16 };
+            let encoded = record::encode(origin, &transaction, &none).len();
             assert_eq!(
                 transaction.encoded_length(),
-                transaction.encode(session).len() + allowance
+                encoded - none.len() + allowance
             );
         }
     }

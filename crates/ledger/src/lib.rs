@@ -62,8 +62,8 @@
 //!
 //! The same log gives the same rows on every replica: numbers come from counters in the state, time
 //! from the entry, and nothing is kept in memory between entries. The hashing is specified in
-//! [`state_key`], [`commitment`], [`transaction`], [`block`] and [`merkle`], and fixed by test
-//! vectors that a second implementation wrote (`tests/vectors` of `folio-proof`).
+//! [`state_key`], [`commitment`], [`record`], [`block`] and [`merkle`], and fixed by test vectors
+//! that a second implementation wrote (`tests/vectors` of `folio-proof`).
 
 mod apply;
 pub mod command;
@@ -78,6 +78,6 @@ pub mod verify;
 
 pub use apply::Ledger;
 pub use folio_proof::{
-    WireError, block, commitment, digest, merkle, prefix, proof, state_key, transaction,
+    WireError, block, commitment, digest, merkle, prefix, proof, record, state_key, transaction,
 };
-pub use read::{LedgerView, RecordedTransaction, VaultInfo};
+pub use read::{LedgerView, NotRetained, PastEntity, VaultInfo};

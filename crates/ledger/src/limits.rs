@@ -27,5 +27,10 @@ pub const SESSIONS_REMOVED_PER_ENTRY: usize = 64;
 /// How many expired entities one log entry removes at most.
 pub const ENTITIES_EXPIRED_PER_ENTRY: usize = 256;
 
+/// How much one log entry removes of what nobody can reach any more: rows of deleted vaults, and past
+/// versions that their vault does not retain. A row counts one, and one more for every 4 KiB of its
+/// value. An entry that keeps past versions removes twice as many more.
+pub const CLEANUP_PER_ENTRY: u64 = 1024;
+
 /// How many rows one listing returns at most, whatever the caller asks for.
 pub const MAX_PAGE: usize = 10_000;

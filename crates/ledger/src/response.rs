@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::Invalid;
+use crate::command::{Counter, Invalid};
+use crate::digest::Digest;
+pub use crate::record::Outcome;
 use crate::state_key::StateKey;
 use crate::transaction::Requirement;
 
@@ -23,6 +25,33 @@ pub enum Response {
         vault: u64,
         /// Index of the log entry.
         log_index: u64,
+    },
+    /// A vault was deleted.
+    VaultDeleted {
+        /// Its number.
+        vault: u64,
+        /// The height of its last block.
+        height: u64,
+        /// The hash of its last block, which commits to everything that ever happened to it.
+        block_hash: Digest,
+        /// Index of the log entry.
+        log_index: u64,
+    },
+    /// The retention of a vault was set.
+    RetentionSet {
+        /// Its number.
+        vault: u64,
+        /// How many blocks back its entities can be read from now on.
+        retention: u64,
+    },
+    /// The numbers from `first` on, `count` of them, were given out.
+    NumbersAllocated {
+        /// What they are for.
+        counter: Counter,
+        /// The first number.
+        first: u64,
+        /// How many.
+        count: u32,
     },
     /// A transaction was carried out, all of it.
     Committed(Receipt),
@@ -45,31 +74,6 @@ pub struct Receipt {
     pub outcomes: Vec<Outcome>,
 }
 
-/// What an operation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The entity was not there and is now, with version 1.
-    EntityCreated,
-    /// The entity was there and has a new value.
-    EntityUpdated {
-        /// Its version now.
-        version: u64,
-    },
-    /// The entity was deleted.
-    EntityDeleted {
-        /// Its last version.
-        version: u64,
-    },
-    /// The relationship was not there and is now.
-    RelationshipCreated,
-    /// The relationship was deleted.
-    RelationshipDeleted,
-    /// There was nothing to change: what was to be deleted was not there, or what was to be created
-    /// was.
-    Unchanged,
-}
-
 /// Why nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
@@ -77,7 +81,13 @@ pub enum Rejection {
     /// The command breaks a limit or makes no sense, whatever the state.
     #[error("the command is invalid: {0}")]
     Invalid(Invalid),
-    /// There is no such vault.
+    /// There was such a vault, and it was deleted.
+    #[error("vault {vault} was deleted")]
+    VaultDeleted {
+        /// The vault asked for.
+        vault: u64,
+    },
+    /// There never was such a vault.
     #[error("there is no vault {vault}")]
     UnknownVault {
         /// The vault asked for.

@@ -38,13 +38,18 @@ tables! {
     Entities: "ledger_entities", (u64, &'static [u8]) => &'static [u8];
     /// (time, vault, key) of every entity that expires
     Expiries: "ledger_expiries", (u64, u64, &'static [u8]) => ();
+    /// (vault, key, height): the entity as it was before that block changed it, as above, or nothing
+    /// if it was not there
+    Versions: "ledger_versions", (u64, &'static [u8], u64) => &'static [u8];
+    /// (vault, height, key) of every past version
+    VersionHeights: "ledger_version_heights", (u64, u64, &'static [u8]) => ();
     /// (vault, resource, relation, subject)
     ByResource: "ledger_relationships_by_resource", Names => ();
     /// (vault, subject, relation, resource)
     BySubject: "ledger_relationships_by_subject", Names => ();
     /// (vault, height); the canonical encoding of the header
     Blocks: "ledger_blocks", (u64, u64) => &'static [u8];
-    /// (vault, height, position); the canonical encoding of the transaction
+    /// (vault, height, position); the canonical encoding of the record
     Transactions: "ledger_transactions", (u64, u64, u32) => &'static [u8];
     /// (vault, level, index): the complete subtrees of the history tree
     History: "ledger_history", (u64, u8, u64) => [u8; 32];
@@ -58,6 +63,8 @@ tables! {
     SessionUses: "ledger_session_uses", (u64, u64) => ();
     /// name; the last number given out
     Counters: "ledger_counters", &'static str => u64;
+    /// vault; why there are rows of it to remove
+    Cleanups: "ledger_cleanups", u64 => Postcard<Cleanup>;
 }
 
 /// A vault and the end of its chain.
@@ -72,6 +79,42 @@ pub(crate) struct VaultRow {
     pub(crate) state_root: Digest,
     pub(crate) entities: u64,
     pub(crate) relationships: u64,
+    /// How many blocks back its entities can be read.
+    pub(crate) retention: u64,
+    /// The lowest height as of which its entities can be read.
+    pub(crate) retained_from: u64,
+}
+
+impl VaultRow {
+    /// What of the past can be read once there is a block at `height`.
+    pub(crate) fn retain_at(&mut self, height: u64) {
+        let earliest = height.saturating_sub(self.retention);
+        self.retained_from = self.retained_from.max(earliest);
+    }
+
+    /// What of the past can be read from now on: no more than before, because what was not kept
+    /// does not come back.
+    pub(crate) fn set_retention(&mut self, retention: u64) {
+        self.retention = retention;
+        self.retain_at(self.height);
+    }
+}
+
+/// Why a vault has rows that nobody can reach any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Cleanup {
+    /// It was deleted: all of them.
+    Deleted,
+    /// It retains fewer past versions than are there.
+    Trimmed,
+}
+
+/// The names of the counters.
+pub(crate) mod counter {
+    pub(crate) const VAULT: &str = "vault";
+    pub(crate) const SESSION: &str = "session";
+    pub(crate) const ORGANIZATION: &str = "organization";
+    pub(crate) const USER: &str = "user";
 }
 
 /// A session: the latest sequence number, its answer, and when it was used.
@@ -98,8 +141,8 @@ mod tests {
             .into_iter()
             .map(|table| table.name)
             .collect();
-        assert_eq!(names.len(), 13);
+        assert_eq!(names.len(), 16);
         names.dedup();
-        assert_eq!(names.len(), 13);
+        assert_eq!(names.len(), 16);
     }
 }

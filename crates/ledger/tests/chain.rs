@@ -8,15 +8,17 @@ use folio_ledger::block::BlockHeader;
 use folio_ledger::command::Command;
 use folio_ledger::digest::Digest;
 use folio_ledger::merkle;
-use folio_ledger::response::Response;
+use folio_ledger::record::Origin;
+use folio_ledger::response::{Outcome, Response};
 use folio_ledger::state_key::Relationship;
-use folio_ledger::transaction::Transaction;
+use folio_ledger::transaction::{SessionSequence, Transaction};
 use folio_ledger::verify::{VerifyError, verify_chain, verify_shared, verify_state};
 
 /// Two vaults with some history: entities that expire and others, relationships, deletions,
 /// sessions.
 fn history() -> Replica {
-    let mut replica = Replica::with_vault();
+    let mut replica = Replica::new();
+    replica.one(Command::create_vault_retaining("test", 1_000));
     replica.one(Command::create_vault("other"));
     let session = replica.open_session();
     for number in 0..30_u8 {
@@ -136,7 +138,7 @@ fn transactions_read_back_from_their_block() {
     ]);
     assert!(matches!(&responses[1], Response::Committed(receipt) if receipt.position == 1));
     let recorded = LedgerView::new(&replica.view())
-        .transactions(1, 1)
+        .records(1, 1)
         .expect("readable");
     assert_eq!(
         recorded
@@ -145,13 +147,17 @@ fn transactions_read_back_from_their_block() {
             .collect::<Vec<_>>(),
         [&transactions[0], &transactions[1]]
     );
+    let place = SessionSequence {
+        session,
+        sequence: 9,
+    };
+    assert_eq!(recorded[0].origin, Origin::Session(place));
+    assert_eq!(recorded[1].origin, Origin::Client);
+    assert_eq!(recorded[0].outcomes, [Outcome::EntityCreated]);
     assert_eq!(
-        recorded[0]
-            .session
-            .map(|place| (place.session, place.sequence)),
-        Some((session, 9))
+        recorded[1].outcomes,
+        [Outcome::EntityDeleted { version: 1 }]
     );
-    assert_eq!(recorded[1].session, None);
 }
 
 #[test]
@@ -161,6 +167,8 @@ fn every_planted_change_of_a_value_and_every_missing_row_is_found() {
     let checked = [
         "ledger_entities",
         "ledger_expiries",
+        "ledger_versions",
+        "ledger_version_heights",
         "ledger_relationships_by_resource",
         "ledger_relationships_by_subject",
         "ledger_blocks",

@@ -6,6 +6,7 @@ use common::Replica;
 use folio_ledger::block::BlockHeader;
 use folio_ledger::command::Command;
 use folio_ledger::digest::Digest;
+use folio_ledger::record::Origin;
 use folio_ledger::verify::{verify_chain, verify_state};
 use folio_ledger::{Ledger, LedgerView};
 use folio_raft::Applied;
@@ -41,6 +42,7 @@ fn the_recorded_log_gives_the_recorded_blocks() {
         serde_json::from_str(include_str!("../../proof/tests/vectors/history.json"))
             .expect("the vectors");
     let replica = Replica::new();
+    let mut expiries = 0;
     for EntryCase { commands, block } in &entries {
         let header = &block.header;
         let at = Applied {
@@ -62,7 +64,11 @@ fn the_recorded_log_gives_the_recorded_blocks() {
         assert_eq!(&stored, header);
         assert_eq!(stored.encode(), bytes(&block.encoded));
         assert_eq!(stored.hash(), block.hash);
+        let records = LedgerView::new(&view).records(1, header.height);
+        let first = records.expect("readable").into_iter().next();
+        expiries += u64::from(first.is_some_and(|record| record.origin == Origin::Expiry));
     }
+    assert!(expiries > 3, "entities expired in {expiries} blocks");
     assert_eq!(entries.len(), 25);
     verify_chain(&replica.view(), 1, &mut |_, _| {}).expect("sound");
     verify_state(&replica.view(), 1, &mut |_, _| {}).expect("sound");

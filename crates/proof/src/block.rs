@@ -2,8 +2,8 @@
 //!
 //! Block 0 of a vault records its creation. After that, each log entry that changes the vault adds
 //! one block. A block is its header and its transactions. A transaction that was rejected is in no
-//! block. A block in which entities expired and that no transaction took part in has no
-//! transactions.
+//! block. Entities that expired are deleted by a transaction of the ledger's own, the first one of
+//! the block. So a change of the state is in a transaction, and every block but block 0 has one.
 //!
 //! # The canonical encoding of a header
 //!
@@ -26,8 +26,8 @@
 //! | 157    | 32    | state root after the block                                         |
 //!
 //! - The **block hash** is the RFC 6962 leaf hash of the encoded header, `SHA-256(0x00 || header)`.
-//! - The **transactions root** is the RFC 6962 tree over the canonical encodings of the block's
-//!   [transactions](crate::transaction), in order.
+//! - The **transactions root** is the RFC 6962 tree over the canonical encodings of the
+//!   [records](crate::record) of its transactions, in order.
 //! - The **history root** is the RFC 6962 tree over the encoded headers of all earlier blocks. A
 //!   block hash is therefore a leaf hash of the history tree of every later block, and one header
 //!   proves all blocks before it.

@@ -6,7 +6,7 @@
 //!
 //! - [`proof`] has the proofs: an item of the state is there, with which content, or is not there; a transaction is in a
 //!   block.
-//! - [`state_key`], [`commitment`], [`transaction`], [`block`] and [`merkle`] specify what is hashed and how, so that it
+//! - [`state_key`], [`commitment`], [`record`], [`block`] and [`merkle`] specify what is hashed and how, so that it
 //!   can be written again from these pages alone. Test vectors that a second implementation wrote are in `tests/vectors`.
 //!
 //! ```
@@ -43,6 +43,7 @@ pub mod limits;
 pub mod merkle;
 pub mod prefix;
 pub mod proof;
+pub mod record;
 pub mod state_key;
 pub mod transaction;
 mod wire;

@@ -1,25 +1,5 @@
-//! Transactions: what a client asks of a vault, and the bytes that a block commits to.
-//!
-//! # The canonical encoding
-//!
-//! Integers are big-endian; a string is its length as four bytes, then its bytes; a list is its
-//! number of items as four bytes, then the items; an optional integer is `0x00`, or `0x01` and
-//! eight bytes.
-//!
-//! ```text
-//! transaction  := 0x01  vault:u64  session  conditions:list  operations:list
-//! session      := 0x00  |  0x01 session:u64 sequence:u64
-//! condition    := target requirement
-//! target       := 0x01 key:string  |  0x02 resource:string relation:string subject:string
-//! requirement  := 0x01 (must exist)  |  0x02 (must not exist)
-//!               | 0x03 version:u64   |  0x04 value:string
-//! operation    := 0x01 key:string value:string expires_at:optional u64     (set an entity)
-//!               | 0x02 key:string                                         (delete an entity)
-//!               | 0x03 resource:string relation:string subject:string     (create a relationship)
-//!               | 0x04 resource:string relation:string subject:string     (delete a relationship)
-//! ```
-//!
-//! The first byte is the version of this encoding.
+//! Transactions: what a client asks of a vault. How they are recorded, and so the bytes that a block
+//! commits to, is in [`record`](crate::record).
 
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
@@ -32,8 +12,6 @@ use crate::limits::{
 };
 use crate::state_key::{Relationship, StateKey};
 use crate::wire::{Reader, WireError, Writer};
-
-const ENCODING: u8 = 0x01;
 
 /// The place of a command in its client's session: what makes a retry safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,31 +163,19 @@ impl Transaction {
         self
     }
 
-    /// The canonical encoding, together with the session that the transaction was sent in.
-    pub fn encode(&self, session: Option<SessionSequence>) -> Vec<u8> {
-        let mut out = Writer::default();
-        out.u8(ENCODING);
-        out.u64(self.vault);
-        match session {
-            None => out.u8(0),
-            Some(SessionSequence { session, sequence }) => {
-                out.u8(1);
-                out.u64(session);
-                out.u64(sequence);
-            }
-        }
+    /// Writes conditions and operations.
+    pub(crate) fn encode(&self, out: &mut Writer) {
         out.count(self.conditions.len());
         for condition in &self.conditions {
-            condition.encode(&mut out);
+            condition.encode(out);
         }
         out.count(self.operations.len());
         for operation in &self.operations {
-            operation.encode(&mut out);
+            operation.encode(out);
         }
-        out.0
     }
 
-    /// The length of the canonical encoding in a session, in bytes, without writing it.
+    /// The length of a record of the transaction in a session, without its outcomes, in bytes.
     pub fn encoded_length(&self) -> usize {
         const HEADER: usize = 1 + 8 + 17;
         const COUNT: usize = 4;
@@ -218,39 +184,19 @@ impl Transaction {
         HEADER + COUNT + conditions + COUNT + operations
     }
 
-    /// Reads what [`Transaction::encode`] writes, and nothing else.
-    pub fn decode(bytes: &[u8]) -> Result<(Transaction, Option<SessionSequence>), WireError> {
-        let mut reader = Reader::new(bytes);
-        let what = "a transaction";
-        match reader.u8(what)? {
-            ENCODING => {}
-            tag => return Err(WireError::Tag { what, tag }),
-        }
-        let vault = reader.u64(what)?;
-        let what = "the session of a transaction";
-        let session = match reader.u8(what)? {
-            0 => None,
-            1 => Some(SessionSequence {
-                session: reader.u64(what)?,
-                sequence: reader.u64(what)?,
-            }),
-            tag => return Err(WireError::Tag { what, tag }),
-        };
+    /// Reads what [`Transaction::encode`] writes.
+    pub(crate) fn decode(vault: u64, reader: &mut Reader<'_>) -> Result<Transaction, WireError> {
         let conditions = (0..reader.count(MAX_CONDITIONS, "the conditions of a transaction")?)
-            .map(|_| Condition::decode(&mut reader))
+            .map(|_| Condition::decode(reader))
             .collect::<Result<_, _>>()?;
         let operations = (0..reader.count(MAX_OPERATIONS, "the operations of a transaction")?)
-            .map(|_| Operation::decode(&mut reader))
+            .map(|_| Operation::decode(reader))
             .collect::<Result<_, _>>()?;
-        reader.finish()?;
-        Ok((
-            Transaction {
-                vault,
-                conditions,
-                operations,
-            },
-            session,
-        ))
+        Ok(Transaction {
+            vault,
+            conditions,
+            operations,
+        })
     }
 }
 
@@ -409,86 +355,4 @@ fn decode_relationship(reader: &mut Reader<'_>) -> Result<Relationship, WireErro
             .text(MAX_NAME_BYTES, "the subject of a relationship")?
             .to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use alloc::vec;
-
-    use super::*;
-
-    fn one_of_everything() -> Transaction {
-        let relationship = Relationship::new("doc:1", "viewer", "user:ä");
-        Transaction::new(3)
-            .require_entity(b"a", Requirement::MustExist)
-            .require_entity(b"b", Requirement::VersionIs(u64::MAX))
-            .require_entity(b"c", Requirement::ValueIs(vec![0, 255]))
-            .require_relationship(relationship.clone(), Requirement::MustNotExist)
-            .set(b"k", b"v")
-            .set_until(b"k2", b"", 12)
-            .delete(b"k3")
-            .relate(relationship.clone())
-            .unrelate(relationship)
-    }
-
-    #[test]
-    fn a_transaction_reads_back_as_it_was_written() {
-        for session in [
-            None,
-            Some(SessionSequence {
-                session: 1,
-                sequence: 2,
-            }),
-        ] {
-            for transaction in [one_of_everything(), Transaction::new(0)] {
-                let bytes = transaction.encode(session);
-                assert_eq!(Transaction::decode(&bytes), Ok((transaction, session)));
-            }
-        }
-    }
-
-    #[test]
-    fn a_truncated_or_extended_transaction_is_an_error() {
-        let bytes = one_of_everything().encode(None);
-        for length in 0..bytes.len() {
-            assert!(
-                Transaction::decode(&bytes[..length]).is_err(),
-                "{length} bytes"
-            );
-        }
-        assert_eq!(
-            Transaction::decode(&[&bytes[..], &[0]].concat()),
-            Err(WireError::Trailing(1))
-        );
-    }
-
-    #[test]
-    fn no_change_of_a_byte_panics_or_gives_a_second_encoding_of_the_same() {
-        let transaction = one_of_everything();
-        let bytes = transaction.encode(None);
-        for place in 0..bytes.len() {
-            for bit in 0..8 {
-                let mut altered = bytes.clone();
-                altered[place] ^= 1 << bit;
-                if let Ok(decoded) = Transaction::decode(&altered) {
-                    assert_ne!(
-                        decoded,
-                        (transaction.clone(), None),
-                        "byte {place}, bit {bit}"
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_length_beyond_the_limit_is_refused_before_anything_is_allocated() {
-        let mut bytes = Transaction::new(1).encode(None);
-        let operations = bytes.len() - 4;
-        bytes[operations..].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert!(matches!(
-            Transaction::decode(&bytes),
-            Err(WireError::TooMany { .. })
-        ));
-    }
 }

@@ -4,8 +4,8 @@ use folio_proof::commitment::{Item, root_of};
 use folio_proof::digest::Digest;
 use folio_proof::merkle;
 use folio_proof::proof::StateProof;
+use folio_proof::record::Record;
 use folio_proof::state_key::{Entity, Relationship, StateKey, content_hash};
-use folio_proof::transaction::{SessionSequence, Transaction};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -43,9 +43,8 @@ struct ProofCase {
 }
 
 #[derive(Deserialize)]
-struct TransactionCase {
-    transaction: Transaction,
-    session: Option<SessionSequence>,
+struct RecordCase {
+    record: Record,
     encoded: String,
     leaf_hash: Digest,
 }
@@ -119,20 +118,19 @@ fn paths_content_hashes_and_state_roots_are_those_of_the_vectors() {
 }
 
 #[test]
-fn transactions_encode_as_the_vectors_do() {
-    let cases: Vec<TransactionCase> =
-        serde_json::from_str(include_str!("vectors/transactions.json")).expect("the vectors");
-    assert_eq!(cases.len(), 4);
-    for TransactionCase {
-        transaction,
-        session,
+fn records_encode_as_the_vectors_do() {
+    let cases: Vec<RecordCase> =
+        serde_json::from_str(include_str!("vectors/records.json")).expect("the vectors");
+    assert_eq!(cases.len(), 6);
+    for RecordCase {
+        record,
         encoded,
         leaf_hash,
     } in cases
     {
         let encoded = bytes(&encoded);
-        assert_eq!(transaction.encode(session), encoded);
-        assert_eq!(Transaction::decode(&encoded), Ok((transaction, session)));
+        assert_eq!(record.encode(), encoded);
+        assert_eq!(Record::decode(&encoded), Ok(record));
         assert_eq!(merkle::leaf_hash(&encoded), leaf_hash);
     }
 }

@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 use super::tables::Tables;
 use super::{Entry, OpenVault};
 use crate::error::{LedgerError, Result};
+use crate::record::{self, Origin};
 use crate::response::{FailedRequirement, Found, Outcome, Receipt, Rejection, Response};
 use crate::state_key::{self, EntityView, Relationship, StateKey, content_hash};
 use crate::transaction::{Condition, Operation, Requirement, SessionSequence, Transaction};
 
 /// What is known of a stored entity without its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
-    version: u64,
-    expires_at: Option<u64>,
+pub(super) struct Head {
+    pub(super) version: u64,
+    pub(super) expires_at: Option<u64>,
 }
 
 /// An entity before and after a transaction.
@@ -48,7 +49,7 @@ impl Entry<'_> {
     ) -> Result<Response> {
         let vault = transaction.vault;
         if self.vault(vault)?.is_none() {
-            return Ok(Response::Rejected(Rejection::UnknownVault { vault }));
+            return self.no_vault(vault);
         }
         for (place, condition) in (0..).zip(&transaction.conditions) {
             if let Some(found) = self.tables.violation(vault, condition)? {
@@ -68,10 +69,11 @@ impl Entry<'_> {
         self.write(vault, &effects)?;
         let log_index = self.at.index;
         let open = self.open_vault(vault)?;
-        let position = u32::try_from(open.transactions.len()).map_err(|_| {
+        let position = u32::try_from(open.records.len()).map_err(|_| {
             LedgerError::Inconsistent("a log entry has more than 2^32 transactions".to_owned())
         })?;
-        open.transactions.push(transaction.encode(session));
+        let record = record::encode(Origin::from(session), transaction, &effects.outcomes);
+        open.records.push(record);
         let height = open.row.height + 1;
         Ok(Response::Committed(Receipt {
             vault,
@@ -100,7 +102,7 @@ impl Entry<'_> {
         Ok(())
     }
 
-    fn write_entity(
+    pub(super) fn write_entity(
         &mut self,
         vault: u64,
         key: &[u8],
@@ -109,6 +111,11 @@ impl Entry<'_> {
     ) -> Result<()> {
         if before.is_none() && after.is_none() {
             return Ok(());
+        }
+        let open = self.open_vault(vault)?;
+        if open.row.retention > 0 {
+            let block = open.row.height + 1;
+            self.keep_version(vault, key, block)?;
         }
         let old_expiry = before.and_then(|head| head.expires_at);
         let new_expiry = after.and_then(|entity| entity.expires_at);
@@ -135,18 +142,6 @@ impl Entry<'_> {
         open.row.entities = recount(open.row.entities, before.is_some(), after.is_some())?;
         open.changes.insert(state_key::entity_path(key), content);
         Ok(())
-    }
-
-    /// Removes an entity that the list of expiries names for `time`.
-    pub(super) fn remove_expired(&mut self, vault: u64, key: &[u8], time: u64) -> Result<()> {
-        let before = self.tables.head(vault, key)?;
-        if before.and_then(|head| head.expires_at) != Some(time) {
-            let key = key.escape_ascii();
-            return Err(LedgerError::Inconsistent(format!(
-                "entity \"{key}\" of vault {vault} is listed to expire at {time}, and is not set to"
-            )));
-        }
-        self.write_entity(vault, key, before, None)
     }
 
     fn write_relationship(
@@ -329,7 +324,7 @@ impl Tables<'_> {
         Ok((!holds).then_some(found))
     }
 
-    fn head(&self, vault: u64, key: &[u8]) -> Result<Option<Head>> {
+    pub(super) fn head(&self, vault: u64, key: &[u8]) -> Result<Option<Head>> {
         let Some(stored) = self.entities.get_stored((vault, key))? else {
             return Ok(None);
         };

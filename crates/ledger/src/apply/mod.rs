@@ -13,12 +13,17 @@
 //!    numbers.
 //! 4. Sessions that nobody used for too long are removed, the oldest first, at most
 //!    [`SESSIONS_REMOVED_PER_ENTRY`](crate::limits::SESSIONS_REMOVED_PER_ENTRY).
+//! 5. Rows of deleted vaults and past versions that no vault retains are removed, at most
+//!    [`CLEANUP_PER_ENTRY`](crate::limits::CLEANUP_PER_ENTRY) and twice what the entry kept.
 
+mod cleanup;
 mod execute;
 mod expire;
 mod seal;
 mod sessions;
 mod tables;
+mod vaults;
+mod versions;
 
 use std::collections::BTreeMap;
 
@@ -27,7 +32,7 @@ use folio_store::WriteTransaction;
 
 use crate::command::{Action, Command, validate};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{LedgerError, Result};
 use crate::response::{Rejection, Response};
 use crate::tables::VaultRow;
 use sessions::Admission;
@@ -51,6 +56,7 @@ impl Ledger {
             at,
             tables: Tables::open(txn)?,
             vaults: BTreeMap::new(),
+            kept: 0,
         };
         entry.expire_entities()?;
         let responses = commands
@@ -59,6 +65,7 @@ impl Ledger {
             .collect::<Result<_>>()?;
         entry.seal_blocks()?;
         entry.remove_unused_sessions()?;
+        entry.clean_up()?;
         Ok(responses)
     }
 }
@@ -99,6 +106,8 @@ struct Entry<'t> {
     tables: Tables<'t>,
     /// The vaults that the entry has looked at, with what it has done to them so far.
     vaults: BTreeMap<u64, OpenVault>,
+    /// The past versions that the entry has kept, in the units of the cleanup.
+    kept: u64,
 }
 
 /// A vault while an entry is being applied to it.
@@ -107,8 +116,21 @@ struct OpenVault {
     row: VaultRow,
     /// What becomes of the items of the state: the new content hash by path, or nothing.
     changes: BTreeMap<Digest, Option<Digest>>,
-    /// The transactions carried out, in their canonical encoding.
-    transactions: Vec<Vec<u8>>,
+    /// The records of the transactions carried out, in their canonical encoding.
+    records: Vec<Vec<u8>>,
+    /// The retention from the next entry on, if the entry sets it.
+    retention: Option<u64>,
+}
+
+impl OpenVault {
+    fn new(row: VaultRow) -> Self {
+        OpenVault {
+            row,
+            changes: BTreeMap::new(),
+            records: Vec::new(),
+            retention: None,
+        }
+    }
 }
 
 impl Entry<'_> {
@@ -139,37 +161,26 @@ impl Entry<'_> {
                 session: self.open_session()?,
             }),
             Action::CloseSession => Ok(Response::SessionClosed),
-            Action::CreateVault { name } => {
-                let vault = self.create_vault(name)?;
-                Ok(Response::VaultCreated {
-                    vault,
-                    log_index: self.at.index,
-                })
-            }
+            Action::CreateVault { name, retention } => self.create_vault(name, *retention),
+            Action::DeleteVault { vault } => self.delete_vault(*vault),
+            Action::SetRetention { vault, retention } => self.set_retention(*vault, *retention),
+            Action::AllocateNumbers { counter, count } => Ok(Response::NumbersAllocated {
+                counter: *counter,
+                first: self.take_numbers(counter.name(), (*count).into())?,
+                count: *count,
+            }),
             Action::Submit(transaction) => self.execute(transaction, command.session),
         }
     }
 
-    /// The next number of a sequence. Numbers start at 1 and are never given out twice.
-    fn next_number(&mut self, sequence: &'static str) -> Result<u64> {
-        let number = self.tables.counters.get(sequence)?.unwrap_or(0) + 1;
-        self.tables.counters.insert(sequence, number)?;
-        Ok(number)
-    }
-
-    /// The vault, or `None` when there is none with this number.
-    fn vault(&mut self, vault: u64) -> Result<Option<&mut OpenVault>> {
-        if !self.vaults.contains_key(&vault) {
-            let Some(row) = self.tables.vaults.get(vault)? else {
-                return Ok(None);
-            };
-            let open = OpenVault {
-                row,
-                changes: BTreeMap::new(),
-                transactions: Vec::new(),
-            };
-            self.vaults.insert(vault, open);
-        }
-        Ok(self.vaults.get_mut(&vault))
+    /// Takes the next `count` numbers of a counter, and gives the first. Numbers start at 1 and are
+    /// never given out twice.
+    fn take_numbers(&mut self, counter: &'static str, count: u64) -> Result<u64> {
+        let last = self.tables.counters.get(counter)?.unwrap_or(0);
+        let new = last.checked_add(count).ok_or_else(|| {
+            LedgerError::Inconsistent(format!("the counter of {counter} numbers is at its end"))
+        })?;
+        self.tables.counters.insert(counter, new)?;
+        Ok(last + 1)
     }
 }

@@ -17,10 +17,8 @@ use super::Entry;
 use crate::error::Result;
 use crate::limits::{MAX_SESSIONS, SESSION_LIFETIME_ENTRIES, SESSIONS_REMOVED_PER_ENTRY};
 use crate::response::{Rejection, Response};
-use crate::tables::{Answered, SessionRow};
+use crate::tables::{Answered, SessionRow, counter};
 use crate::transaction::SessionSequence;
-
-const COUNTER: &str = "session";
 
 /// What a session says to a command.
 pub(super) enum Admission {
@@ -37,7 +35,7 @@ impl Entry<'_> {
         {
             self.close_session(unused_for_longest)?;
         }
-        let session = self.next_number(COUNTER)?;
+        let session = self.take_numbers(counter::SESSION, 1)?;
         let used_at = self.at.index;
         self.tables.sessions.insert(
             session,
@@ -63,7 +61,7 @@ impl Entry<'_> {
         let SessionSequence { session, sequence } = place;
         let refused = |rejection| Ok(Admission::Answered(Response::Rejected(rejection)));
         let Some(row) = self.tables.sessions.get(session)? else {
-            let opened = self.tables.counters.get(COUNTER)?.unwrap_or(0);
+            let opened = self.tables.counters.get(counter::SESSION)?.unwrap_or(0);
             return refused(if (1..=opened).contains(&session) {
                 Rejection::SessionExpired { session }
             } else {

@@ -4,8 +4,8 @@ use folio_store::{TableMut, WriteTransaction};
 
 use crate::error::Result;
 use crate::tables::{
-    Blocks, ByResource, BySubject, Counters, Entities, Expiries, History, SessionUses, Sessions,
-    Transactions, Vaults,
+    Blocks, ByResource, BySubject, Cleanups, Counters, Entities, Expiries, History, SessionUses,
+    Sessions, Transactions, Vaults, VersionHeights, Versions,
 };
 use crate::tree;
 
@@ -14,6 +14,8 @@ pub(super) struct Tables<'t> {
     pub(super) vaults: TableMut<'t, Vaults>,
     pub(super) entities: TableMut<'t, Entities>,
     pub(super) expiries: TableMut<'t, Expiries>,
+    pub(super) versions: TableMut<'t, Versions>,
+    pub(super) version_heights: TableMut<'t, VersionHeights>,
     pub(super) by_resource: TableMut<'t, ByResource>,
     pub(super) by_subject: TableMut<'t, BySubject>,
     pub(super) blocks: TableMut<'t, Blocks>,
@@ -23,6 +25,7 @@ pub(super) struct Tables<'t> {
     pub(super) sessions: TableMut<'t, Sessions>,
     pub(super) session_uses: TableMut<'t, SessionUses>,
     pub(super) counters: TableMut<'t, Counters>,
+    pub(super) cleanups: TableMut<'t, Cleanups>,
 }
 
 impl<'t> Tables<'t> {
@@ -31,6 +34,8 @@ impl<'t> Tables<'t> {
             vaults: txn.table()?,
             entities: txn.table()?,
             expiries: txn.table()?,
+            versions: txn.table()?,
+            version_heights: txn.table()?,
             by_resource: txn.table()?,
             by_subject: txn.table()?,
             blocks: txn.table()?,
@@ -40,6 +45,7 @@ impl<'t> Tables<'t> {
             sessions: txn.table()?,
             session_uses: txn.table()?,
             counters: txn.table()?,
+            cleanups: txn.table()?,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use folio_store::ReadTransaction;
 
+use super::versions::VersionCheck;
 use super::{VerifyError, compare};
 use crate::block::transactions_root;
 use crate::digest::Digest;
@@ -24,8 +25,8 @@ pub struct ChainReport {
     pub state_root: Digest,
 }
 
-/// Checks every block of a vault: its place, its links to the blocks before, its transactions, and
-/// the vault's own record of the last one. `progress` gets the number of blocks checked and their
+/// Checks every block of a vault: its place, its links to the blocks before, its transactions, the
+/// past versions of the entities that they changed, and the vault's own record of the last one. `progress` gets the number of blocks checked and their
 /// total.
 ///
 /// What the blocks say of the state is checked by [`verify_state`](super::verify_state), for the
@@ -48,6 +49,7 @@ pub fn verify_chain(
         head: Digest::ZERO,
         state_root: merkle::EMPTY,
     };
+    let mut versions = VersionCheck::new(view, vault, info.retained_from)?;
     let mut time = 0;
     let mut log_index = 0;
     for height in 0..=info.height {
@@ -76,7 +78,7 @@ pub fn verify_chain(
             header.log_index,
             header.log_index.max(log_index),
         )?;
-        let transactions = ledger.encoded_transactions(vault, height)?;
+        let transactions = ledger.encoded_records(vault, height)?;
         compare(
             place,
             "the number of transactions",
@@ -90,6 +92,7 @@ pub fn verify_chain(
             header.transactions_root,
             root,
         )?;
+        versions.block(height, &transactions)?;
         report.head = header.hash();
         for (level, index, expected) in chain.append(report.head) {
             let stored = history
@@ -121,6 +124,7 @@ pub fn verify_chain(
         }
         progress(height + 1, info.height + 1);
     }
+    versions.end()?;
     let beyond = view
         .table::<Blocks>()?
         .range((vault, info.height + 1)..=(vault, u64::MAX))?

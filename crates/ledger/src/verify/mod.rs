@@ -3,6 +3,7 @@
 mod chain;
 mod shared;
 mod state;
+mod versions;
 
 pub use chain::{ChainReport, verify_chain};
 pub use shared::verify_shared;

@@ -1,11 +1,14 @@
-//! Checking what the vaults share: the list of expiries, the sessions, the counters.
+//! Checking what the vaults share: the list of expiries, the sessions, the counters, what is to be
+//! removed.
 
 use folio_store::ReadTransaction;
 
 use super::{VerifyError, compare};
 use crate::read::LedgerView;
 use crate::state_key::StateKey;
-use crate::tables::{Counters, Expiries, SessionUses, Sessions, Vaults};
+use crate::tables::{
+    Cleanup, Cleanups, Counters, Expiries, SessionUses, Sessions, Vaults, counter,
+};
 
 /// Checks that every expiry on the list is that of an entity, that the sessions and the list of
 /// their uses agree, and that no counter is behind a number that was given out.
@@ -13,16 +16,18 @@ use crate::tables::{Counters, Expiries, SessionUses, Sessions, Vaults};
 pub fn verify_shared(view: &ReadTransaction) -> Result<(), VerifyError> {
     verify_expiries(view)?;
     verify_sessions(view)?;
+    verify_cleanups(view)?;
     let counters = view.table::<Counters>()?;
-    let vault = view
-        .table::<Vaults>()?
-        .last()?
-        .map_or(0, |(vault, _)| vault);
+    let last = view.table::<Vaults>()?.last()?;
+    let deleted = view.table::<Cleanups>()?.last()?;
+    let vault = last
+        .map_or(0, |(vault, _)| vault)
+        .max(deleted.map_or(0, |(vault, _)| vault));
     let session = view
         .table::<Sessions>()?
         .last()?
         .map_or(0, |(session, _)| session);
-    for (name, given_out) in [("vault", vault), ("session", session)] {
+    for (name, given_out) in [(counter::VAULT, vault), (counter::SESSION, session)] {
         let counter = counters.get(name)?.unwrap_or(0);
         compare(
             || format!("the counter of {name} numbers"),
@@ -39,7 +44,7 @@ fn verify_expiries(view: &ReadTransaction) -> Result<(), VerifyError> {
     for row in view.table::<Expiries>()?.iter()? {
         let ((time, vault, key), ()) = row?;
         let expires_at = ledger
-            .entity(vault, &key)?
+            .stored_entity(vault, &key)?
             .and_then(|entity| entity.expires_at);
         let text = expires_at.map_or("never".to_owned(), |time| time.to_string());
         let place = || format!("vault {vault}, {}", StateKey::Entity(key.clone()));
@@ -48,6 +53,20 @@ fn verify_expiries(view: &ReadTransaction) -> Result<(), VerifyError> {
             "its expiry on the list of expiries",
             time.to_string(),
             text,
+        )?;
+    }
+    Ok(())
+}
+
+fn verify_cleanups(view: &ReadTransaction) -> Result<(), VerifyError> {
+    let vaults = view.table::<Vaults>()?;
+    for row in view.table::<Cleanups>()?.iter()? {
+        let (vault, cleanup) = row?;
+        compare(
+            || format!("vault {vault}, of which rows are to be removed"),
+            "its being there",
+            vaults.contains_key(vault)?,
+            cleanup == Cleanup::Trimmed,
         )?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The histories that the recordings were made with.
 
-use folio_ledger::command::{Action, Command};
+use folio_ledger::command::{Action, Command, Counter};
 use folio_ledger::limits::SESSION_LIFETIME_ENTRIES;
 use folio_ledger::state_key::Relationship;
 use folio_ledger::transaction::{Requirement, Transaction};
@@ -60,9 +60,12 @@ fn viewer(document: u64, user: u64) -> Relationship {
 }
 
 /// Every kind of command, condition, operation and refusal; sessions that are repeated, closed, unknown and forgotten;
-/// entities that expire; a vault that grows to several hundred items and shrinks to a handful.
+/// entities that expire; a vault that grows to several hundred items and shrinks to a handful; vaults that keep past
+/// versions and vaults that are deleted.
 pub fn everything() -> Script {
-    let mut script = Script::new("every kind of command and answer, expiry, growth and shrinking");
+    let mut script = Script::new(
+        "every kind of command and answer, expiry, growth and shrinking, past versions, deleted vaults",
+    );
     script.entry(vec![
         Command::create_vault("accounts"),
         Command::create_vault(""),
@@ -77,6 +80,7 @@ pub fn everything() -> Script {
     expiry(&mut script);
     growth(&mut script);
     mixture(&mut script);
+    vaults(&mut script);
     script
 }
 
@@ -96,6 +100,7 @@ fn refusals(script: &mut Script) {
         Command::open_session().in_session(1, 1),
         Command::new(Action::CloseSession),
         Command::create_vault("\n"),
+        Command::allocate_numbers(Counter::User, 0),
         Command::submit(Transaction::new(3).set(b"k", b"v")),
     ]);
 }
@@ -258,6 +263,59 @@ fn growth(script: &mut Script) {
         t.delete(key.chars().map(|c| c as u8).collect::<Vec<u8>>())
     });
     script.submit(rest.unrelate(viewer(1, 1)).unrelate(viewer(2, 2)));
+}
+
+/// Past versions that are kept, trimmed in several steps and given up; vaults that are deleted with more rows than an
+/// entry removes, and whose entities expire meanwhile; numbers.
+fn vaults(script: &mut Script) {
+    script.entry(vec![
+        Command::allocate_numbers(Counter::Organization, 1),
+        Command::allocate_numbers(Counter::User, 1_000),
+        Command::allocate_numbers(Counter::User, 2).in_session(4, 50),
+        Command::allocate_numbers(Counter::User, 2).in_session(4, 50),
+        Command::create_vault_retaining("with a past", 40),
+        Command::set_retention(2, 3),
+    ]);
+    let vault = 4;
+    let soon = script.last().time + 40_000;
+    for round in 0..6_u8 {
+        let all = (0..250_u16).fold(Transaction::new(vault), |t, number| {
+            t.set_until(number.to_be_bytes(), [round], soon)
+        });
+        script.entry(vec![
+            Command::submit(all),
+            Command::submit(Transaction::new(vault).relate(viewer(round.into(), 1))),
+            Command::submit(Transaction::new(2).set(b"now and then", [round])),
+        ]);
+    }
+    script.entry(vec![
+        Command::set_retention(vault, 1),
+        Command::set_retention(9, 1),
+    ]);
+    script.entry(vec![Command::submit(
+        Transaction::new(vault).delete([0, 0]).delete([0, 1]),
+    )]);
+    script.entry(vec![
+        Command::submit(Transaction::new(vault).set(b"last", b"")),
+        Command::delete_vault(vault).in_session(4, 51),
+        Command::delete_vault(vault).in_session(4, 51),
+        Command::submit(Transaction::new(vault).set(b"too late", b"")),
+        Command::delete_vault(9),
+    ]);
+    script.entry(vec![Command::create_vault("after it")]);
+    let last = script.last();
+    let at = Applied {
+        index: last.index + 1,
+        time: soon,
+        ..last
+    };
+    script.entries.push(Entry {
+        at,
+        commands: vec![Command::set_retention(2, 0)],
+    });
+    for _ in 0..4 {
+        script.entry(vec![]);
+    }
 }
 
 /// Sixty entries drawn from a seed.

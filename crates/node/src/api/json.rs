@@ -5,10 +5,11 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use folio_ledger::RecordedTransaction;
+use folio_ledger::PastEntity;
 use folio_ledger::block::BlockHeader;
-use folio_ledger::command::Command;
+use folio_ledger::command::{Command, Counter};
 use folio_ledger::digest::Digest;
+use folio_ledger::record::{Origin, Record};
 use folio_ledger::response::{Outcome, Receipt};
 use folio_ledger::state_key::{Entity, Relationship, StateKey};
 use folio_ledger::transaction::{Condition, Operation, Requirement, SessionSequence, Transaction};
@@ -64,8 +65,38 @@ impl<'de> Deserialize<'de> for Bytes {
 pub struct NewVault {
     /// What people call it.
     pub name: String,
+    /// How many blocks back its entities can be read.
+    #[serde(default)]
+    pub retention: u64,
     /// The place in the client's session, if the request is to be repeatable.
     pub session: Option<Session>,
+}
+
+/// Body of `PATCH /v1/vaults/{vault}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultChange {
+    /// How many blocks back its entities can be read from now on.
+    pub retention: u64,
+    /// The place in the client's session, if the request is to be repeatable.
+    pub session: Option<Session>,
+}
+
+/// Body of `POST /v1/numbers`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewNumbers {
+    /// What is to be numbered: `"organization"` or `"user"`.
+    pub counter: Counter,
+    /// How many numbers.
+    #[serde(default = "one")]
+    pub count: u32,
+    /// The place in the client's session, if the request is to be repeatable.
+    pub session: Option<Session>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A place in a session.
@@ -302,7 +333,25 @@ impl From<Operation> for OperationJson {
 impl NewVault {
     /// The command that creates the vault.
     pub fn command(self) -> Command {
-        in_session(Command::create_vault(self.name), self.session)
+        let create = Command::create_vault_retaining(self.name, self.retention);
+        in_session(create, self.session)
+    }
+}
+
+impl VaultChange {
+    /// The command that changes `vault`.
+    pub fn command(self, vault: u64) -> Command {
+        in_session(Command::set_retention(vault, self.retention), self.session)
+    }
+}
+
+impl NewNumbers {
+    /// The command that takes the numbers.
+    pub fn command(self) -> Command {
+        in_session(
+            Command::allocate_numbers(self.counter, self.count),
+            self.session,
+        )
     }
 }
 
@@ -326,7 +375,8 @@ impl NewTransaction {
     }
 }
 
-fn in_session(command: Command, session: Option<Session>) -> Command {
+/// The command at its place in the client's session.
+pub fn in_session(command: Command, session: Option<Session>) -> Command {
     match session {
         Some(Session { id, sequence }) => command.in_session(id, sequence),
         None => command,
@@ -361,24 +411,27 @@ impl From<Receipt> for ReceiptJson {
             outcomes,
         }: Receipt,
     ) -> Self {
-        let outcomes = outcomes.into_iter().map(|outcome| {
-            let (outcome, version) = match outcome {
-                Outcome::EntityCreated => ("entity_created", Some(1)),
-                Outcome::EntityUpdated { version } => ("entity_updated", Some(version)),
-                Outcome::EntityDeleted { version } => ("entity_deleted", Some(version)),
-                Outcome::RelationshipCreated => ("relationship_created", None),
-                Outcome::RelationshipDeleted => ("relationship_deleted", None),
-                Outcome::Unchanged => ("unchanged", None),
-            };
-            OutcomeJson { outcome, version }
-        });
         ReceiptJson {
             vault,
             height,
             position,
             log_index,
-            outcomes: outcomes.collect(),
+            outcomes: outcomes.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<Outcome> for OutcomeJson {
+    fn from(outcome: Outcome) -> Self {
+        let (outcome, version) = match outcome {
+            Outcome::EntityCreated => ("entity_created", Some(1)),
+            Outcome::EntityUpdated { version } => ("entity_updated", Some(version)),
+            Outcome::EntityDeleted { version } => ("entity_deleted", Some(version)),
+            Outcome::RelationshipCreated => ("relationship_created", None),
+            Outcome::RelationshipDeleted => ("relationship_deleted", None),
+            Outcome::Unchanged => ("unchanged", None),
+        };
+        OutcomeJson { outcome, version }
     }
 }
 
@@ -411,6 +464,24 @@ impl EntityJson {
     }
 }
 
+/// What an entity was.
+#[derive(Debug, Serialize)]
+pub struct PastEntityJson {
+    /// The last height as of which it was so.
+    pub until: u64,
+    /// Absent when it was not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity: Option<EntityJson>,
+}
+
+impl PastEntityJson {
+    /// The past entity under `key`.
+    pub fn new(key: &[u8], PastEntity { until, entity }: PastEntity) -> Self {
+        let entity = entity.map(|entity| EntityJson::new(key.to_vec(), entity));
+        PastEntityJson { until, entity }
+    }
+}
+
 /// A block.
 #[derive(Debug, Serialize)]
 pub struct BlockJson {
@@ -419,38 +490,54 @@ pub struct BlockJson {
     transactions: Vec<TransactionJson>,
 }
 
-/// A transaction of a block.
+/// A transaction of a block, and what it did.
 #[derive(Debug, Serialize)]
-struct TransactionJson {
+pub struct TransactionJson {
+    /// Whether the ledger asked for it, to remove entities whose time had come.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    expiry: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<Session>,
     conditions: Vec<ConditionJson>,
     operations: Vec<OperationJson>,
+    outcomes: Vec<OutcomeJson>,
+}
+
+impl From<Record> for TransactionJson {
+    fn from(
+        Record {
+            origin,
+            transaction,
+            outcomes,
+        }: Record,
+    ) -> Self {
+        let session = match origin {
+            Origin::Session(SessionSequence { session, sequence }) => Some(Session {
+                id: session,
+                sequence,
+            }),
+            Origin::Client | Origin::Expiry => None,
+        };
+        TransactionJson {
+            expiry: origin == Origin::Expiry,
+            session,
+            conditions: transaction
+                .conditions
+                .into_iter()
+                .map(ConditionJson)
+                .collect(),
+            operations: transaction.operations.into_iter().map(Into::into).collect(),
+            outcomes: outcomes.into_iter().map(Into::into).collect(),
+        }
+    }
 }
 
 impl BlockJson {
     /// The block of this header.
-    pub fn new(header: BlockHeader, transactions: Vec<RecordedTransaction>) -> Self {
-        let transactions = transactions.into_iter().map(
-            |RecordedTransaction {
-                 transaction,
-                 session,
-             }| TransactionJson {
-                session: session.map(|SessionSequence { session, sequence }| Session {
-                    id: session,
-                    sequence,
-                }),
-                conditions: transaction
-                    .conditions
-                    .into_iter()
-                    .map(ConditionJson)
-                    .collect(),
-                operations: transaction.operations.into_iter().map(Into::into).collect(),
-            },
-        );
+    pub fn new(header: BlockHeader, records: Vec<Record>) -> Self {
         BlockJson {
             hash: header.hash(),
-            transactions: transactions.collect(),
+            transactions: records.into_iter().map(Into::into).collect(),
             header,
         }
     }

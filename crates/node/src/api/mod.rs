@@ -3,12 +3,17 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /v1/sessions` | opens a session, in which a repeated transaction happens once |
+//! | `POST /v1/numbers` | takes numbers that nobody else gets, for organizations or users |
+//! | `GET /v1/numbers` | the last numbers that were taken |
 //! | `POST /v1/vaults` | creates a vault |
 //! | `GET /v1/vaults` | lists vaults |
 //! | `GET /v1/vaults/{vault}` | a vault: height, block hash, state root |
+//! | `PATCH /v1/vaults/{vault}` | sets its `retention`: how many blocks back its entities can be read |
+//! | `DELETE /v1/vaults/{vault}` | deletes it with everything in it; `?session=` and `&sequence=` make that repeatable |
 //! | `POST /v1/vaults/{vault}/transactions` | carries out a transaction |
 //! | `GET /v1/vaults/{vault}/entities?prefix=` | lists entities |
-//! | `GET /v1/vaults/{vault}/entities/{key}` | an entity; the key is percent-encoded and may hold any bytes |
+//! | `GET /v1/vaults/{vault}/entities/{key}` | an entity; the key is percent-encoded and may hold any bytes; `?height=` for what it was |
+//! | `GET /v1/vaults/{vault}/history/{key}?from=` | what an entity was since a height |
 //! | `GET /v1/vaults/{vault}/relationships?resource=` or `?subject=`, `&relation=` | lists relationships |
 //! | `GET /v1/vaults/{vault}/blocks/{height}` | a block and its transactions |
 //! | `GET /v1/status` | what this node knows of itself and the cluster |
@@ -75,12 +80,25 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
             "/v1/vaults",
             post(routes::create_vault).get(routes::list_vaults),
         )
-        .route("/v1/vaults/{vault}", get(routes::get_vault))
+        .route(
+            "/v1/numbers",
+            post(routes::allocate_numbers).get(routes::last_numbers),
+        )
+        .route(
+            "/v1/vaults/{vault}",
+            get(routes::get_vault)
+                .patch(routes::change_vault)
+                .delete(routes::delete_vault),
+        )
         .route("/v1/vaults/{vault}/transactions", post(routes::submit))
         .route("/v1/vaults/{vault}/entities", get(routes::list_entities))
         .route(
             "/v1/vaults/{vault}/entities/{*key}",
             get(routes::get_entity),
+        )
+        .route(
+            "/v1/vaults/{vault}/history/{*key}",
+            get(routes::entity_history),
         )
         .route(
             "/v1/vaults/{vault}/relationships",

@@ -8,6 +8,8 @@
 //! | 307, 421 | `not_leader` | another node leads; `leader` says which, and `Location` where, as far as known |
 //! | 400 | `malformed_request` | the request cannot be understood |
 //! | 404 | `route_not_found`, `vault_not_found`, `entity_not_found`, `block_not_found`, `session_unknown` | |
+//! | 410 | `vault_deleted` | there was such a vault |
+//! | 410 | `height_not_retained` | the vault does not keep what was that long ago; `from` is how far back it does |
 //! | 405 | `method_not_allowed` | |
 //! | 409 | `condition_failed` | a condition did not hold, and nothing was done |
 //! | 409 | `stale_sequence` | the session has gone on to later commands |
@@ -26,6 +28,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use folio_ledger::NotRetained;
 use folio_ledger::command::Invalid;
 use folio_ledger::error::LedgerError;
 use folio_ledger::response::Rejection;
@@ -128,6 +131,16 @@ impl Problem {
             StatusCode::NOT_FOUND,
             "vault_not_found",
             "No such vault",
+            detail,
+        )
+    }
+
+    pub(super) fn vault_deleted(vault: u64) -> Self {
+        let detail = format!("vault {vault} was deleted");
+        Problem::new(
+            StatusCode::GONE,
+            "vault_deleted",
+            "The vault was deleted",
             detail,
         )
     }
@@ -303,6 +316,7 @@ impl From<Rejection> for Problem {
         match rejection {
             Rejection::Invalid(invalid) => invalid.into(),
             Rejection::UnknownVault { vault } => Problem::vault_not_found(vault),
+            Rejection::VaultDeleted { vault } => Problem::vault_deleted(vault),
             Rejection::ConditionFailed {
                 condition, found, ..
             } => {
@@ -331,6 +345,17 @@ impl From<Rejection> for Problem {
                     .with("latest", latest)
             }
         }
+    }
+}
+
+impl From<NotRetained> for Problem {
+    fn from(outside: NotRetained) -> Self {
+        if outside.asked > outside.to {
+            return Problem::block_not_found(outside.vault, outside.asked);
+        }
+        let title = "The vault does not keep what was that long ago";
+        Problem::new(StatusCode::GONE, "height_not_retained", title, &outside)
+            .with("from", outside.from)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use folio_ledger::LedgerView;
 use folio_ledger::command::{Command, validate};
 use folio_ledger::error::LedgerError;
 use folio_ledger::response::Response;
 use folio_ledger::state_key::Relationship;
+use folio_ledger::{LedgerView, VaultInfo};
 use folio_raft::ReadLevel;
 use serde::Deserialize;
 
@@ -64,6 +64,21 @@ impl Api {
     ) -> Result<T, Problem> {
         let read = move |view: &_| read(LedgerView::new(view));
         Ok(self.node.ledger().read(level.0, read).await??)
+    }
+
+    /// Reads a vault. That it is not there is a problem.
+    pub(super) async fn read_vault<T: Send + 'static>(
+        &self,
+        level: Level,
+        vault: u64,
+        read: impl FnOnce(LedgerView<'_>, VaultInfo) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let read = move |ledger: LedgerView<'_>| match ledger.vault(vault)? {
+            Some(info) => read(ledger, info).map(Ok),
+            None if ledger.was_deleted(vault)? => Ok(Err(Problem::vault_deleted(vault))),
+            None => Ok(Err(Problem::vault_not_found(vault))),
+        };
+        self.read(level, read).await?
     }
 
     /// Has the cluster carry out a command. What was refused is a problem.

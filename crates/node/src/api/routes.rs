@@ -4,14 +4,15 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::http::{StatusCode, Uri};
 use folio_ledger::VaultInfo;
-use folio_ledger::command::Command;
+use folio_ledger::command::{Command, Counter};
 use folio_ledger::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Api;
 use super::json::{
-    BlockJson, EntityJson, NewTransaction, NewVault, Page, ReceiptJson, RelationshipJson,
+    BlockJson, EntityJson, NewNumbers, NewTransaction, NewVault, Page, PastEntityJson, ReceiptJson,
+    RelationshipJson, Session, VaultChange, in_session,
 };
 use super::problem::Problem;
 use super::read::{
@@ -82,12 +83,91 @@ pub(super) async fn get_vault(
     params: Params<Read>,
 ) -> Answer<VaultInfo> {
     let Path(vault) = vault?;
-    let found = api
-        .read(params?.read, move |ledger| ledger.vault(vault))
-        .await?;
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::vault_not_found(vault))
+    let found = api.read_vault(params?.read, vault, |_, info| Ok(info));
+    Ok(Json(found.await?))
+}
+
+pub(super) async fn change_vault(
+    State(api): State<Api>,
+    vault: Place<u64>,
+    body: Body<VaultChange>,
+) -> Answer<Value> {
+    let Path(vault) = vault?;
+    match api.write(body?.0.command(vault)).await? {
+        Response::RetentionSet { vault, retention } => {
+            Ok(Json(json!({ "vault": vault, "retention": retention })))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// A place in a session, in the query of a request that has no body.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InSession {
+    session: Option<u64>,
+    sequence: Option<u64>,
+}
+
+impl InSession {
+    fn place(self) -> Result<Option<Session>, Problem> {
+        match (self.session, self.sequence) {
+            (Some(id), Some(sequence)) => Ok(Some(Session { id, sequence })),
+            (None, None) => Ok(None),
+            _ => Err(Problem::malformed(
+                "`session` and `sequence` go together, or neither is given",
+            )),
+        }
+    }
+}
+
+pub(super) async fn delete_vault(
+    State(api): State<Api>,
+    vault: Place<u64>,
+    params: Params<InSession>,
+) -> Answer<Value> {
+    let Path(vault) = vault?;
+    let delete = in_session(Command::delete_vault(vault), params?.0.place()?);
+    match api.write(delete).await? {
+        Response::VaultDeleted {
+            vault,
+            height,
+            block_hash,
+            log_index,
+        } => Ok(Json(json!({
+            "vault": vault,
+            "height": height,
+            "block_hash": block_hash,
+            "log_index": log_index,
+        }))),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) async fn allocate_numbers(
+    State(api): State<Api>,
+    body: Body<NewNumbers>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    match api.write(body?.0.command()).await? {
+        Response::NumbersAllocated {
+            counter,
+            first,
+            count,
+        } => Ok((
+            StatusCode::CREATED,
+            Json(json!({ "counter": counter, "first": first, "count": count })),
+        )),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) async fn last_numbers(State(api): State<Api>, params: Params<Read>) -> Answer<Value> {
+    let last = api.read(params?.read, |ledger| {
+        let organization = ledger.last_allocated(Counter::Organization)?;
+        let user = ledger.last_allocated(Counter::User)?;
+        Ok(json!({ "organization": organization, "user": user }))
+    });
+    Ok(Json(last.await?))
 }
 
 pub(super) async fn submit(
@@ -128,14 +208,10 @@ pub(super) async fn list_entities(
     let limit = page_limit(limit)?;
     let after = after.as_deref().map(bytes_of_token).transpose()?;
     let rows = api
-        .read(read, move |ledger| match ledger.vault(vault)? {
-            None => Ok(None),
-            Some(_) => ledger
-                .entities(vault, prefix.as_bytes(), after.as_deref(), limit + 1)
-                .map(Some),
+        .read_vault(read, vault, move |ledger, _| {
+            ledger.entities(vault, prefix.as_bytes(), after.as_deref(), limit + 1)
         })
-        .await?
-        .ok_or_else(|| Problem::vault_not_found(vault))?;
+        .await?;
     Ok(Json(page(
         rows,
         limit,
@@ -144,32 +220,75 @@ pub(super) async fn list_entities(
     )))
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadEntity {
+    height: Option<u64>,
+    #[serde(default)]
+    read: Level,
+}
+
 pub(super) async fn get_entity(
     State(api): State<Api>,
     place: Place<(u64, String)>,
     uri: Uri,
-    params: Params<Read>,
+    params: Params<ReadEntity>,
 ) -> Answer<EntityJson> {
-    // The key is taken from the path as it was sent, because a decoded path has to be text.
+    let ReadEntity { height, read } = params?.0;
+    let (vault, key) = entity_in_path(place, &uri)?;
+    let wanted = key.clone();
+    let found = api
+        .read_vault(read, vault, move |ledger, _| match height {
+            None => ledger.entity(vault, &wanted).map(Ok),
+            Some(height) => ledger.entity_at(vault, &wanted, height),
+        })
+        .await??;
+    match found {
+        Some(entity) => Ok(Json(EntityJson::new(key, entity))),
+        None => Err(Problem::entity_not_found(vault, &key)),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadHistory {
+    #[serde(default)]
+    from: u64,
+    limit: Option<usize>,
+    #[serde(default)]
+    read: Level,
+}
+
+pub(super) async fn entity_history(
+    State(api): State<Api>,
+    place: Place<(u64, String)>,
+    uri: Uri,
+    params: Params<ReadHistory>,
+) -> Answer<Page<PastEntityJson>> {
+    let ReadHistory { from, limit, read } = params?.0;
+    let (vault, key) = entity_in_path(place, &uri)?;
+    let limit = page_limit(limit)?;
+    let wanted = key.clone();
+    let rows = api
+        .read_vault(read, vault, move |ledger, _| {
+            ledger.entity_history(vault, &wanted, from, limit + 1)
+        })
+        .await?;
+    Ok(Json(page(
+        rows,
+        limit,
+        |past| (past.until + 1).to_string(),
+        |past| PastEntityJson::new(&key, past),
+    )))
+}
+
+/// The vault and the key in a path. The key is taken from it as it was sent, because a decoded path has to be text.
+fn entity_in_path(place: Place<(u64, String)>, uri: &Uri) -> Result<(u64, Vec<u8>), Problem> {
     let vault = match place {
         Ok(Path((vault, _))) => vault,
         Err(rejection) => vault_in_path(uri.path()).ok_or(rejection)?,
     };
-    let key = key_in_path(uri.path())?;
-    let wanted = key.clone();
-    let (vault_exists, found) = api
-        .read(params?.read, move |ledger| {
-            Ok((
-                ledger.vault(vault)?.is_some(),
-                ledger.entity(vault, &wanted)?,
-            ))
-        })
-        .await?;
-    match found {
-        Some(entity) => Ok(Json(EntityJson::new(key, entity))),
-        None if vault_exists => Err(Problem::entity_not_found(vault, &key)),
-        None => Err(Problem::vault_not_found(vault)),
-    }
+    Ok((vault, key_in_path(uri.path())?))
 }
 
 fn vault_in_path(path: &str) -> Option<u64> {
@@ -214,20 +333,15 @@ pub(super) async fn list_relationships(
         }
     };
     let rows = api
-        .read(read, move |ledger| {
-            if ledger.vault(vault)?.is_none() {
-                return Ok(None);
-            }
+        .read_vault(read, vault, move |ledger, _| {
             let (relation, after) = (relation.as_deref(), after.as_ref());
-            let rows = if of_resource {
-                ledger.relationships_of_resource(vault, &name, relation, after, limit + 1)?
+            if of_resource {
+                ledger.relationships_of_resource(vault, &name, relation, after, limit + 1)
             } else {
-                ledger.relationships_of_subject(vault, &name, relation, after, limit + 1)?
-            };
-            Ok(Some(rows))
+                ledger.relationships_of_subject(vault, &name, relation, after, limit + 1)
+            }
         })
-        .await?
-        .ok_or_else(|| Problem::vault_not_found(vault))?;
+        .await?;
     Ok(Json(page(rows, limit, token_of_relationship, Into::into)))
 }
 
@@ -238,20 +352,17 @@ pub(super) async fn get_block(
 ) -> Answer<BlockJson> {
     let Path((vault, height)) = place?;
     let found = api
-        .read(params?.read, move |ledger| {
+        .read_vault(params?.read, vault, move |ledger, _| {
             let Some(header) = ledger.block(vault, height)? else {
-                return Ok(Err(ledger.vault(vault)?.is_some()));
+                return Ok(None);
             };
-            Ok(Ok(BlockJson::new(
-                header,
-                ledger.transactions(vault, height)?,
-            )))
+            let records = ledger.records(vault, height)?;
+            Ok(Some(BlockJson::new(header, records)))
         })
         .await?;
-    found.map(Json).map_err(|vault_exists| match vault_exists {
-        true => Problem::block_not_found(vault, height),
-        false => Problem::vault_not_found(vault),
-    })
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::block_not_found(vault, height))
 }
 
 /// The ledger answers each kind of command in one way.

@@ -1,5 +1,7 @@
 //! Nodes with their HTTP API on loopback, and a client that shows exactly what was sent and answered.
 
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -102,10 +104,31 @@ pub async fn post(address: SocketAddr, path: &str, body: &Value) -> Answer {
     post_as(address, path, "application/json", &body.to_string()).await
 }
 
+pub async fn patch(address: SocketAddr, path: &str, body: &Value) -> Answer {
+    with_body(
+        address,
+        "PATCH",
+        path,
+        "application/json",
+        &body.to_string(),
+    )
+    .await
+}
+
 pub async fn post_as(address: SocketAddr, path: &str, content_type: &str, body: &str) -> Answer {
+    with_body(address, "POST", path, content_type, body).await
+}
+
+async fn with_body(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &str,
+) -> Answer {
     let length = body.len();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: {content_type}\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: {content_type}\r\n\
          Content-Length: {length}\r\n\r\n"
     );
     send(address, &(head + body)).await

@@ -164,11 +164,41 @@ def condition_bytes(condition):
             return out + b"\x04" + string(requirement)
 
 
-def transaction_bytes(vault, operations, conditions=(), session=None):
-    out = b"\x01" + u64(vault)
-    out += b"\x00" if session is None else b"\x01" + u64(session[0]) + u64(session[1])
+# Outcomes: "unchanged" | ("set", version) | ("deleted", version) | "created" | "removed"
+
+
+def outcome_bytes(outcome):
+    match outcome:
+        case "unchanged":
+            return b"\x00"
+        case ("set", version):
+            return b"\x01" + u64(version)
+        case ("deleted", version):
+            return b"\x02" + u64(version)
+        case "created":
+            return b"\x03"
+        case "removed":
+            return b"\x04"
+
+
+# Origins: "client" | "expiry" | (session, sequence)
+
+
+def origin_bytes(origin):
+    match origin:
+        case "client":
+            return b"\x00"
+        case (session, sequence):
+            return b"\x01" + u64(session) + u64(sequence)
+        case "expiry":
+            return b"\x02"
+
+
+def record_bytes(vault, operations, outcomes, conditions=(), origin="client"):
+    out = b"\x01" + u64(vault) + origin_bytes(origin)
     out += u32(len(conditions)) + b"".join(map(condition_bytes, conditions))
-    return out + u32(len(operations)) + b"".join(map(operation_bytes, operations))
+    out += u32(len(operations)) + b"".join(map(operation_bytes, operations))
+    return out + b"".join(map(outcome_bytes, outcomes))
 
 
 def relationship_json(names):
@@ -203,18 +233,41 @@ def transaction_json(vault, operations, conditions=()):
             "operations": [operation_json(o) for o in operations]}
 
 
-def transaction_vectors():
+def outcome_json(outcome):
+    match outcome:
+        case ("set", 1):
+            return "entity_created"
+        case ("set", version):
+            return {"entity_updated": {"version": version}}
+        case ("deleted", version):
+            return {"entity_deleted": {"version": version}}
+        case "created" | "removed":
+            return {"created": "relationship_created", "removed": "relationship_deleted"}[outcome]
+        case "unchanged":
+            return "unchanged"
+
+
+def origin_json(origin):
+    match origin:
+        case (session, sequence):
+            return {"session": {"session": session, "sequence": sequence}}
+        case _:
+            return origin
+
+
+def record_vectors():
     car = ("car:1", "owner", "üser:7")
     operations = [("set", b"k", b"value", None), ("set", b"\x00", b"", 2**63), ("delete", b"k"),
-                  ("relate", car), ("unrelate", car)]
+                  ("relate", car), ("unrelate", car), ("unrelate", car)]
+    outcomes = [("set", 1), ("set", 2**40), ("deleted", 1), "created", "removed", "unchanged"]
     conditions = [(b"a", "must_exist"), (b"b", "must_not_exist"), (b"c", 7), (b"d", b"\x00\xff"), (car, "must_exist")]
     cases = []
-    for session in (None, (3, 9)):
-        for ops, conds in ((operations[:1], []), (operations, conditions)):
-            encoded = transaction_bytes(2**40, ops, conds, session)
+    for origin in ("client", (3, 9), "expiry"):
+        for ops, outs, conds in ((operations[:1], outcomes[:1], []), (operations, outcomes, conditions)):
+            encoded = record_bytes(2**40, ops, outs, conds, origin)
             cases.append({
-                "transaction": transaction_json(2**40, ops, conds),
-                "session": session and {"session": session[0], "sequence": session[1]},
+                "record": {"origin": origin_json(origin), "transaction": transaction_json(2**40, ops, conds),
+                           "outcomes": [outcome_json(o) for o in outs]},
                 "encoded": encoded.hex(),
                 "leaf_hash": leaf(encoded).hex(),
             })
@@ -249,17 +302,28 @@ def history_vectors():
         match op:
             case ("set", key, value, expires_at):
                 entities[key] = (entities.get(key, (0,))[0] + 1, expires_at, value)
+                return "set", entities[key][0]
             case ("delete", key):
-                entities.pop(key, None)
+                return ("deleted", entities.pop(key)[0]) if key in entities else "unchanged"
             case ("relate", names):
+                was = names in relationships
                 relationships.add(names)
+                return "unchanged" if was else "created"
             case ("unrelate", names):
+                was = names in relationships
                 relationships.discard(names)
+                return "removed" if was else "unchanged"
 
-    entries.append({"commands": [{"session": None, "action": {"create_vault": {"name": "golden"}}}], "block": seal(1, [])})
+    def expire(now):
+        due = sorted((e[1], key) for key, e in entities.items() if e[1] is not None and e[1] <= now)
+        operations = [("delete", key) for _, key in due]
+        return [record_bytes(1, operations, [apply(op) for op in operations], origin="expiry")] if due else []
+
+    create = {"create_vault": {"name": "golden", "retention": 0}}
+    entries.append({"commands": [{"session": None, "action": create}], "block": seal(1, [])})
     state = 1
     for index in range(2, 26):
-        commands, encoded = [], []
+        commands, encoded = [], expire(index * 1000)
         for _ in range(index % 4 + 1):
             operations = []
             for _ in range(index % 5 + 1):
@@ -267,17 +331,15 @@ def history_vectors():
                 kind, a, b = state >> 61, state >> 40 & 31, state >> 50 & 7
                 names = ("doc:%d" % a, "viewer", "user:%d" % b)
                 key = b"entity %d" % a
-                operations.append([("set", key, b"value %d" % b, None), ("set", key, bytes([b]), 2**60), ("delete", key),
+                operations.append([("set", key, b"value %d" % b, None), ("set", key, bytes([b]), (index + b) * 1000), ("delete", key),
                                    ("relate", names), ("relate", names[:2] + ("user:0",)), ("unrelate", names),
                                    ("set", key + b"/x", b"", None), ("set", b"one", b"%d" % index, None)][kind])
-            for op in operations:
-                apply(op)
-            encoded.append(transaction_bytes(1, operations))
+            encoded.append(record_bytes(1, operations, [apply(op) for op in operations]))
             commands.append({"session": None, "action": {"submit": transaction_json(1, operations)}})
         entries.append({"commands": commands, "block": seal(index, encoded)})
     return entries
 
 
-for name, vectors in (("state", state_vectors()), ("transactions", transaction_vectors()), ("history", history_vectors())):
+for name, vectors in (("state", state_vectors()), ("records", record_vectors()), ("history", history_vectors())):
     lines = ",\n".join(json.dumps(vector, ensure_ascii=False) for vector in vectors)
     (HERE / f"{name}.json").write_text(f"[\n{lines}\n]\n")

@@ -1,22 +1,27 @@
 //! Reading the ledger.
 
+mod past;
+
+pub use past::{NotRetained, PastEntity};
+
 use std::ops::Bound;
 
 use folio_store::ReadTransaction;
 use serde::{Deserialize, Serialize};
 
 use crate::block::BlockHeader;
+use crate::command::Counter;
 use crate::digest::Digest;
 use crate::error::{LedgerError, Result};
 use crate::limits::MAX_PAGE;
 use crate::merkle;
 use crate::proof::{StateProof, TransactionProof};
+use crate::record::Record;
 use crate::state_key::{Entity, Relationship, StateKey};
 use crate::tables::{
-    Bands, Blocks, Buckets, ByResource, BySubject, Entities, Sessions, Transactions, VaultRow,
-    Vaults,
+    Bands, Blocks, Buckets, ByResource, BySubject, Cleanup, Cleanups, Counters, Entities, Sessions,
+    Transactions, VaultRow, Vaults, counter,
 };
-use crate::transaction::{SessionSequence, Transaction};
 use crate::tree::find_bucket;
 
 /// A vault and the end of its chain.
@@ -38,15 +43,10 @@ pub struct VaultInfo {
     pub entities: u64,
     /// How many relationships there are.
     pub relationships: u64,
-}
-
-/// A transaction as a block holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordedTransaction {
-    /// The transaction.
-    pub transaction: Transaction,
-    /// The session it was sent in.
-    pub session: Option<SessionSequence>,
+    /// How many blocks back its entities can be read.
+    pub retention: u64,
+    /// The lowest height as of which its entities can be read; never above `height`.
+    pub retained_from: u64,
 }
 
 /// A view of the ledger: everything read through it is of one moment.
@@ -82,8 +82,38 @@ impl<'v> LedgerView<'v> {
             .collect()
     }
 
+    /// Whether there was a vault with this number, and it was deleted.
+    pub fn was_deleted(&self, vault: u64) -> Result<bool> {
+        let created = self.last_number(counter::VAULT)?;
+        let vaults = self.view.table::<Vaults>()?;
+        Ok((1..=created).contains(&vault) && !vaults.contains_key(vault)?)
+    }
+
+    /// The last number that was allocated by this counter, 0 if none was.
+    pub fn last_allocated(&self, counter: Counter) -> Result<u64> {
+        self.last_number(counter.name())
+    }
+
+    fn last_number(&self, counter: &str) -> Result<u64> {
+        Ok(self.view.table::<Counters>()?.get(counter)?.unwrap_or(0))
+    }
+
+    /// Whether rows of the vault may be shown: those of a deleted one go little by little.
+    fn is_live(&self, vault: u64) -> Result<bool> {
+        let cleanup = self.view.table::<Cleanups>()?.get(vault)?;
+        Ok(cleanup != Some(Cleanup::Deleted))
+    }
+
     /// An entity.
     pub fn entity(&self, vault: u64, key: &[u8]) -> Result<Option<Entity>> {
+        if !self.is_live(vault)? {
+            return Ok(None);
+        }
+        self.stored_entity(vault, key)
+    }
+
+    /// An entity, also of a vault that is being deleted.
+    pub(crate) fn stored_entity(&self, vault: u64, key: &[u8]) -> Result<Option<Entity>> {
         let row = self.view.table::<Entities>()?.get_stored((vault, key))?;
         row.map(|row| decode_entity(vault, key, row.bytes()))
             .transpose()
@@ -97,6 +127,9 @@ impl<'v> LedgerView<'v> {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Entity)>> {
+        if !self.is_live(vault)? {
+            return Ok(Vec::new());
+        }
         let table = self.view.table::<Entities>()?;
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded((vault, after)),
@@ -116,6 +149,9 @@ impl<'v> LedgerView<'v> {
 
     /// Whether a relationship is there.
     pub fn relationship_exists(&self, vault: u64, relationship: &Relationship) -> Result<bool> {
+        if !self.is_live(vault)? {
+            return Ok(false);
+        }
         let Relationship {
             resource,
             relation,
@@ -134,6 +170,9 @@ impl<'v> LedgerView<'v> {
         after: Option<&Relationship>,
         limit: usize,
     ) -> Result<Vec<Relationship>> {
+        if !self.is_live(vault)? {
+            return Ok(Vec::new());
+        }
         let table = self.view.table::<ByResource>()?;
         let start = match after {
             Some(after) => {
@@ -168,6 +207,9 @@ impl<'v> LedgerView<'v> {
         after: Option<&Relationship>,
         limit: usize,
     ) -> Result<Vec<Relationship>> {
+        if !self.is_live(vault)? {
+            return Ok(Vec::new());
+        }
         let table = self.view.table::<BySubject>()?;
         let start = match after {
             Some(after) => {
@@ -195,6 +237,9 @@ impl<'v> LedgerView<'v> {
 
     /// The header of a block.
     pub fn block(&self, vault: u64, height: u64) -> Result<Option<BlockHeader>> {
+        if !self.is_live(vault)? {
+            return Ok(None);
+        }
         let row = self.view.table::<Blocks>()?.get((vault, height))?;
         row.map(|row| {
             BlockHeader::decode(&row).map_err(|source| LedgerError::Row {
@@ -205,37 +250,40 @@ impl<'v> LedgerView<'v> {
         .transpose()
     }
 
-    /// The transactions of a block, in order, in their canonical encoding.
-    pub fn encoded_transactions(&self, vault: u64, height: u64) -> Result<Vec<Vec<u8>>> {
+    /// The records of the transactions of a block, in order, in their canonical encoding.
+    pub fn encoded_records(&self, vault: u64, height: u64) -> Result<Vec<Vec<u8>>> {
+        if !self.is_live(vault)? {
+            return Ok(Vec::new());
+        }
         let table = self.view.table::<Transactions>()?;
         let rows = table.range((vault, height, 0)..=(vault, height, u32::MAX))?;
         Ok(rows
-            .map(|row| row.map(|(_, transaction)| transaction))
+            .map(|row| row.map(|(_, record)| record))
             .collect::<folio_store::Result<_>>()?)
     }
 
-    /// The transactions of a block, in order.
-    pub fn transactions(&self, vault: u64, height: u64) -> Result<Vec<RecordedTransaction>> {
+    /// The records of the transactions of a block, in order.
+    pub fn records(&self, vault: u64, height: u64) -> Result<Vec<Record>> {
         (0..)
-            .zip(self.encoded_transactions(vault, height)?)
-            .map(
-                |(position, row): (u32, _)| match Transaction::decode(&row) {
-                    Ok((transaction, session)) => Ok(RecordedTransaction {
-                        transaction,
-                        session,
-                    }),
-                    Err(source) => Err(LedgerError::Row {
-                        row: format!("transaction {position} of block {height} of vault {vault}"),
-                        source,
-                    }),
-                },
-            )
+            .zip(self.encoded_records(vault, height)?)
+            .map(|(position, row): (u32, _)| {
+                Record::decode(&row).map_err(|source| LedgerError::Row {
+                    row: format!("transaction {position} of block {height} of vault {vault}"),
+                    source,
+                })
+            })
             .collect()
     }
 
     /// The proof that an item of the state is there, or that it is not, under the vault's current
     /// state root.
     pub fn prove(&self, vault: u64, key: &StateKey) -> Result<StateProof> {
+        if !self.is_live(vault)? {
+            return Ok(StateProof {
+                siblings: Vec::new(),
+                bucket: Vec::new(),
+            });
+        }
         let rows = (self.view.table::<Buckets>()?, self.view.table::<Bands>()?);
         let (bucket, siblings) = find_bucket(&rows, vault, &key.path())?;
         Ok(StateProof { siblings, bucket })
@@ -248,7 +296,7 @@ impl<'v> LedgerView<'v> {
         height: u64,
         position: u32,
     ) -> Result<Option<TransactionProof>> {
-        let encoded = self.encoded_transactions(vault, height)?;
+        let encoded = self.encoded_records(vault, height)?;
         let leaves: Vec<Digest> = encoded
             .iter()
             .map(|transaction| merkle::leaf_hash(transaction))
@@ -281,6 +329,8 @@ fn vault_info(vault: u64, row: VaultRow) -> VaultInfo {
         state_root,
         entities,
         relationships,
+        retention,
+        retained_from,
     } = row;
     VaultInfo {
         vault,
@@ -291,5 +341,7 @@ fn vault_info(vault: u64, row: VaultRow) -> VaultInfo {
         state_root,
         entities,
         relationships,
+        retention,
+        retained_from,
     }
 }
