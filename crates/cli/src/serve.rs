@@ -194,6 +194,11 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
         );
         std::process::exit(1);
     });
+    // While requests are still answered: clients learn who leads now, and whoever has a request open here
+    // keeps nobody waiting.
+    if let Err(error) = node.ledger().transfer_leadership(None).await {
+        tracing::info!(%error, "the leadership was not handed over");
+    }
     drop(stop);
     if !serving.is_finished() && tokio::time::timeout(DRAIN, &mut serving).await.is_err() {
         tracing::warn!("requests were still open after {DRAIN:?} and are given up");

@@ -2,90 +2,26 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::served::Served;
 use common::{folio, text};
 
-/// A running node, killed when the test is over.
-struct Served {
-    process: Child,
-    address: String,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended already, as the test wanted.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 fn serve(file: &Path) -> Served {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_folio"))
-        .args([
-            "serve",
-            "--id",
-            "1",
-            "--init",
-            "--listen",
-            "127.0.0.1:0",
-            "--peer-listen",
-            "127.0.0.1:0",
-        ])
-        .args(["--file", text(file)])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary was built");
-    let mut line = String::new();
-    let stdout = process.stdout.take().expect("it is piped");
-    BufReader::new(stdout)
-        .read_line(&mut line)
-        .expect("it prints text");
-    let address = line
-        .split("http://")
-        .nth(1)
-        .and_then(|rest| rest.split(',').next());
-    Served {
-        address: address
-            .unwrap_or_else(|| panic!("it says where it listens: {line:?}"))
-            .to_owned(),
-        process,
-    }
-}
-
-impl Served {
-    fn post(&self, path: &str, body: &str) -> String {
-        let length = body.len();
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
-        );
-        self.send(&request)
-    }
-
-    fn send(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        answer
-    }
-
-    /// Creates a vault as soon as the node leads.
-    fn create_vault(&self) {
-        loop {
-            let answer = self.post("/v1/vaults", r#"{"name": "first"}"#);
-            if answer.starts_with("HTTP/1.1 201") {
-                return;
-            }
-            assert!(answer.contains("no_leader"), "{answer}");
-            std::thread::yield_now();
-        }
-    }
+    Served::start([
+        "--id",
+        "1",
+        "--init",
+        "--listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
+        "--file",
+        text(file),
+    ])
 }
 
 #[test]
@@ -178,10 +114,7 @@ fn a_signal_ends_a_node_cleanly() {
     let file = directory.path().join("node.folio");
     let mut served = serve(&file);
     served.create_vault();
-    let told = Command::new("kill")
-        .args(["-TERM", &served.process.id().to_string()])
-        .status();
-    assert!(told.expect("there is a kill command").success());
+    served.terminate();
     assert_eq!(served.process.wait().expect("it ran").code(), Some(0));
     let stat = folio(["stat", text(&file), "--format", "json"]).json();
     assert_eq!(
@@ -280,10 +213,7 @@ fn a_running_node_verifies_its_file() {
 
     // A verification does not keep a node from ending.
     served.post("/v1/verification?rate=1", "");
-    let told = Command::new("kill")
-        .args(["-TERM", &served.process.id().to_string()])
-        .status();
-    assert!(told.expect("there is a kill command").success());
+    served.terminate();
     served.process.wait().expect("it ran");
     let gone = folio(["verify", "--node", &url]);
     assert_eq!(gone.code, Some(4), "{gone:?}");

@@ -1,4 +1,7 @@
 //! Running the `folio` binary.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod served;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -13,7 +16,6 @@ pub struct Run {
 
 impl Run {
     /// The one JSON object on standard output.
-    #[allow(dead_code, reason = "not every test file needs it")]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -45,7 +47,6 @@ pub fn text(path: &Path) -> &str {
 }
 
 /// Writes a file of purchases: `count` by `customers` customers, of which purchase n has n discs for 10 n cents.
-#[allow(dead_code, reason = "not every test file needs it")]
 pub fn write_purchases(file: &Path, count: u64, customers: u64) {
     let rows = (1..=count).map(|n| {
         format!(
