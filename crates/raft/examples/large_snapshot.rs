@@ -21,18 +21,19 @@ use std::time::{Duration, Instant};
 
 use folio_raft::snapshot::write_snapshot;
 use folio_raft::transport::{TcpConfig, TcpTransport};
-use folio_raft::{
-    Applied, ApplyError, Config, ReadLevel, ReplicatedDatabase, StateMachine, TableSet,
-};
+use folio_raft::{Config, ReadLevel, ReplicatedDatabase, StateMachine};
+use folio_store::Database;
 use folio_store::storage::SplitMix64;
-use folio_store::{Database, Table, WriteTransaction};
-use serde::{Deserialize, Serialize};
+
+#[path = "../tests/common/noise.rs"]
+mod noise;
+
+use noise::{Noise, Put, VALUE};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Above the cache.
 const ALLOWANCE: u64 = 64 << 20;
-const VALUE: usize = 512;
 const ROWS_PER_MIB: u64 = (1 << 20) / VALUE as u64;
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -48,44 +49,6 @@ fn main() -> Outcome<()> {
             node(number(1, 1)?, number(2, 64)? << 20, path)
         }
         _ => measure(number(0, 2048)?, number(1, 64)?),
-    }
-}
-
-/// Rows that do not compress.
-struct Rows;
-impl Table for Rows {
-    const NAME: &'static str = "rows";
-    type Key = u64;
-    type Value = &'static [u8];
-}
-
-struct Noise;
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Put {
-    first: u64,
-    count: u64,
-    seed: u64,
-}
-
-impl StateMachine for Noise {
-    type Command = Put;
-    type Response = ();
-
-    fn tables(&self) -> TableSet {
-        TableSet::new().with::<Rows>()
-    }
-
-    fn apply(&self, txn: &WriteTransaction, _: Applied, put: &Put) -> Result<(), ApplyError> {
-        let mut rows = txn.table::<Rows>()?;
-        let mut random = SplitMix64::new(put.seed);
-        for key in put.first..put.first + put.count {
-            let value: Vec<u8> = (0..VALUE / 8)
-                .flat_map(|_| random.next_u64().to_le_bytes())
-                .collect();
-            rows.insert(key, value.as_slice())?;
-        }
-        Ok(())
     }
 }
 
@@ -121,7 +84,6 @@ async fn node(id: u64, cache: u64, path: &str) -> Outcome<()> {
                     let put = Put {
                         first: number * ROWS_PER_MIB,
                         count: ROWS_PER_MIB,
-                        seed: number,
                     };
                     node.write(put).await?;
                 }
@@ -180,7 +142,6 @@ async fn write_on(
         let put = Put {
             first: random.below(rows),
             count: 1,
-            seed: random.next_u64(),
         };
         index = node.write(put).await?.index;
         count += 1;

@@ -113,9 +113,15 @@ fn regions(path: &Path) -> BTreeMap<String, BTreeSet<u64>> {
 async fn down(cluster: &mut Cluster, id: NodeId) -> std::path::PathBuf {
     let node = cluster.nodes.remove(&id).unwrap();
     node.shutdown().await.unwrap();
-    // The last flush lists what it wrote, and damage there is a lost commit; another one is needed.
     let path = cluster.path(id);
-    let database = Database::open(&path).unwrap();
+    flush_once_more(&path);
+    path
+}
+
+/// The last flush lists what it wrote, and damage there is a lost commit. After another one damage is
+/// what it is meant to be.
+fn flush_once_more(path: &std::path::Path) {
+    let database = Database::open(path).unwrap();
     let txn = database.begin_write().unwrap();
     txn.table::<common::Scratch>()
         .unwrap()
@@ -123,7 +129,6 @@ async fn down(cluster: &mut Cluster, id: NodeId) -> std::path::PathBuf {
         .unwrap();
     txn.commit().unwrap();
     database.close().unwrap();
-    path
 }
 
 async fn rebuilt(cluster: &Cluster, id: NodeId) -> Node {
@@ -332,14 +337,7 @@ async fn damage_in_the_log_above_what_is_applied_or_in_the_vote_ends_the_members
         // Killed: its log has what no checkpoint covers.
         cluster.kill(leader).await;
         let path = cluster.path(leader);
-        let database = Database::open(&path).unwrap();
-        let txn = database.begin_write().unwrap();
-        txn.table::<common::Scratch>()
-            .unwrap()
-            .insert(1, 1)
-            .unwrap();
-        txn.commit().unwrap();
-        database.close().unwrap();
+        flush_once_more(&path);
         let regions = regions(&path);
         flip_in_file(&path, regions[region].iter().copied());
         let refusal = start(&cluster, leader, Database::open(&path).unwrap()).await;

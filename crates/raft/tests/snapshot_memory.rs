@@ -2,17 +2,18 @@
 //! own is `examples/large_snapshot.rs`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/noise.rs"]
+mod noise;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use folio_raft::transport::MemoryNetwork;
-use folio_raft::{
-    Applied, ApplyError, Config, ReadLevel, ReplicatedDatabase, StateMachine, TableSet,
-};
-use folio_store::storage::SplitMix64;
-use folio_store::{Database, Table, WriteTransaction};
+use folio_raft::{Config, ReadLevel, ReplicatedDatabase, StateMachine};
+use folio_store::Database;
+use noise::{Noise, Put, VALUE};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -20,35 +21,13 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 const CACHE: usize = 4 << 20;
 const STATE: usize = 48 << 20;
-const VALUE: usize = 512;
 const ROWS_A_COMMAND: u64 = 1024;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-struct Rows;
-impl Table for Rows {
-    const NAME: &'static str = "rows";
-    type Key = u64;
-    type Value = &'static [u8];
-}
-
-/// Puts rows that do not compress, from a key on.
-struct Noise;
-impl StateMachine for Noise {
-    type Command = u64;
-    type Response = ();
-
-    fn tables(&self) -> TableSet {
-        TableSet::new().with::<Rows>()
-    }
-
-    fn apply(&self, txn: &WriteTransaction, at: Applied, first: &u64) -> Result<(), ApplyError> {
-        let mut rows = txn.table::<Rows>()?;
-        let mut random = SplitMix64::new(at.index);
-        for key in *first..first + ROWS_A_COMMAND {
-            let value = (0..VALUE / 8).flat_map(|_| random.next_u64().to_le_bytes());
-            rows.insert(key, value.collect::<Vec<u8>>().as_slice())?;
-        }
-        Ok(())
+fn put(number: u64) -> Put {
+    Put {
+        first: number * ROWS_A_COMMAND,
+        count: ROWS_A_COMMAND,
     }
 }
 
@@ -80,7 +59,7 @@ async fn a_state_moves_within_a_few_parts_of_memory_while_writes_go_on() {
     leader.wait_for_leader(PATIENCE).await.unwrap();
     let commands = (STATE / VALUE) as u64 / ROWS_A_COMMAND;
     for number in 0..commands {
-        leader.write(number * ROWS_A_COMMAND).await.unwrap();
+        leader.write(put(number)).await.unwrap();
     }
     leader.trigger_snapshot().await.unwrap();
     leader
@@ -96,11 +75,7 @@ async fn a_state_moves_within_a_few_parts_of_memory_while_writes_go_on() {
     let writes = tokio::spawn(async move {
         let mut last = 0;
         while go_on.load(Ordering::Relaxed) {
-            last = writer
-                .write(last % commands * ROWS_A_COMMAND)
-                .await
-                .unwrap()
-                .index;
+            last = writer.write(put(last % commands)).await.unwrap().index;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         last

@@ -89,20 +89,28 @@ fn damage_of(image: &MemoryStorage) -> Vec<(Option<String>, String)> {
         .collect()
 }
 
+/// The images in which one page of a table, or of the catalog that it is in, is damaged.
+fn with_a_page_spoilt<'a>(
+    sound: &'a MemoryStorage,
+    table: &'a str,
+    catalog: &'a str,
+) -> impl Iterator<Item = (u64, MemoryStorage)> + 'a {
+    (FIXED_PAGES..sound.len().unwrap() / PAGE).filter_map(move |page| {
+        let image = sound.clone();
+        spoil(&image, page);
+        let damaged = damage_of(&image)
+            .iter()
+            .any(|(name, fault)| name.as_deref() == Some(table) || fault.starts_with(catalog));
+        damaged.then_some((page, image))
+    })
+}
+
 #[test]
 fn a_group_is_emptied_whichever_of_its_pages_is_damaged_and_the_others_keep_their_rows() {
     let sound = sample();
     let rows = log_of(&open(&sound));
     let mut discarded = 0;
-    for page in FIXED_PAGES..sound.len().unwrap() / PAGE {
-        let image = sound.clone();
-        spoil(&image, page);
-        let of_state = damage_of(&image).iter().any(|(table, fault)| {
-            table.as_deref() == Some("state") || fault.starts_with("catalog of group 0")
-        });
-        if !of_state {
-            continue;
-        }
+    for (page, image) in with_a_page_spoilt(&sound, "state", "catalog of group 0") {
         let db = open(&image);
         let freed = discard(&db).unwrap();
         assert!(freed > 30, "page {page}: {freed}");
@@ -124,15 +132,7 @@ fn a_group_is_emptied_whichever_of_its_pages_is_damaged_and_the_others_keep_thei
 fn nothing_is_discarded_if_damage_elsewhere_hides_what_is_in_use() {
     let sound = sample();
     let mut refused = 0;
-    for page in FIXED_PAGES..sound.len().unwrap() / PAGE {
-        let image = sound.clone();
-        spoil(&image, page);
-        let of_log = damage_of(&image).iter().any(|(table, fault)| {
-            table.as_deref() == Some("log") || fault.starts_with("catalog of group 1")
-        });
-        if !of_log {
-            continue;
-        }
+    for (_, image) in with_a_page_spoilt(&sound, "log", "catalog of group 1") {
         let db = open(&image);
         let refusal = discard(&db).unwrap_err();
         assert!(refusal.is_corruption(), "{refusal}");
