@@ -112,9 +112,10 @@ impl Config {
     pub const MESSAGE_LIMIT: usize = 8 << 20;
 
     /// How long after the beginning of a round of heartbeats a leader answers
-    /// [`ReadLevel::Lease`](crate::ReadLevel::Lease) without another: a tenth less than the shortest
-    /// election timeout, to allow for clocks that run apart. A follower that answered keeps its vote
-    /// for even longer, [`election_timeout_max`](Self::election_timeout_max).
+    /// [`ReadLevel::Lease`](crate::ReadLevel::Lease) without another, at most: a tenth less than the
+    /// shortest election timeout, to allow for clocks that run apart. A follower that answered keeps its
+    /// vote for its own [`election_timeout_max`](Self::election_timeout_max), which its answers say; if
+    /// that is less than here, the lease is shorter, and the leader warns of it.
     pub fn lease(&self) -> Duration {
         self.election_timeout_min * 9 / 10
     }
@@ -237,6 +238,13 @@ mod tests {
     fn the_defaults_are_valid() {
         Config::default().validate().expect("valid");
         Config::default().for_openraft().expect("valid");
+    }
+
+    #[test]
+    fn a_lease_is_over_before_any_follower_with_the_same_settings_votes_again() {
+        let config = Config::default();
+        // A second of the leader may be as long as 1.1 seconds of a follower.
+        assert!(config.lease() * 11 / 10 < config.election_timeout_min);
     }
 
     #[test]

@@ -6,11 +6,11 @@
 //! - A **round**: openraft sends a heartbeat to the voters and a majority answers. It proves that
 //!   this node led at some moment after the round began, and gives the index up to which the log
 //!   was committed then. Reads that wait while a round is under way share the next one.
-//! - A **lease**: a follower that hears from a leader grants nobody its vote for
-//!   [`election_timeout_max`](crate::Config::election_timeout_max). The followers of a round heard
-//!   from the leader after the round began, so nobody else can be elected before that time has
-//!   passed since the *beginning* of the round. The lease is shorter than the promise: see
-//!   [`Config::lease`](crate::Config::lease).
+//! - A **lease**: a follower that hears from a leader grants nobody its vote for its
+//!   [`election_timeout_max`](crate::Config::election_timeout_max), and says so in its answer. The
+//!   followers of a round heard from the leader after the round began, so nobody else can be elected
+//!   before that time has passed since the *beginning* of the round. The lease is shorter than any
+//!   of these promises: see [`Promises`].
 //!
 //! A leader counts itself among its majority, but openraft lets a leader grant its own vote when it
 //! has not changed it for the length of the promise. So the lease is [suspended](Leadership::suspend)
@@ -18,6 +18,7 @@
 //! Every other way in which a majority could elect another node without an intersection that keeps
 //! its promise is closed by suspending, too: see [`Suspension`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub(crate) struct Leadership<S: StateMachine> {
     round: tokio::sync::Mutex<Option<Round>>,
     lease: Mutex<Lease>,
     disclosed: Arc<Disclosed>,
+    promises: Arc<Promises>,
 }
 
 struct Round {
@@ -67,13 +69,18 @@ impl From<Refusal> for Error {
 }
 
 impl<S: StateMachine> Leadership<S> {
-    /// `lease` is how long a round counts; `disclosed` what the node's messages have told others.
-    pub fn new(raft: Raft<TypeConfig<S>>, lease: Duration, disclosed: Arc<Disclosed>) -> Self {
+    /// `disclosed` is what the node's messages have told others, `promises` what those have promised.
+    pub fn new(
+        raft: Raft<TypeConfig<S>>,
+        disclosed: Arc<Disclosed>,
+        promises: Arc<Promises>,
+    ) -> Self {
         Self {
             raft,
             round: tokio::sync::Mutex::new(None),
-            lease: Mutex::new(Lease::new(lease)),
+            lease: Mutex::default(),
             disclosed,
+            promises,
         }
     }
 
@@ -105,7 +112,9 @@ impl<S: StateMachine> Leadership<S> {
             Err(RaftError::Fatal(fatal)) => Err(Refusal::Stopped(fatal.to_string())),
         };
         if let Ok(index) = outcome {
-            self.lease.lock().renew(epoch, began, index);
+            // Those of the majority that answered are among them.
+            let until = began + self.promises.lease();
+            self.lease.lock().renew(epoch, until, index);
         }
         *last = Some(Round {
             began,
@@ -165,9 +174,9 @@ impl Drop for Suspension<'_> {
 }
 
 /// The arithmetic of a lease, without a clock of its own.
+#[derive(Default)]
 struct Lease {
-    length: Duration,
-    /// The beginning of the last round that counts, and its index.
+    /// When the last round that counts ends to count, and its index.
     last: Option<(Instant, u64)>,
     suspensions: u32,
     /// Changes with each suspension, so that a round can tell whether there was one meanwhile.
@@ -175,29 +184,20 @@ struct Lease {
 }
 
 impl Lease {
-    fn new(length: Duration) -> Self {
-        Self {
-            length,
-            last: None,
-            suspensions: 0,
-            epoch: 0,
-        }
-    }
-
     /// What a round that begins now passes to [`renew`](Self::renew). None: it will not count.
     fn epoch(&self) -> Option<u64> {
         (self.suspensions == 0).then_some(self.epoch)
     }
 
-    fn renew(&mut self, epoch: Option<u64>, began: Instant, index: u64) {
+    fn renew(&mut self, epoch: Option<u64>, until: Instant, index: u64) {
         if epoch.is_some() && epoch == self.epoch() {
-            self.last = Some((began, index));
+            self.last = Some((until, index));
         }
     }
 
     fn index_at(&self, now: Instant) -> Option<u64> {
-        let (began, index) = self.last?;
-        (now < began + self.length).then_some(index)
+        let (until, index) = self.last?;
+        (now < until).then_some(index)
     }
 
     fn suspend(&mut self) {
@@ -227,6 +227,50 @@ impl Disclosed {
     }
 }
 
+/// For how long the members keep their votes once they have heard from this node, as their answers
+/// said. Their settings may differ from this node's.
+pub(crate) struct Promises {
+    node: NodeId,
+    /// The lease by this node's own settings.
+    lease: Duration,
+    made: Mutex<BTreeMap<NodeId, Duration>>,
+}
+
+impl Promises {
+    pub fn new(node: NodeId, lease: Duration) -> Self {
+        Self {
+            node,
+            lease,
+            made: Mutex::default(),
+        }
+    }
+
+    pub fn note(&self, peer: NodeId, promise: Duration) {
+        let before = self.made.lock().insert(peer, promise);
+        let lease = lease_under(promise);
+        if before != Some(promise) && lease < self.lease {
+            tracing::warn!(
+                node = self.node,
+                peer,
+                "the peer keeps its vote for {promise:?} only, so the lease for reads is {lease:?} instead of {:?}: set the election timeouts to the same on all nodes",
+                self.lease
+            );
+        }
+    }
+
+    /// How long a round counts, from its beginning.
+    pub fn lease(&self) -> Duration {
+        let made = self.made.lock();
+        let shortest = made.values().min().copied().map(lease_under);
+        shortest.map_or(self.lease, |shortest| shortest.min(self.lease))
+    }
+}
+
+/// The lease that a promise allows for: a tenth less, since clocks run apart.
+fn lease_under(promise: Duration) -> Duration {
+    promise / 10 * 9
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,47 +279,65 @@ mod tests {
     const TICK: Duration = Duration::from_nanos(1);
 
     #[test]
-    fn a_lease_is_counted_from_the_beginning_of_the_round_and_ends_on_time() {
-        let mut lease = Lease::new(LENGTH);
-        let began = Instant::now();
-        assert_eq!(lease.index_at(began), None);
+    fn a_lease_ends_on_time() {
+        let mut lease = Lease::default();
+        let now = Instant::now();
+        assert_eq!(lease.index_at(now), None);
         let epoch = lease.epoch();
-        lease.renew(epoch, began, 7);
-        assert_eq!(lease.index_at(began + LENGTH - TICK), Some(7));
-        assert_eq!(lease.index_at(began + LENGTH), None);
+        lease.renew(epoch, now + LENGTH, 7);
+        assert_eq!(lease.index_at(now + LENGTH - TICK), Some(7));
+        assert_eq!(lease.index_at(now + LENGTH), None);
+    }
+
+    #[test]
+    fn a_lease_is_a_tenth_shorter_than_the_shortest_promise() {
+        let promises = Promises::new(1, LENGTH);
+        assert_eq!(promises.lease(), LENGTH);
+        for (peer, promise, lease) in [
+            (2, Duration::MAX, LENGTH),
+            (3, 2 * LENGTH, LENGTH),
+            (2, LENGTH, LENGTH / 10 * 9),
+            (3, Duration::ZERO, Duration::ZERO),
+            (3, LENGTH * 2, LENGTH / 10 * 9),
+            (2, LENGTH * 2, LENGTH),
+        ] {
+            promises.note(peer, promise);
+            assert_eq!(promises.lease(), lease, "{peer}: {promise:?}");
+        }
     }
 
     #[test]
     fn a_round_counts_only_if_it_began_after_the_last_suspension() {
-        let began = Instant::now();
+        let now = Instant::now();
+        let until = now + LENGTH;
         // Suspended between the beginning of the round and its end.
-        let mut lease = Lease::new(LENGTH);
+        let mut lease = Lease::default();
         let epoch = lease.epoch();
         lease.suspend();
-        lease.renew(epoch, began, 7);
-        assert_eq!(lease.index_at(began), None);
+        lease.renew(epoch, until, 7);
+        assert_eq!(lease.index_at(now), None);
         lease.resume();
-        lease.renew(epoch, began, 7);
-        assert_eq!(lease.index_at(began), None);
+        lease.renew(epoch, until, 7);
+        assert_eq!(lease.index_at(now), None);
         // Begun while suspended, ended after it.
         lease.suspend();
         let epoch = lease.epoch();
         lease.resume();
-        lease.renew(epoch, began, 7);
-        assert_eq!(lease.index_at(began), None);
+        lease.renew(epoch, until, 7);
+        assert_eq!(lease.index_at(now), None);
         // Begun after it.
         let epoch = lease.epoch();
-        lease.renew(epoch, began, 7);
-        assert_eq!(lease.index_at(began), Some(7));
+        lease.renew(epoch, until, 7);
+        assert_eq!(lease.index_at(now), Some(7));
         // A suspension ends a lease that was there before.
         lease.suspend();
         lease.resume();
-        assert_eq!(lease.index_at(began), None);
+        assert_eq!(lease.index_at(now), None);
     }
 
     #[test]
     fn several_suspensions_end_with_the_last() {
-        let mut lease = Lease::new(LENGTH);
+        let mut lease = Lease::default();
         lease.suspend();
         lease.suspend();
         lease.resume();

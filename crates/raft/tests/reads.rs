@@ -11,7 +11,7 @@ use common::cluster::{Cluster, Node, PATIENCE, Wires, quick, still};
 use common::tap::{APPEND, HANDOVER, STAND, Tap};
 use common::{add, counters};
 use folio_raft::transport::MemoryNetwork;
-use folio_raft::{Config, Error, FollowerReads, NodeId, ReadLevel, Role};
+use folio_raft::{Config, Error, FollowerReads, ReadLevel, Role};
 use folio_store::ReadTransaction;
 
 fn value(view: &ReadTransaction, name: &str) -> u64 {
@@ -22,18 +22,6 @@ fn value(view: &ReadTransaction, name: &str) -> u64 {
 
 async fn read(node: &Node, level: ReadLevel) -> Result<u64, Error> {
     node.read(level, |view| value(view, "a")).await
-}
-
-/// The leader that the nodes other than `without` agree on.
-async fn leader_without(cluster: &Cluster, without: &[NodeId]) -> Node {
-    loop {
-        for (id, node) in &cluster.nodes {
-            if !without.contains(id) && node.status().role == Role::Leader {
-                return node.clone();
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +185,35 @@ async fn a_leader_that_is_cut_off_serves_no_lease_read_once_another_has_answered
     old.write(add("a", 1)).await.unwrap();
     assert_eq!(read(&old, ReadLevel::Lease).await.unwrap(), 1);
     network.partition(cut);
-    no_stale_lease_read(&old, leader_without(&cluster, &[cut])).await;
+    no_stale_lease_read(&old, cluster.leader_without(&[cut])).await;
+    network.heal();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_counts_on_no_more_than_its_followers_promise_whatever_its_own_settings_are() {
+    let network = MemoryNetwork::new();
+    let with = |election_timeout_min, election_timeout_max| Config {
+        heartbeat_interval: Duration::from_millis(100),
+        election_timeout_min,
+        election_timeout_max,
+        read_timeout: Duration::from_millis(200),
+        ..Config::default()
+    };
+    // Its own lease would last for four and a half minutes.
+    let long = with(Duration::from_secs(300), Duration::from_secs(600));
+    let mut cluster = Cluster::start(3, long, Wires::Memory(network.clone())).await;
+    let (leading, old) = cluster.leader().await;
+    cluster.config = with(Duration::from_millis(1000), Duration::from_millis(1500));
+    for id in (1..=3).filter(|id| *id != leading) {
+        cluster.kill(id).await;
+        cluster.bring_up(id).await;
+        let index = old.write(add("a", 1)).await.unwrap().index;
+        cluster.applied(index).await;
+    }
+    assert_eq!(read(&old, ReadLevel::Lease).await.unwrap(), 2);
+    network.partition(leading);
+    no_stale_lease_read(&old, cluster.leader_without(&[leading])).await;
     network.heal();
     cluster.stop().await;
 }
@@ -436,7 +452,7 @@ async fn a_leader_without_a_majority_does_not_vouch_for_its_followers() {
             network.drop_link(*other, one);
         }
     }
-    let successor = leader_without(&cluster, &minority).await;
+    let successor = cluster.leader_without(&minority).await;
     let expected = successor.write(add("a", 1)).await.unwrap().response;
     refuses_in_time(&follower, expected, Instant::now(), age).await;
     network.heal();

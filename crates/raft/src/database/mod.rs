@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::leadership::{Disclosed, Leadership};
+use crate::leadership::{Disclosed, Leadership, Promises};
 use crate::metrics::{Metrics, PeerMetrics};
 use crate::network::{Link, Peers, RaftServer};
 use crate::runtime;
@@ -105,10 +105,12 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             meters: store.shared().meters.clone(),
         };
         let disclosed = Arc::new(Disclosed::default());
+        let promises = Arc::new(Promises::new(node, config.lease()));
         let peers = Peers {
             link: link.clone(),
             retry_interval: config.heartbeat_interval,
             disclosed: disclosed.clone(),
+            promises: promises.clone(),
             machine: PhantomData,
         };
         let raft = match Raft::new(node, Arc::new(raft_config), peers.clone(), log, machine).await {
@@ -119,12 +121,13 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
                 return Err(Error::Stopped { reason });
             }
         };
-        let leadership = Arc::new(Leadership::new(raft.clone(), config.lease(), disclosed));
+        let leadership = Arc::new(Leadership::new(raft.clone(), disclosed, promises));
         let server = RaftServer::new(
             raft.clone(),
             leadership.clone(),
             store.shared().clone(),
             peers,
+            config.election_timeout_max,
         );
         let database = Self {
             inner: Arc::new(Inner {

@@ -35,8 +35,9 @@ pub enum ReadLevel {
     /// This relies on clocks: not on what they show, but on one second of the leader not being
     /// longer than 1.1 seconds of a follower, and on the leader's monotonic clock going on while
     /// its process is stopped. A virtual machine that is suspended and resumed may break that; a
-    /// process that is stopped does not. It also relies on the election timeouts being the same on
-    /// all nodes.
+    /// process that is stopped does not. And it relies on no node being started again with shorter
+    /// election timeouts than it had while a leader counts on the longer ones: let the leader's lease
+    /// run out in between.
     Lease,
     /// The view lacks no more than [`Config::follower_reads`](crate::Config::follower_reads)
     /// allows, in entries and in time; what it lacks is the newest. A node that is further behind,

@@ -17,10 +17,10 @@ use openraft::raft::{
 use openraft::{AnyError, OptionalSend, Snapshot};
 
 use super::link::{Link, LinkError};
-use super::message::{Request, Response, encode};
+use super::message::{Appended, Request, Response, encode};
 use super::sender::{Interrupted, Terms, TransferError};
 use crate::config::Config;
-use crate::leadership::Disclosed;
+use crate::leadership::{Disclosed, Promises};
 use crate::state_machine::StateMachine;
 use crate::transport::TransportError;
 use crate::types::{Node, NodeId, TypeConfig, Vote};
@@ -31,6 +31,7 @@ pub(crate) struct Peers<S> {
     /// How long to leave a peer alone that could not be reached.
     pub retry_interval: Duration,
     pub disclosed: Arc<Disclosed>,
+    pub promises: Arc<Promises>,
     pub machine: PhantomData<fn() -> S>,
 }
 
@@ -40,6 +41,7 @@ impl<S> Clone for Peers<S> {
             link: self.link.clone(),
             retry_interval: self.retry_interval,
             disclosed: self.disclosed.clone(),
+            promises: self.promises.clone(),
             machine: PhantomData,
         }
     }
@@ -55,6 +57,7 @@ impl<S: StateMachine> RaftNetworkFactory<TypeConfig<S>> for Peers<S> {
             address: node.addr.clone(),
             retry_interval: self.retry_interval,
             disclosed: self.disclosed.clone(),
+            promises: self.promises.clone(),
             interrupted: Interrupted::default(),
             machine: PhantomData,
         }
@@ -68,6 +71,7 @@ pub(crate) struct Peer<S> {
     address: String,
     retry_interval: Duration,
     disclosed: Arc<Disclosed>,
+    promises: Arc<Promises>,
     pub(super) interrupted: Interrupted,
     machine: PhantomData<fn() -> S>,
 }
@@ -149,7 +153,10 @@ impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
         }
         let request = Request::Append(rpc);
         match self.call(RPCTypes::AppendEntries, request, &option).await? {
-            Response::Append(response) => Ok(response),
+            Response::Append(Appended { response, promise }) => {
+                self.promises.note(self.target, promise);
+                Ok(response)
+            }
             response => Err(self.unexpected(response)),
         }
     }

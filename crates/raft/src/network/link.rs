@@ -102,7 +102,7 @@ impl Link {
         address: &str,
         deadline: Duration,
     ) -> Result<(), String> {
-        let request = encode(&Request::<S>::SendState(self.node)).map_err(|e| e.to_string())?;
+        let request = encode(&Request::<S>::SendState).map_err(|e| e.to_string())?;
         match self.exchange(leader, address, request, deadline).await {
             Ok(Response::SendingState) => Ok(()),
             Ok(response) => Err(response.unexpected()),

@@ -1,5 +1,7 @@
 //! What nodes say to each other, and how it is encoded: a version in the first byte, then postcard.
 
+use std::time::Duration;
+
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -9,7 +11,7 @@ use crate::types::{LogId, NodeId, SnapshotMeta, TypeConfig, Vote};
 
 /// The version of the messages below. Raised when what a version sends is no longer what it was;
 /// the first byte stays the version for ever, so that two versions can tell each other apart.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A request of one node to another.
 #[derive(Serialize, Deserialize)]
@@ -23,7 +25,7 @@ pub(super) enum Request<S: StateMachine> {
     /// A step of giving leadership away.
     Handover(Handover),
     /// Send me your state: mine is to be rebuilt.
-    SendState(NodeId),
+    SendState,
 }
 
 /// The steps of giving leadership away, as the leader asks for them. [`handover`](super::handover)
@@ -79,10 +81,18 @@ pub(super) enum SnapshotAnswer {
     Failed(String),
 }
 
+/// The answer to an append.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Appended {
+    pub response: AppendEntriesResponse<NodeId>,
+    /// For so long from then on the node votes for nobody else.
+    pub promise: Duration,
+}
+
 /// The answer to a [`Request`].
 #[derive(Serialize, Deserialize)]
 pub(super) enum Response {
-    Append(AppendEntriesResponse<NodeId>),
+    Append(Appended),
     Vote(VoteResponse<NodeId>),
     Snapshot(SnapshotAnswer),
     /// Nothing beyond this index had been answered to anybody when the question was asked.

@@ -1,12 +1,13 @@
 //! The receiving side: requests of other nodes, given to this node's Raft.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::Raft;
 
 use super::client::Peers;
 use super::handover::Handovers;
-use super::message::{Request, Response, decode, encode};
+use super::message::{Appended, Request, Response, decode, encode};
 use super::snapshot::SnapshotReceiver;
 use super::state::StateSender;
 use crate::leadership::Leadership;
@@ -22,6 +23,8 @@ pub(crate) struct RaftServer<S: StateMachine> {
     handovers: Handovers<S>,
     snapshots: SnapshotReceiver<S>,
     states: StateSender<S>,
+    /// For how long this node keeps its vote for a leader that it has heard from.
+    promise: Duration,
 }
 
 impl<S: StateMachine> RaftServer<S> {
@@ -30,8 +33,10 @@ impl<S: StateMachine> RaftServer<S> {
         leadership: Arc<Leadership<S>>,
         store: SharedStore<S>,
         peers: Peers<S>,
+        promise: Duration,
     ) -> Self {
         Self {
+            promise,
             handovers: Handovers::new(store.clone(), raft.clone(), leadership.clone()),
             states: StateSender::new(raft.clone(), store.clone(), peers),
             snapshots: SnapshotReceiver::new(raft.clone(), store),
@@ -45,7 +50,10 @@ impl<S: StateMachine> RaftServer<S> {
             Request::Append(append) => {
                 let _promising = self.handovers.promising().await;
                 let appended = self.raft.append_entries(append).await;
-                appended.map(Response::Append).map_err(|e| e.to_string())
+                let promise = self.promise;
+                appended
+                    .map(|response| Response::Append(Appended { response, promise }))
+                    .map_err(|e| e.to_string())
             }
             Request::Vote(vote) => {
                 // A leader may grant its own vote although its followers keep theirs.
@@ -64,7 +72,7 @@ impl<S: StateMachine> RaftServer<S> {
                 let taken = self.handovers.take(from, step).await;
                 taken.map(|()| Response::Done)
             }
-            Request::SendState(node) => Ok(self.states.send(node).await),
+            Request::SendState => Ok(self.states.send(from).await),
         }
     }
 }

@@ -139,6 +139,18 @@ impl Cluster {
         }
     }
 
+    /// The first node to lead that is none of `without`, of which one may believe that it does.
+    pub async fn leader_without(&self, without: &[NodeId]) -> Node {
+        loop {
+            for (id, node) in &self.nodes {
+                if !without.contains(id) && node.status().role == Role::Leader {
+                    return node.clone();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// A running node that does not lead.
     pub async fn follower(&self) -> (NodeId, Node) {
         let (leading, _) = self.leader().await;
