@@ -16,8 +16,10 @@ use folio_raft::transport::{
 };
 use folio_raft::{Config, NodeId, ReadLevel, SnapshotMeta, StateMachine, Vote};
 use folio_store::Database;
+use folio_store::storage::{Fault, FaultPlan, FaultStorage, MemoryStorage, StorageCall};
 use parking_lot::Mutex;
 use serde::Deserialize;
+use tempfile::NamedTempFile;
 
 /// A step of a transfer, as it is encoded.
 #[derive(Clone, Debug, Deserialize)]
@@ -293,6 +295,61 @@ async fn a_transfer_that_is_cut_at_any_step_goes_on_from_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_finds_the_disk_full_leaves_nothing_staged_and_the_node_goes_on() {
+    let disk = Arc::new(FaultStorage::new(Arc::new(MemoryStorage::new())));
+    let healed = Arc::new(AtomicBool::new(false));
+    let (full, again) = (disk.clone(), healed.clone());
+    let leader = leader(move |_, _| {
+        // No second attempt before what is left of the first has been looked at.
+        match full.failed() > 0 && !again.load(Ordering::Relaxed) {
+            true => Fate::RequestLost,
+            false => Fate::Arrives,
+        }
+    })
+    .await;
+    let last = write_counters(&leader.node, 0, 6_000, 1).await;
+    let database = Database::builder()
+        .create_on(disk.clone())
+        .expect("creates");
+    let node = start(2, database.clone(), leader.network.transport()).await;
+    disk.follow(FaultPlan {
+        calls: &[StorageCall::Grow],
+        at: 1,
+        fault: Fault::NoSpace,
+        lasting: true,
+    });
+    leader
+        .node
+        .add_learner(2, "memory:2".into())
+        .await
+        .expect("added");
+    let is_staged = || {
+        let tables = database.begin_read().and_then(|view| view.tables());
+        let tables = tables.expect("readable");
+        tables.iter().any(|table| table.name.starts_with("staged"))
+    };
+    let given_up = async {
+        while disk.failed() == 0 || is_staged() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let given_up = tokio::time::timeout(PATIENCE, given_up).await;
+    given_up.expect("what was staged goes");
+    let (parts, _) = leader.parts_and_offers(2);
+    assert!(parts > 10, "{parts} parts were staged before");
+    assert_eq!(node.status().error, None);
+
+    disk.heal();
+    healed.store(true, Ordering::Relaxed);
+    node.wait_for_applied(last, PATIENCE)
+        .await
+        .expect("it has everything");
+    assert_eq!(bytes_of(&node).await, bytes_of(&leader.node).await);
+    node.kill().await;
+    leader.node.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_slow_to_stage_is_waited_for_longer_than_the_deadline() {
     let stalled = Arc::new(Mutex::new(None::<Database>));
     let stall = stalled.clone();
@@ -504,19 +561,32 @@ async fn write_counters(node: &Node, first: u64, count: u64, amount: u64) -> u64
     last
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_a_little_behind_gets_what_was_changed() {
+/// A leader of many counters, and the file of node 2, which had all of them before it was shut down.
+async fn left_behind() -> (Leader, NamedTempFile) {
     let leader = leader(|_, _| Fate::Arrives).await;
     write_counters(&leader.node, 0, 6_000, 1).await;
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("node");
-    let database = Database::builder().create(&path).expect("creates");
+    let file = NamedTempFile::new().expect("a file");
+    let database = Database::builder()
+        .open_or_create(file.path())
+        .expect("creates");
     let node = start(2, database, leader.network.transport()).await;
     leader
         .node
         .add_learner(2, "memory:2".into())
         .await
         .expect("added");
+    let index = leader.node.write(add("x", 1)).await.expect("written").index;
+    node.wait_for_applied(index, PATIENCE)
+        .await
+        .expect("applied");
+    node.shutdown().await.expect("shuts down");
+    (leader, file)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_a_little_behind_gets_what_was_changed() {
+    let (leader, file) = left_behind().await;
+    let path = file.path();
     let length = async || {
         let seen = leader.seen(2);
         let length = |(_, step): &(String, Step)| match step {
@@ -525,11 +595,6 @@ async fn a_node_that_is_a_little_behind_gets_what_was_changed() {
         };
         seen.iter().map(length).sum::<usize>()
     };
-    let mut index = leader.node.write(add("x", 1)).await.expect("written").index;
-    node.wait_for_applied(index, PATIENCE)
-        .await
-        .expect("applied");
-    node.shutdown().await.expect("shuts down");
     let whole = length().await;
 
     for round in 1..=4 {
@@ -542,8 +607,8 @@ async fn a_node_that_is_a_little_behind_gets_what_was_changed() {
             let remove = Command::Remove { counter };
             leader.node.write(remove).await.expect("written");
         }
-        index = write_counters(&leader.node, 3_000 + 10 * round, 10, 5).await;
-        index = index.max(write_counters(&leader.node, 10_000 * round, 10, 5).await);
+        let index = write_counters(&leader.node, 3_000 + 10 * round, 10, 5).await;
+        let index = index.max(write_counters(&leader.node, 10_000 * round, 10, 5).await);
         leader
             .node
             .wait_for("the log to be compacted", PATIENCE, |s| {
@@ -553,7 +618,7 @@ async fn a_node_that_is_a_little_behind_gets_what_was_changed() {
             .expect("compacted");
 
         let before = length().await;
-        let database = Database::builder().open(&path).expect("opens");
+        let database = Database::builder().open(path).expect("opens");
         let node = start(2, database, leader.network.transport()).await;
         node.wait_for_applied(index, PATIENCE)
             .await
@@ -572,25 +637,9 @@ async fn a_node_that_is_a_little_behind_gets_what_was_changed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_that_do_not_fit_are_refused_and_the_whole_snapshot_is_sent() {
-    let leader = leader(|_, _| Fate::Arrives).await;
-    write_counters(&leader.node, 0, 6_000, 1).await;
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("node");
-    let database = Database::builder().create(&path).expect("creates");
-    let node = start(2, database, leader.network.transport()).await;
-    leader
-        .node
-        .add_learner(2, "memory:2".into())
-        .await
-        .expect("added");
-    let index = leader.node.write(add("x", 1)).await.expect("written").index;
-    node.wait_for_applied(index, PATIENCE)
-        .await
-        .expect("applied");
-    node.shutdown().await.expect("shuts down");
-
+    let (leader, file) = left_behind().await;
     // A row appears that no entry has put there.
-    let database = Database::builder().open(&path).expect("opens");
+    let database = Database::builder().open(file.path()).expect("opens");
     let txn = database.begin_write().expect("a transaction");
     txn.table::<Counters>()
         .and_then(|mut rows| rows.insert("bogus", 1))

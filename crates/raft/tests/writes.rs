@@ -180,6 +180,34 @@ async fn a_write_whose_deadline_passes_after_it_was_proposed_has_an_unknown_outc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_entry_is_replaced_by_another_leaders_has_an_unknown_outcome() {
+    let network = MemoryNetwork::new();
+    let config = Config {
+        election_timeout_min: Duration::from_millis(900),
+        election_timeout_max: Duration::from_millis(1000),
+        write_timeout: PATIENCE,
+        ..quick()
+    };
+    let cluster = Cluster::start(3, config, Wires::Memory(network.clone())).await;
+    let (leading, leader) = cluster.leader().await;
+    let index = leader.write(add("warm", 1)).await.unwrap().index;
+    network.partition(leading);
+    let lost = write(&leader, "lost", WriteOptions::default());
+    leader
+        .wait_for("its entry", PATIENCE, |s| s.last_log > Some(index))
+        .await
+        .unwrap();
+    let successor = cluster.leader_without(&[leading]).await;
+    successor.write(add("other", 1)).await.unwrap();
+    network.heal();
+    // A third node might have had the entry, and have brought it back: who was told that it does not
+    // count would write it again.
+    let outcome = lost.await.unwrap();
+    assert!(matches!(outcome, Err(Error::Unknown { .. })), "{outcome:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_is_given_up_in_the_queue_is_never_carried_out() {
     let stuck = Stuck::new(still()).await;
     let given_up = write(&stuck.leader, "given up", WriteOptions::default());
