@@ -241,6 +241,44 @@ async fn messages_of_an_old_handover_depose_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_comes_late_does_not_free_a_node_from_what_it_promised_since() {
+    let kept = Arc::new(Mutex::new(None));
+    let keep = kept.clone();
+    let tap = Tap::new(move |from, to, request| {
+        if request[1] == HANDOVER && request[2] == RELEASE {
+            *keep.lock() = Some((from, to, request.clone()));
+        }
+        true
+    });
+    let network = MemoryNetwork::new();
+    let cluster = Cluster::start(5, still(), Wires::Tapped(network.clone(), tap)).await;
+    let (leading, leader) = cluster.leader().await;
+    // The first of the others, so that there is a greater vote in the same term.
+    let to = (1..=5).find(|id| *id != leading).unwrap();
+    leader.transfer_leadership(Some(to)).await.unwrap();
+    let successor = &cluster.nodes[&to];
+    let index = successor.write(add("a", 1)).await.unwrap().index;
+    cluster.applied(index).await;
+    let status = successor.status();
+
+    // What the old leader would have sent, had it meant to have another one stand in that term.
+    let (from, released, mut request) = kept.lock().take().unwrap();
+    assert_eq!(
+        [u64::from(request[3]), u64::from(request[4])],
+        [status.term, to]
+    );
+    request[4] = 5;
+    let replay = network.transport();
+    let answer = replay.call(from, released, "", request, PATIENCE).await;
+    let answer = String::from_utf8_lossy(&answer.unwrap()).into_owned();
+    assert!(answer.contains("follows another"), "{answer}");
+    successor.write(add("a", 1)).await.unwrap();
+    let after = successor.status();
+    assert_eq!((after.term, after.role), (status.term, Role::Leader));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_successor_that_lags_is_waited_for_and_the_writes_that_come_meanwhile_are_refused() {
     // The successor gets its entries late, so the handover has to wait, and writes are held back.
     let slow = Arc::new(AtomicU64::new(0));

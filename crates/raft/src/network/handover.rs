@@ -5,7 +5,8 @@
 //! soon as the follower has seen a higher vote, of a candidate. So the leader, once it has stepped
 //! down itself, shows the others the vote with which its successor is going to stand: the next term,
 //! the successor's name. That is what they would have seen from a candidate, so nothing about it
-//! needs trust: the successor still has to be elected, and with the usual conditions.
+//! needs trust: the successor still has to be elected, and with the usual conditions. Only whose
+//! promise it ends is looked at, since messages may come late.
 //!
 //! A vote is shown with an append that fits no log, since openraft takes the vote of an append
 //! before it looks at the rest, and does not let a request for votes pass while the promise lasts.
@@ -13,7 +14,7 @@
 use std::sync::Arc;
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use openraft::{CommittedLeaderId, Raft};
+use openraft::{CommittedLeaderId, LeaderId, Raft};
 use tokio::sync::{RwLock, RwLockReadGuard};
 
 use super::message::Handover;
@@ -82,13 +83,7 @@ impl<S: StateMachine> Handovers<S> {
     pub async fn take(&self, from: NodeId, step: Handover) -> Result<(), String> {
         match step {
             Handover::Ready => self.is_ready(),
-            Handover::Release(vote) => {
-                let _suspension = self.leadership.suspend();
-                match show_vote(&self.raft, vote).await? {
-                    true => Ok(()),
-                    false => Err("it has seen a higher vote".into()),
-                }
-            }
+            Handover::Release(vote) => self.release(from, vote).await,
             Handover::Stand(vote) => self.stand(from, vote).await,
         }
     }
@@ -105,6 +100,22 @@ impl<S: StateMachine> Handovers<S> {
         }
         let running = metrics.running_state.as_ref();
         running.map_err(ToString::to_string).copied()
+    }
+
+    /// Frees this node from its promise to the leader that asks for it, and from no other: a message
+    /// that comes late may find it following another leader, whose lease counts on it.
+    async fn release(&self, from: NodeId, vote: Vote) -> Result<(), String> {
+        let _appends = self.appends.write().await;
+        let _suspension = self.leadership.suspend();
+        let current = self.vote().await?;
+        let asking = LeaderId::new(vote.leader_id.term.saturating_sub(1), from);
+        if current.committed && current.leader_id > asking {
+            return Err(format!("it follows another leader, with vote {current}"));
+        }
+        match show_vote(&self.raft, vote).await? {
+            true => Ok(()),
+            false => Err("it has seen a higher vote".into()),
+        }
     }
 
     /// Stands for election, which breaks this node's own promise. That is right only if the promise
