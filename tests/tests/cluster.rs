@@ -9,7 +9,7 @@ use folio_ledger::command::Command;
 use folio_ledger::response::{Rejection, Response};
 use folio_ledger::transaction::{Requirement, Transaction};
 use folio_ledger::{Ledger, LedgerView};
-use folio_raft::transport::{TcpConfig, TcpTransport};
+use folio_raft::transport::{NetworkConfig, TcpTransport};
 use folio_raft::{Config, NodeId, ReadLevel, ReplicatedDatabase, Role};
 use folio_store::storage::SplitMix64;
 use folio_store::{Database, ReadTransaction};
@@ -57,7 +57,7 @@ impl Cluster {
     async fn bring_up(&mut self, id: NodeId) {
         let address = self.addresses.get(&id).cloned();
         let address = address.unwrap_or_else(|| "127.0.0.1:0".to_owned());
-        let transport = TcpTransport::bind(&address, TcpConfig::new("bank")).await;
+        let transport = TcpTransport::bind(&address, NetworkConfig::new("bank")).await;
         let transport = transport.unwrap();
         self.addresses
             .insert(id, transport.local_address().to_string());

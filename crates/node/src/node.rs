@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use folio_ledger::Ledger;
-use folio_raft::transport::{TcpConfig, TcpTransport, TransportError};
+use folio_raft::transport::{NetworkConfig, TcpTransport, TransportError};
 use folio_raft::{Config, NodeId, ReplicatedDatabase};
 use folio_store::Database;
 
@@ -73,7 +73,7 @@ impl Node {
         let path = file.clone();
         let (database, has_history) = tokio::task::spawn_blocking(move || open(&path)).await??;
         let transport =
-            TcpTransport::bind(&peer_listen.to_string(), TcpConfig::new(cluster)).await?;
+            TcpTransport::bind(&peer_listen.to_string(), NetworkConfig::new(cluster)).await?;
         let peer_address = transport.local_address();
         let ledger = ReplicatedDatabase::start(raft, id, database, Ledger, transport).await?;
         Ok(Node {

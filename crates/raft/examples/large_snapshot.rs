@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use folio_raft::snapshot::write_snapshot;
-use folio_raft::transport::{TcpConfig, TcpTransport};
+use folio_raft::transport::{NetworkConfig, TcpTransport};
 use folio_raft::{Config, ReadLevel, ReplicatedDatabase, StateMachine};
 use folio_store::Database;
 use folio_store::storage::SplitMix64;
@@ -66,7 +66,7 @@ async fn node(id: u64, cache: u64, path: &str) -> Outcome<()> {
         purge_batch: 1,
         ..Config::default()
     };
-    let transport = TcpTransport::bind("127.0.0.1:0", TcpConfig::new("large")).await?;
+    let transport = TcpTransport::bind("127.0.0.1:0", NetworkConfig::new("large")).await?;
     let address = transport.local_address().to_string();
     let node = ReplicatedDatabase::start(config, id, database, Noise, transport).await?;
     println!("{address}");

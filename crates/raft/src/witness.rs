@@ -17,12 +17,12 @@ use crate::state_machine::{Applied, ApplyError, StateMachine, TableSet};
 ///
 /// ```no_run
 /// # use folio_raft::{Config, ReplicatedDatabase, Witness};
-/// # use folio_raft::transport::{TcpConfig, TcpTransport};
+/// # use folio_raft::transport::{NetworkConfig, TcpTransport};
 /// # use folio_store::Database;
 /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
 /// type Command = String;
 ///
-/// let transport = TcpTransport::bind("10.0.0.3:7000", TcpConfig::new("my cluster")).await?;
+/// let transport = TcpTransport::bind("10.0.0.3:7000", NetworkConfig::new("my cluster")).await?;
 /// let witness = ReplicatedDatabase::start(
 ///     Config::default(),
 ///     3,

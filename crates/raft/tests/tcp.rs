@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use folio_raft::NodeId;
 use folio_raft::transport::{
-    BoxFuture, Handler, TcpConfig, TcpTransport, Transport, TransportError,
+    BoxFuture, Handler, NetworkConfig, TcpTransport, Transport, TransportError,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,7 +27,7 @@ impl Handler for Echo {
 }
 
 async fn bind(cluster: &str) -> Arc<TcpTransport> {
-    TcpTransport::bind("127.0.0.1:0", TcpConfig::new(cluster))
+    TcpTransport::bind("127.0.0.1:0", NetworkConfig::new(cluster))
         .await
         .expect("bound")
 }
@@ -86,7 +86,7 @@ async fn a_peer_that_is_down_is_unreachable_and_comes_back() {
     );
 
     // Stopping freed the address, and the client's old connections are replaced.
-    let server = TcpTransport::bind(&address, TcpConfig::new("c"))
+    let server = TcpTransport::bind(&address, NetworkConfig::new("c"))
         .await
         .expect("the address is free");
     server.serve(2, Arc::new(Echo::default())).expect("serves");
@@ -120,7 +120,7 @@ async fn a_peer_that_does_not_answer_costs_no_more_than_the_deadline() {
 async fn a_message_above_the_limit_is_not_sent() {
     let (_server, address, echo) = serve(2, "c").await;
     let client = bind("c").await;
-    let limit = TcpConfig::new("c").frame_limit;
+    let limit = NetworkConfig::new("c").frame_limit;
     let refusal = client
         .call(1, 2, &address, vec![0; limit + 1], PATIENCE)
         .await;

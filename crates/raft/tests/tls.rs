@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::cluster::{Node, PATIENCE, quick};
 use common::{CounterMachine, add, counters};
 use folio_raft::transport::{
-    BoxFuture, Handler, TcpConfig, TcpTransport, Tls, TlsError, Transport, TransportError,
+    BoxFuture, Handler, NetworkConfig, TcpTransport, Tls, TlsError, Transport, TransportError,
 };
 use folio_raft::{NodeId, ReadLevel};
 use folio_store::Database;
@@ -88,9 +88,9 @@ impl Handler for Echo {
 }
 
 async fn bind(tls: Option<Tls>) -> Arc<TcpTransport> {
-    let config = TcpConfig {
+    let config = NetworkConfig {
         tls,
-        ..TcpConfig::new("c")
+        ..NetworkConfig::new("c")
     };
     TcpTransport::bind("127.0.0.1:0", config).await.unwrap()
 }

@@ -150,6 +150,7 @@
 //! # }
 //! ```
 
+mod hello;
 mod memory;
 mod tcp;
 #[cfg(feature = "tls")]
@@ -162,14 +163,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use memory::{MemoryNetwork, MemoryTransport};
-pub use tcp::{TcpConfig, TcpTransport};
+pub use tcp::TcpTransport;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 
+use crate::config::Config;
 use crate::types::NodeId;
 
 /// A boxed future, for traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Settings of the transports that go over a network.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// Nodes of another cluster are refused.
+    pub cluster: String,
+    /// The largest frame sent or accepted.
+    pub frame_limit: usize,
+    /// Connections accepted at a time; more have to wait.
+    pub connection_limit: usize,
+    /// How long connecting may take, at most; a request's own deadline may be shorter.
+    pub connect_timeout: Duration,
+    /// The node's certificate and whom it trusts. None: neither encryption nor authentication.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
+}
+
+impl NetworkConfig {
+    /// The defaults, for the cluster of that name (at most 255 bytes).
+    pub fn new(cluster: impl Into<String>) -> Self {
+        Self {
+            cluster: cluster.into(),
+            frame_limit: Config::MESSAGE_LIMIT,
+            connection_limit: 256,
+            connect_timeout: Duration::from_secs(2),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+}
 
 /// Carries requests between the members of one cluster.
 ///

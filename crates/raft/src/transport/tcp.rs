@@ -1,14 +1,11 @@
 //! TCP: length-prefixed frames, one request at a time on a connection.
 //!
 //! ```text
-//! hello:   magic "FOLIORPC", version u16, from u64, to u64, cluster name (u8 length and bytes)
-//! answer:  status u8 (0 welcome, 1 version, 2 cluster, 3 node, 4 certificate);
-//!          after 1: version u16
-//! then, again and again: request frame, answer frame; frame = length u32, bytes
+//! a hello and its answer (`hello.rs`), then, again and again:
+//! request frame, answer frame; frame = length u32, bytes
 //! ```
-//! Integers are little-endian. The hello names both ends, so a node that was given another's
-//! address is refused instead of served. With the feature `tls` and a `Tls` in the configuration all
-//! of this is said within mutual TLS, and the hello must agree with the certificates. Without, there
+//! Integers are little-endian. With the feature `tls` and a `Tls` in the configuration all of this is
+//! said within mutual TLS, and the hello must agree with the certificates. Without, there
 //! is no encryption and no authentication: listen on loopback or a trusted network only.
 
 use std::collections::HashMap;
@@ -23,53 +20,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::wire::{self, Proof, Stream};
-use super::{BoxFuture, Handler, Transport, TransportError};
-use crate::config::Config;
+use super::wire::{self, Stream};
+use super::{BoxFuture, Handler, NetworkConfig, Transport, TransportError, hello};
 use crate::types::NodeId;
 
-const MAGIC: &[u8; 8] = b"FOLIORPC";
-const VERSION: u16 = 1;
-/// How long a new connection may take to say hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// The first byte that a client without TLS reads from a server with it.
-const TLS_ALERT: u8 = 21;
 /// Idle connections kept for each peer. openraft uses three at a time: appends, votes, snapshots.
 const IDLE_PER_PEER: usize = 4;
 
-/// Settings of a [`TcpTransport`].
-#[derive(Clone, Debug)]
-pub struct TcpConfig {
-    /// Nodes of another cluster are refused.
-    pub cluster: String,
-    /// The largest frame sent or accepted.
-    pub frame_limit: usize,
-    /// Connections accepted at a time; more have to wait.
-    pub connection_limit: usize,
-    /// How long connecting may take, at most; a request's own deadline may be shorter.
-    pub connect_timeout: Duration,
-    /// The node's certificate and whom it trusts. None: neither encryption nor authentication.
-    #[cfg(feature = "tls")]
-    pub tls: Option<super::Tls>,
-}
-
-impl TcpConfig {
-    /// The defaults, for the cluster of that name (at most 255 bytes).
-    pub fn new(cluster: impl Into<String>) -> Self {
-        Self {
-            cluster: cluster.into(),
-            frame_limit: Config::MESSAGE_LIMIT,
-            connection_limit: 256,
-            connect_timeout: Duration::from_secs(2),
-            #[cfg(feature = "tls")]
-            tls: None,
-        }
-    }
-}
-
 /// Carries requests over TCP.
 pub struct TcpTransport {
-    config: Arc<TcpConfig>,
+    config: Arc<NetworkConfig>,
     address: SocketAddr,
     /// Taken by [`serve`](Transport::serve).
     listener: Mutex<Option<TcpListener>>,
@@ -80,14 +40,8 @@ pub struct TcpTransport {
 
 impl TcpTransport {
     /// Listens on `address`. Port 0 takes a free one; see [`local_address`](Self::local_address).
-    pub async fn bind(address: &str, config: TcpConfig) -> Result<Arc<Self>, TransportError> {
-        if config.cluster.len() > usize::from(u8::MAX) {
-            return Err(TransportError::Serve(format!(
-                "the cluster name has {} bytes, above the limit of {}",
-                config.cluster.len(),
-                u8::MAX
-            )));
-        }
+    pub async fn bind(address: &str, config: NetworkConfig) -> Result<Arc<Self>, TransportError> {
+        hello::check_cluster(&config.cluster)?;
         let failed = |e: io::Error| TransportError::Serve(format!("listening on {address}: {e}"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         Ok(Arc::new(Self {
@@ -125,41 +79,22 @@ impl TcpTransport {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             let mut stream = wire::connect(&self.config, stream, to).await?;
-            stream
-                .write_all(&hello(from, to, &self.config.cluster))
-                .await?;
-            stream.flush().await?;
-            let status = stream.read_u8().await?;
-            let version = match Status::of(status) {
-                Some(Status::Version) => stream.read_u16_le().await?,
-                _ => VERSION,
-            };
-            io::Result::Ok((stream, status, version))
+            let welcome = hello::say(&mut stream, from, to, &self.config.cluster).await?;
+            io::Result::Ok(welcome.map(|()| stream))
         };
-        let (stream, status, version) =
-            tokio::time::timeout(self.config.connect_timeout, connecting)
-                .await
-                .map_err(|_| {
-                    unreachable(format!(
-                        "no connection within {:?}",
-                        self.config.connect_timeout
-                    ))
-                })?
-                .map_err(|e| match wire::is_refusal(&e) {
-                    true => refused(e.to_string()),
-                    false => unreachable(e.to_string()),
-                })?;
-        Err(refused(match Status::of(status) {
-            Some(Status::Welcome) => return Ok(stream),
-            Some(Status::Version) => format!(
-                "it speaks version {version} of the protocol, and this node version {VERSION}"
-            ),
-            Some(status) => status.reason().to_owned(),
-            None if status == TLS_ALERT => {
-                "it expects TLS, and this node was not given any".to_owned()
-            }
-            None => format!("with the unknown status {status}"),
-        }))
+        tokio::time::timeout(self.config.connect_timeout, connecting)
+            .await
+            .map_err(|_| {
+                unreachable(format!(
+                    "no connection within {:?}",
+                    self.config.connect_timeout
+                ))
+            })?
+            .map_err(|e| match wire::is_refusal(&e) {
+                true => refused(e.to_string()),
+                false => unreachable(e.to_string()),
+            })?
+            .map_err(refused)
     }
 
     /// One request on `stream`. The stream is usable again only if the whole answer was read.
@@ -267,7 +202,7 @@ impl Transport for TcpTransport {
 struct Server {
     node: NodeId,
     handler: Arc<dyn Handler>,
-    config: Arc<TcpConfig>,
+    config: Arc<NetworkConfig>,
 }
 
 /// Accepts connections until told to stop, then ends them all.
@@ -311,10 +246,10 @@ impl Server {
         stream.set_nodelay(true)?;
         let greeting = async {
             let (mut stream, proof) = wire::accept(&self.config, stream).await?;
-            let from = self.greet(&mut stream, &proof).await?;
+            let from = hello::answer(&mut stream, self.node, &self.config.cluster, &proof).await?;
             io::Result::Ok((stream, from))
         };
-        let greeted = tokio::time::timeout(HELLO_TIMEOUT, greeting).await??;
+        let greeted = tokio::time::timeout(hello::TIMEOUT, greeting).await??;
         let (mut stream, Some(from)) = greeted else {
             return Ok(());
         };
@@ -328,87 +263,6 @@ impl Server {
             write_frame(&mut stream, &answer).await?;
         }
     }
-
-    /// Reads the hello and answers it. None: the peer was refused.
-    async fn greet(&self, stream: &mut Stream, proof: &Proof) -> io::Result<Option<NodeId>> {
-        let mut magic = [0u8; 8];
-        stream.read_exact(&mut magic).await?;
-        if &magic != MAGIC {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "not a node of a Folio cluster",
-            ));
-        }
-        let version = stream.read_u16_le().await?;
-        if version != VERSION {
-            stream.write_u8(Status::Version as u8).await?;
-            stream.write_u16_le(VERSION).await?;
-            stream.flush().await?;
-            return Ok(None);
-        }
-        let from = stream.read_u64_le().await?;
-        let to = stream.read_u64_le().await?;
-        let mut cluster = vec![0u8; usize::from(stream.read_u8().await?)];
-        stream.read_exact(&mut cluster).await?;
-        let status = if cluster != self.config.cluster.as_bytes() {
-            Status::Cluster
-        } else if to != self.node {
-            Status::Node
-        } else if !proof.allows(from) {
-            Status::Certificate
-        } else {
-            Status::Welcome
-        };
-        stream.write_u8(status as u8).await?;
-        stream.flush().await?;
-        Ok((status == Status::Welcome).then_some(from))
-    }
-}
-
-/// The answer to a hello.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Status {
-    Welcome = 0,
-    Version = 1,
-    Cluster = 2,
-    Node = 3,
-    Certificate = 4,
-}
-
-impl Status {
-    fn of(byte: u8) -> Option<Self> {
-        let all = [
-            Self::Welcome,
-            Self::Version,
-            Self::Cluster,
-            Self::Node,
-            Self::Certificate,
-        ];
-        all.into_iter().find(|status| *status as u8 == byte)
-    }
-
-    fn reason(self) -> &'static str {
-        match self {
-            Self::Welcome => "it did not",
-            Self::Version => "it speaks another version of the protocol",
-            Self::Cluster => "it belongs to another cluster",
-            Self::Node => "another node listens there",
-            Self::Certificate => "this node's certificate is that of another node",
-        }
-    }
-}
-
-fn hello(from: NodeId, to: NodeId, cluster: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(32 + cluster.len());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&from.to_le_bytes());
-    bytes.extend_from_slice(&to.to_le_bytes());
-    let length = u8::try_from(cluster.len()).expect("bind refuses longer names");
-    bytes.push(length);
-    bytes.extend_from_slice(cluster.as_bytes());
-    bytes
 }
 
 async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::TcpConfig;
+use super::NetworkConfig;
 use crate::types::NodeId;
 
 /// What a connection must be able to do.
@@ -36,7 +36,7 @@ impl Proof {
 /// A connection to node `to`, within TLS if `config` has a certificate.
 #[cfg(feature = "tls")]
 pub(super) async fn connect(
-    config: &TcpConfig,
+    config: &NetworkConfig,
     stream: TcpStream,
     to: NodeId,
 ) -> io::Result<Stream> {
@@ -48,7 +48,10 @@ pub(super) async fn connect(
 
 /// A connection from a client, and what that has proved about itself.
 #[cfg(feature = "tls")]
-pub(super) async fn accept(config: &TcpConfig, stream: TcpStream) -> io::Result<(Stream, Proof)> {
+pub(super) async fn accept(
+    config: &NetworkConfig,
+    stream: TcpStream,
+) -> io::Result<(Stream, Proof)> {
     let Some(tls) = &config.tls else {
         return Ok((Box::new(stream), Proof::Nothing));
     };
@@ -65,12 +68,12 @@ pub(super) fn is_refusal(error: &io::Error) -> bool {
 }
 
 #[cfg(not(feature = "tls"))]
-pub(super) async fn connect(_: &TcpConfig, stream: TcpStream, _: NodeId) -> io::Result<Stream> {
+pub(super) async fn connect(_: &NetworkConfig, stream: TcpStream, _: NodeId) -> io::Result<Stream> {
     Ok(Box::new(stream))
 }
 
 #[cfg(not(feature = "tls"))]
-pub(super) async fn accept(_: &TcpConfig, stream: TcpStream) -> io::Result<(Stream, Proof)> {
+pub(super) async fn accept(_: &NetworkConfig, stream: TcpStream) -> io::Result<(Stream, Proof)> {
     Ok((Box::new(stream), Proof::Nothing))
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use folio_raft::transport::{MemoryNetwork, TcpConfig, TcpTransport, Transport};
+use folio_raft::transport::{MemoryNetwork, NetworkConfig, TcpTransport, Transport};
 use folio_raft::{Config, NodeId, ReplicatedDatabase, Role};
 use folio_store::Database;
 use tempfile::TempDir;
@@ -91,7 +91,7 @@ impl Cluster {
             Wires::Tcp => {
                 let address = self.addresses.get(&id).cloned();
                 let address = address.unwrap_or_else(|| "127.0.0.1:0".into());
-                let config = TcpConfig::new("tests");
+                let config = NetworkConfig::new("tests");
                 let transport = TcpTransport::bind(&address, config).await.expect("bound");
                 self.addresses
                     .insert(id, transport.local_address().to_string());
