@@ -80,4 +80,7 @@ pub use apply::Ledger;
 pub use folio_proof::{
     WireError, block, commitment, digest, merkle, prefix, proof, record, state_key, transaction,
 };
-pub use read::{LedgerView, NotRetained, PastEntity, VaultInfo};
+pub use read::{
+    FeedItem, FeedPosition, LedgerView, NotRetained, PageLimit, ParsePositionError, PastEntity,
+    VaultInfo,
+};

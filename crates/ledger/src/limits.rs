@@ -34,3 +34,6 @@ pub const CLEANUP_PER_ENTRY: u64 = 1024;
 
 /// How many rows one listing returns at most, whatever the caller asks for.
 pub const MAX_PAGE: usize = 10_000;
+
+/// How many bytes of keys and values one listing returns at most, but for its first row.
+pub const MAX_PAGE_BYTES: usize = 4 << 20;

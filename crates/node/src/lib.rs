@@ -4,6 +4,7 @@
 //! HTTP API in front of it; [`offline`] looks into a file that no node has open.
 
 pub mod api;
+mod feeds;
 mod network;
 mod node;
 pub mod offline;

@@ -11,6 +11,7 @@ use folio_raft::transport::{NetworkConfig, TcpTransport, TransportError};
 use folio_raft::{Config, NodeId, ReplicatedDatabase};
 use folio_store::Database;
 
+use crate::feeds::Feeds;
 use crate::offline::RaftSummary;
 use crate::verification::{Verification, Verifications};
 
@@ -57,6 +58,7 @@ pub struct Node {
     has_history: bool,
     ledger: ReplicatedDatabase<Ledger>,
     verifications: Arc<Verifications>,
+    feeds: Arc<Feeds>,
 }
 
 impl Node {
@@ -83,6 +85,7 @@ impl Node {
             has_history,
             ledger,
             verifications: Arc::default(),
+            feeds: Arc::new(Feeds::new()),
         })
     }
 
@@ -129,6 +132,16 @@ impl Node {
     /// Stops the verification that is under way, if there is one.
     pub fn stop_verification(&self) {
         self.verifications.stop();
+    }
+
+    /// Ends the feeds that clients follow, and those that they open from now on: before the node stops
+    /// serving, because a feed has no end of its own.
+    pub fn end_feeds(&self) {
+        self.feeds.end();
+    }
+
+    pub(crate) fn feeds(&self) -> &Feeds {
+        &self.feeds
     }
 
     /// Waits until the node stops by itself, and says why.

@@ -110,6 +110,49 @@ async fn a_deleted_vault_is_gone_for_every_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_transactions_of_a_block_come_in_pages() {
+    let directory = tempfile::tempdir().unwrap();
+    let servers = start_cluster(directory.path(), 1, true).await;
+    let address = servers[0].address;
+    post(address, "/v1/vaults", &json!({ "name": "v" })).await;
+    // All in one entry, and so in one block: they wait while a first one is being written.
+    let node = servers[0].node.ledger().clone();
+    let writes = (0..40_u8).map(|key| {
+        let set = folio_ledger::transaction::Transaction::new(1).set([key], b"");
+        let (node, command) = (node.clone(), folio_ledger::command::Command::submit(set));
+        tokio::spawn(async move { node.write(command).await.unwrap() })
+    });
+    let writes: Vec<_> = writes.collect();
+    for write in writes {
+        write.await.unwrap();
+    }
+    let mut pages = 0;
+    for height in 1..=get(address, "/v1/vaults/1").await.body["height"]
+        .as_u64()
+        .unwrap()
+    {
+        let path = format!("/v1/vaults/1/blocks/{height}");
+        let whole = get(address, &path).await.body;
+        assert_eq!(whole["next"], Value::Null);
+        let mut joined = Vec::new();
+        let mut from = json!(0);
+        while !from.is_null() {
+            let page = get(address, &format!("{path}?limit=3&from={from}"))
+                .await
+                .body;
+            let transactions = page["transactions"].as_array().unwrap();
+            assert!((1..=3).contains(&transactions.len()), "{page}");
+            joined.extend(transactions.clone());
+            from = page["next"].clone();
+            pages += 1;
+        }
+        assert_eq!(whole["transactions"], json!(joined));
+        assert_eq!(whole["header"]["transactions"], joined.len());
+    }
+    assert!(pages >= 14, "{pages} pages");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn numbers_are_given_once() {
     let directory = tempfile::tempdir().unwrap();
     let address = server(&directory).await;

@@ -1,7 +1,11 @@
 //! Reading the ledger.
 
+mod feed;
+mod page;
 mod past;
 
+pub use feed::{FeedItem, FeedPosition, ParsePositionError};
+pub use page::PageLimit;
 pub use past::{NotRetained, PastEntity};
 
 use std::ops::Bound;

@@ -488,6 +488,9 @@ pub struct BlockJson {
     hash: Digest,
     header: BlockHeader,
     transactions: Vec<TransactionJson>,
+    /// To be passed as `from` for the transactions that follow; absent when there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u32>,
 }
 
 /// A transaction of a block, and what it did.
@@ -532,12 +535,33 @@ impl From<Record> for TransactionJson {
     }
 }
 
+/// Hash and header of a block.
+#[derive(Debug, Serialize)]
+pub struct BlockHeadJson {
+    hash: Digest,
+    header: BlockHeader,
+}
+
+impl BlockHeadJson {
+    /// The head of the block with this header.
+    pub fn new(header: BlockHeader) -> Self {
+        BlockHeadJson {
+            hash: header.hash(),
+            header,
+        }
+    }
+}
+
 impl BlockJson {
-    /// The block of this header.
-    pub fn new(header: BlockHeader, records: Vec<Record>) -> Self {
+    /// The block of this header, and its transactions from one on.
+    pub fn new(header: BlockHeader, from: u32, records: impl Iterator<Item = Record>) -> Self {
+        let transactions: Vec<TransactionJson> = records.map(Into::into).collect();
+        let shown = u32::try_from(transactions.len()).unwrap_or(u32::MAX);
+        let next = from.saturating_add(shown);
         BlockJson {
             hash: header.hash(),
-            transactions: records.into_iter().map(Into::into).collect(),
+            next: (shown > 0 && next < header.transactions).then_some(next),
+            transactions,
             header,
         }
     }

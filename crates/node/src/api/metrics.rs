@@ -9,11 +9,24 @@ use folio_raft::{Histogram, Metrics, Role, Status};
 
 use super::Api;
 use super::problem::Problem;
+use crate::feeds::Feeds;
 
 pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
     let ledger = api.node.ledger();
-    let text = render(&ledger.status(), &ledger.metrics()?);
+    let mut text = render(&ledger.status(), &ledger.metrics()?);
+    text += &feeds(api.node.feeds());
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text))
+}
+
+fn feeds(feeds: &Feeds) -> String {
+    let mut page = Page::default();
+    page.gauge("folio_feeds", "Feeds that clients follow.", feeds.open());
+    page.counter(
+        "folio_feed_events_total",
+        "Events handed to clients of feeds.",
+        feeds.events(),
+    );
+    page.text
 }
 
 fn render(status: &Status, metrics: &Metrics) -> String {

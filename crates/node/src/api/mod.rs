@@ -15,7 +15,8 @@
 //! | `GET /v1/vaults/{vault}/entities/{key}` | an entity; the key is percent-encoded and may hold any bytes; `?height=` for what it was |
 //! | `GET /v1/vaults/{vault}/history/{key}?from=` | what an entity was since a height |
 //! | `GET /v1/vaults/{vault}/relationships?resource=` or `?subject=`, `&relation=` | lists relationships |
-//! | `GET /v1/vaults/{vault}/blocks/{height}` | a block and its transactions |
+//! | `GET /v1/vaults/{vault}/blocks/{height}` | a block and its transactions; `?from=` for those that did not fit |
+//! | `GET /v1/vaults/{vault}/changes?from=` | all that happens from a height on, as server-sent events; `Last-Event-ID` resumes |
 //! | `GET /v1/status` | what this node knows of itself and the cluster |
 //! | `GET /v1/health` | whether this node can serve |
 //! | `GET /metrics` | this node's counters, in the text format of Prometheus |
@@ -29,6 +30,7 @@
 //! (RFC 9457) with a stable `code`; see [`problem`]. A node that does not lead answers with the leader's address: as
 //! a redirect where it knows the leader's API, else in the problem document.
 
+mod feed;
 pub mod json;
 mod metrics;
 pub mod problem;
@@ -105,6 +107,7 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
             get(routes::list_relationships),
         )
         .route("/v1/vaults/{vault}/blocks/{height}", get(routes::get_block))
+        .route("/v1/vaults/{vault}/changes", get(feed::changes))
         .route("/v1/status", get(status::status))
         .route("/v1/health", get(status::health))
         .route("/metrics", get(metrics::metrics))

@@ -20,7 +20,7 @@
 //! | 422 | `invalid_command` | no state could accept it |
 //! | 429 | `overloaded` | nothing was done; try again later |
 //! | 500 | `storage_failed`, `internal` | |
-//! | 503 | `no_leader`, `no_quorum`, `too_far_behind`, `shutting_down`, `node_stopped` | nothing was done; try again later, or elsewhere |
+//! | 503 | `no_leader`, `no_quorum`, `too_far_behind`, `shutting_down`, `node_stopped`, `too_many_feeds` | nothing was done; try again later, or elsewhere |
 //! | 504 | `timeout` | |
 //! | 504 | `outcome_unknown` | it may have been done: repeat it in the same session to find out |
 
@@ -35,6 +35,8 @@ use folio_ledger::response::Rejection;
 use folio_raft::NodeId;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+use crate::feeds::MAX_FEEDS;
 
 /// An error as the client sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,6 +198,36 @@ impl Problem {
         )
     }
 
+    pub(super) fn too_many_feeds() -> Self {
+        let detail = format!("this node serves {MAX_FEEDS} feeds, the most it does at a time");
+        let title = "Too many feeds are open";
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_feeds",
+            title,
+            detail,
+        )
+    }
+
+    /// The stable name of the problem.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The problem as a document.
+    pub(super) fn document(&self) -> Value {
+        let mut document = self.more.clone();
+        document.insert(
+            "type".into(),
+            format!("urn:folio:problem:{}", self.code).into(),
+        );
+        document.insert("title".into(), self.title.into());
+        document.insert("status".into(), self.status.as_u16().into());
+        document.insert("code".into(), self.code.into());
+        document.insert("detail".into(), self.detail.clone().into());
+        Value::Object(document)
+    }
+
     /// The node to ask instead of this one.
     pub(super) fn leader(&self) -> Option<NodeId> {
         self.leader
@@ -246,16 +278,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         // Where the request went, and so where it should go, is known further out.
         let misdirected = (self.leader.is_some() && self.location.is_none()).then(|| self.clone());
-        let mut document = self.more;
-        document.insert(
-            "type".into(),
-            format!("urn:folio:problem:{}", self.code).into(),
-        );
-        document.insert("title".into(), self.title.into());
-        document.insert("status".into(), self.status.as_u16().into());
-        document.insert("code".into(), self.code.into());
-        document.insert("detail".into(), self.detail.into());
-        let body = Value::Object(document).to_string();
+        let body = self.document().to_string();
         let mut response = (self.status, body).into_response();
         response.headers_mut().insert(
             CONTENT_TYPE,

@@ -47,6 +47,11 @@ impl TryFrom<String> for Level {
     }
 }
 
+impl Level {
+    /// What this node has.
+    pub(super) const LOCAL: Level = Level(ReadLevel::Local);
+}
+
 /// `?read=`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -3,9 +3,9 @@
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::http::{StatusCode, Uri};
-use folio_ledger::VaultInfo;
 use folio_ledger::command::{Command, Counter};
 use folio_ledger::response::Response;
+use folio_ledger::{FeedItem, FeedPosition, VaultInfo};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,8 +21,8 @@ use super::read::{
 };
 
 type Body<T> = Result<Json<T>, JsonRejection>;
-type Params<T> = Result<Query<T>, QueryRejection>;
-type Place<T> = Result<Path<T>, PathRejection>;
+pub(super) type Params<T> = Result<Query<T>, QueryRejection>;
+pub(super) type Place<T> = Result<Path<T>, PathRejection>;
 type Answer<T> = Result<Json<T>, Problem>;
 
 pub(super) async fn open_session(
@@ -345,19 +345,43 @@ pub(super) async fn list_relationships(
     Ok(Json(page(rows, limit, token_of_relationship, Into::into)))
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadBlock {
+    /// The position of the first transaction to show.
+    #[serde(default)]
+    from: u32,
+    limit: Option<usize>,
+    #[serde(default)]
+    read: Level,
+}
+
 pub(super) async fn get_block(
     State(api): State<Api>,
     place: Place<(u64, u64)>,
-    params: Params<Read>,
+    params: Params<ReadBlock>,
 ) -> Answer<BlockJson> {
     let Path((vault, height)) = place?;
+    let ReadBlock { from, limit, read } = params?.0;
+    let limit = page_limit(limit)?;
     let found = api
-        .read_vault(params?.read, vault, move |ledger, _| {
+        .read_vault(read, vault, move |ledger, _| {
             let Some(header) = ledger.block(vault, height)? else {
                 return Ok(None);
             };
-            let records = ledger.records(vault, height)?;
-            Ok(Some(BlockJson::new(header, records)))
+            let before = match from.checked_sub(1) {
+                None => FeedPosition::before(height),
+                Some(before) => Some(FeedPosition {
+                    height,
+                    transaction: Some(before),
+                }),
+            };
+            let items = ledger.feed(vault, before, limit)?;
+            let rest = items.into_iter().map_while(|item| match item {
+                FeedItem::Transaction { record, .. } => Some(record),
+                FeedItem::Block(_) => None,
+            });
+            Ok(Some(BlockJson::new(header, from, rest)))
         })
         .await?;
     found
