@@ -7,14 +7,19 @@
 //! cargo bench -p folio-benches --bench ledger -- --write docs/ledger-benchmarks.md
 //! ```
 //!
-//! `--folder` says where the files are to lie, `--cache` how large the cache of each is, in MiB.
+//! `--folder` says where the files are to lie, `--cache` how large the cache of each is, in MiB. On a machine that does
+//! other work at the same time, `--time processor` counts the time that the thread was running, instead of the time that
+//! passed.
 
 mod load;
 mod measure;
 mod report;
+mod time;
 mod unproved;
 
 use std::{path::PathBuf, str::FromStr};
+
+use time::Time;
 
 /// What is to be measured.
 struct Options {
@@ -27,6 +32,7 @@ struct Options {
     cache: usize,
     folder: Option<PathBuf>,
     write: Option<PathBuf>,
+    time: Time,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cache: 4 << 30,
         folder: None,
         write: None,
+        time: Time::Passed,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -53,6 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--rounds" => options.rounds = value.parse()?,
             "--cache" => options.cache = value.parse::<usize>()? << 20,
             "--folder" => options.folder = Some(value.into()),
+            "--time" => options.time = value.parse()?,
             "--write" => options.write = Some(value.into()),
             _ => return Err(format!("there is no option {argument}").into()),
         }

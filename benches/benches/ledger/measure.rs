@@ -1,10 +1,6 @@
 //! Measuring one size of a vault. What is compared takes turns within one run, and of the turns the median counts.
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Duration};
 
 use folio_ledger::{
     Ledger, LedgerView, command::Command, response::Response, transaction::Transaction,
@@ -15,6 +11,7 @@ use folio_store::{Database, Durability, GroupSet};
 use super::{
     Options,
     load::{Load, VAULT},
+    time::Time,
     unproved::{Unproved, commitments},
 };
 
@@ -120,16 +117,12 @@ pub fn measure(options: &Options, scale: u64) -> Outcome<Scale> {
     let mut unproved = Unproved::on(open(options, &copy)?, height)?;
     // Every page has been read once and changed once before anything counts, if there are not too many of them.
     let warm_up = scale.clamp(TURN, 200_000);
-    turn(&mut load, 1000, warm_up, &mut proved, &mut unproved, true)?;
+    let time = options.time;
+    let mut both = (&mut proved, &mut unproved);
+    turn(time, &mut load, 1000, warm_up, &mut both, true)?;
     let mut batches = Vec::new();
     for &operations in &options.batches {
-        batches.push(batch(
-            options,
-            operations,
-            &mut load,
-            &mut proved,
-            &mut unproved,
-        )?);
+        batches.push(batch(options, operations, &mut load, &mut both)?);
     }
     let view = proved.database.begin_read()?;
     let vault = LedgerView::new(&view).vault(VAULT)?.ok_or("no vault")?;
@@ -140,8 +133,8 @@ pub fn measure(options: &Options, scale: u64) -> Outcome<Scale> {
         items: load.items(),
         filled,
         batches,
-        reads: reads(&proved.database, &mut load)?,
-        proofs: proofs(&proved.database, &mut load)?,
+        reads: reads(time, &proved.database, &mut load)?,
+        proofs: proofs(time, &proved.database, &mut load)?,
         commitments: commitments(&proved.database)?,
         file: fs::metadata(&path)?.len(),
     })
@@ -160,16 +153,18 @@ fn fill(options: &Options, path: &Path, scale: u64, load: &mut Load) -> Outcome<
         index: 0,
     };
     proved.apply(Command::create_vault("measured"))?;
-    let began = Instant::now();
-    while load.items() < scale {
-        let operations = (scale - load.items()).min(1000);
-        proved.commit(load.fill(operations))?;
-        if proved.index.is_multiple_of(100) {
-            proved.database.checkpoint(GroupSet::ALL)?;
+    let (done, took) = options.time.of(|| {
+        while load.items() < scale {
+            let operations = (scale - load.items()).min(1000);
+            proved.commit(load.fill(operations))?;
+            if proved.index.is_multiple_of(100) {
+                proved.database.checkpoint(GroupSet::ALL)?;
+            }
         }
-    }
-    proved.database.checkpoint(GroupSet::ALL)?;
-    let filled = scale as f64 / began.elapsed().as_secs_f64();
+        Outcome::Ok(proved.database.checkpoint(GroupSet::ALL)?)
+    })?;
+    done?;
+    let filled = scale as f64 / took.as_secs_f64();
     let height = proved.index - 1;
     proved.database.close()?;
     Ok((filled, height))
@@ -179,8 +174,7 @@ fn batch(
     options: &Options,
     operations: u64,
     load: &mut Load,
-    proved: &mut Proved,
-    unproved: &mut Unproved,
+    both: &mut (&mut Proved, &mut Unproved),
 ) -> Outcome<Batch> {
     let wanted = match operations {
         1 => TURN_OF_SINGLES,
@@ -189,7 +183,8 @@ fn batch(
     let mut with_roots = Vec::new();
     let mut without = Vec::new();
     for round in 0..options.rounds {
-        let (with, bare) = turn(load, operations, wanted, proved, unproved, round % 2 == 0)?;
+        let proved_first = round % 2 == 0;
+        let (with, bare) = turn(options.time, load, operations, wanted, both, proved_first)?;
         with_roots.push(with);
         without.push(bare);
     }
@@ -202,11 +197,11 @@ fn batch(
 
 /// Applies the same transactions to both and gives back what each took.
 fn turn(
+    time: Time,
     load: &mut Load,
     operations: u64,
     wanted: u64,
-    proved: &mut Proved,
-    unproved: &mut Unproved,
+    (proved, unproved): &mut (&mut Proved, &mut Unproved),
     proved_first: bool,
 ) -> Outcome<(Cost, Cost)> {
     let entries = wanted.div_ceil(operations);
@@ -215,7 +210,7 @@ fn turn(
     let with_roots = |proved: &mut Proved| {
         let database = proved.database.clone();
         let transactions = transactions.clone();
-        timed(&database, total, move || {
+        timed(time, &database, total, move || {
             transactions
                 .into_iter()
                 .try_for_each(|transaction| proved.commit(transaction))
@@ -223,7 +218,7 @@ fn turn(
     };
     let bare = |unproved: &mut Unproved| {
         let database = unproved.database().clone();
-        timed(&database, total, || {
+        timed(time, &database, total, || {
             Ok(transactions
                 .iter()
                 .try_for_each(|transaction| unproved.apply(transaction))?)
@@ -239,17 +234,16 @@ fn turn(
 }
 
 fn timed(
+    time: Time,
     database: &Database,
     operations: u64,
     work: impl FnOnce() -> Outcome<()>,
 ) -> Outcome<Cost> {
-    let began = Instant::now();
-    work()?;
-    let apply = began.elapsed();
+    let (done, apply) = time.of(work)?;
+    done?;
     let written = database.statistics().pages_written;
-    let began = Instant::now();
-    database.checkpoint(GroupSet::ALL)?;
-    let checkpoint = began.elapsed();
+    let (done, checkpoint) = time.of(|| database.checkpoint(GroupSet::ALL))?;
+    done?;
     Ok(Cost {
         apply: per(apply, operations),
         checkpoint: per(checkpoint, operations),
@@ -274,61 +268,67 @@ fn median(costs: Vec<Cost>) -> Cost {
     }
 }
 
-fn reads(database: &Database, load: &mut Load) -> Outcome<Reads> {
+fn reads(time: Time, database: &Database, load: &mut Load) -> Outcome<Reads> {
     let view = database.begin_read()?;
     let ledger = LedgerView::new(&view);
     let keys: Vec<_> = (0..READS).map(|_| load.some_key()).collect();
-    let began = Instant::now();
-    for key in &keys {
-        ledger.entity(VAULT, key)?.ok_or("an entity is missing")?;
-    }
-    let entity = began.elapsed() / READS;
+    let (done, entity) = time.of(|| {
+        keys.iter().try_for_each(|key| {
+            let found = ledger.entity(VAULT, key)?;
+            found.map(drop).ok_or("an entity is missing".into())
+        })
+    })?;
+    let done: Outcome<()> = done;
+    done?;
     let relationships: Vec<_> = (0..READS).map(|_| load.some_relationship()).collect();
-    let began = Instant::now();
-    for relationship in &relationships {
-        if !ledger.relationship_exists(VAULT, relationship)? {
-            return Err("a relationship is missing".into());
-        }
-    }
-    let relationship = began.elapsed() / READS;
-    let began = Instant::now();
-    let mut listed = 0;
-    for key in keys.iter().take(1000) {
-        listed += ledger.entities(VAULT, b"account:", Some(key), 100)?.len();
-    }
+    let (done, relationship) = time.of(|| {
+        relationships.iter().try_for_each(
+            |relationship| match ledger.relationship_exists(VAULT, relationship)? {
+                true => Ok(()),
+                false => Err("a relationship is missing".into()),
+            },
+        )
+    })?;
+    let done: Outcome<()> = done;
+    done?;
+    let (listed, listing) = time.of(|| {
+        keys.iter().take(1000).try_fold(0, |listed, key| {
+            let page = ledger.entities(VAULT, b"account:", Some(key), 100)?;
+            Outcome::Ok(listed + page.len() as u64)
+        })
+    })?;
     Ok(Reads {
-        entity,
-        relationship,
-        listed: per(began.elapsed(), listed as u64),
+        entity: entity / READS,
+        relationship: relationship / READS,
+        listed: per(listing, listed?),
     })
 }
 
-fn proofs(database: &Database, load: &mut Load) -> Outcome<Proofs> {
+fn proofs(time: Time, database: &Database, load: &mut Load) -> Outcome<Proofs> {
     let view = database.begin_read()?;
     let ledger = LedgerView::new(&view);
     let root = ledger.vault(VAULT)?.ok_or("no vault")?.state_root;
     let items: Vec<_> = (0..PROOFS).map(|_| load.some_item()).collect();
-    let began = Instant::now();
-    let proofs = items
-        .iter()
-        .map(|(key, _)| ledger.prove(VAULT, key))
-        .collect::<Result<Vec<_>, _>>()?;
-    let build = began.elapsed() / PROOFS;
-    let began = Instant::now();
-    for (proof, (key, there)) in proofs.iter().zip(&items) {
-        match there {
-            true => proof.verify_present(&root, key)?,
-            false => proof.verify_absent(&root, key)?,
-        }
-    }
-    let verify = began.elapsed() / PROOFS;
+    let (proofs, build) = time.of(|| {
+        let proofs = items.iter().map(|(key, _)| ledger.prove(VAULT, key));
+        proofs.collect::<Result<Vec<_>, _>>()
+    })?;
+    let proofs = proofs?;
+    let (done, verify) = time.of(|| {
+        let mut proofs = proofs.iter().zip(&items);
+        proofs.try_for_each(|(proof, (key, there))| match there {
+            true => proof.verify_present(&root, key),
+            false => proof.verify_absent(&root, key),
+        })
+    })?;
+    done?;
     let sizes = proofs
         .iter()
         .map(|proof| Ok(postcard::to_allocvec(proof)?.len()))
         .collect::<Outcome<Vec<_>>>()?;
     Ok(Proofs {
-        build,
-        verify,
+        build: build / PROOFS,
+        verify: verify / PROOFS,
         mean_bytes: sizes.iter().sum::<usize>() as f64 / f64::from(PROOFS),
         most_bytes: sizes.into_iter().max().unwrap_or(0),
         counted: PROOFS,

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use super::{Options, measure::Scale};
+use super::{Options, measure::Scale, time::Time};
 
 /// Shows the figures of some sizes.
 pub fn show<'s>(scales: impl Iterator<Item = &'s Scale>) {
@@ -19,9 +19,13 @@ pub fn document(options: &Options, scales: &[Scale]) -> String {
          of {} MiB. One node, one thread, one file; a log entry holds one transaction and is committed on its own, which is \
          not durable by itself, and a checkpoint makes durable what a round has changed. An *item* is an entity or a \
          relationship. The load and what \"without roots\" is are described at the heads of \
-         `benches/benches/ledger/load.rs` and `unproved.rs`; both take turns in one process, and the figures are medians.\n",
+         `benches/benches/ledger/load.rs` and `unproved.rs`; both take turns in one process, and the figures are medians. Times are {}.\n",
         options.rounds,
-        options.cache >> 20
+        options.cache >> 20,
+        match options.time {
+            Time::Passed => "those that passed",
+            Time::Processor => "those that the thread ran: the machine did other work beside",
+        }
     );
     for scale in scales {
         text.push('\n');

@@ -2,8 +2,8 @@
 //! nothing else.
 //!
 //! It writes the rows of the ledger's own tables, in the same order, and looks up what the ledger looks up. It does less
-//! than the ledger also where roots have no part: it checks no limits, knows no sessions, and has the answers of no
-//! operation to give. So the price of roots comes out a little too high.
+//! than the ledger also where roots have no part: it checks no limits, knows no sessions, and keeps nothing of
+//! the past. So the price of roots comes out a little too high.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use folio_ledger::{
     block::{BlockHeader, transactions_root},
     digest::Digest,
     merkle::{Frontier, leaf_hash},
+    record::{self, Origin, Outcome},
     state_key::{Entity, Relationship},
     transaction::{Operation, Transaction},
 };
@@ -97,27 +98,35 @@ impl Unproved {
             // As the ledger does: first what is there, then the changes in the order of the keys.
             let mut set = BTreeMap::new();
             let mut related = BTreeMap::new();
+            let mut outcomes = Vec::new();
             for operation in &transaction.operations {
-                match operation {
+                outcomes.push(match operation {
                     Operation::SetEntity { key, value, .. } => {
-                        set.insert(&key[..], (version(&entities, key)?, Some(value)));
+                        let version = version(&entities, key)?;
+                        set.insert(&key[..], (version, Some(value)));
+                        match version {
+                            0 => Outcome::EntityCreated,
+                            _ => Outcome::EntityUpdated {
+                                version: version + 1,
+                            },
+                        }
                     }
                     Operation::DeleteEntity { key } => {
-                        set.insert(&key[..], (version(&entities, key)?, None));
+                        let version = version(&entities, key)?;
+                        set.insert(&key[..], (version, None));
+                        Outcome::EntityDeleted { version }
                     }
                     Operation::CreateRelationship(relationship) => {
-                        related.insert(
-                            relationship,
-                            (exists(&relationships.0, relationship)?, true),
-                        );
+                        let before = exists(&relationships.0, relationship)?;
+                        related.insert(relationship, (before, true));
+                        Outcome::RelationshipCreated
                     }
                     Operation::DeleteRelationship(relationship) => {
-                        related.insert(
-                            relationship,
-                            (exists(&relationships.0, relationship)?, false),
-                        );
+                        let before = exists(&relationships.0, relationship)?;
+                        related.insert(relationship, (before, false));
+                        Outcome::RelationshipDeleted
                     }
-                }
+                });
             }
             for (key, (version, value)) in set {
                 match value {
@@ -138,7 +147,7 @@ impl Unproved {
                 }
             }
             self.height += 1;
-            let encoded = transaction.encode(None);
+            let encoded = record::encode(Origin::Client, transaction, &outcomes);
             txn.table::<Transactions>()?
                 .insert((VAULT, self.height, 0), &encoded[..])?;
             let header = BlockHeader {

@@ -53,10 +53,10 @@ tables! {
     Transactions: "ledger_transactions", (u64, u64, u32) => &'static [u8];
     /// (vault, level, index): the complete subtrees of the history tree
     History: "ledger_history", (u64, u8, u64) => [u8; 32];
-    /// (vault, depth, prefix): the buckets of the commitment that are not empty
-    Buckets: "ledger_state_buckets", (u64, u16, &'static [u8]) => &'static [u8];
-    /// (vault, depth, prefix): the nodes of the commitment, three levels to a row
-    Bands: "ledger_state_nodes", (u64, u16, &'static [u8]) => &'static [u8];
+    /// (vault, path): the content hash of every item of the commitment
+    Items: "ledger_state_items", (u64, [u8; 32]) => [u8; 32];
+    /// (vault, depth, prefix): the large subtrees of the commitment, three levels to a row
+    Fans: "ledger_state_fans", (u64, u16, &'static [u8]) => &'static [u8];
     /// session
     Sessions: "ledger_sessions", u64 => Postcard<SessionRow>;
     /// (log index of the last use, session)

@@ -174,8 +174,8 @@ fn every_planted_change_of_a_value_and_every_missing_row_is_found() {
         "ledger_blocks",
         "ledger_transactions",
         "ledger_history",
-        "ledger_state_buckets",
-        "ledger_state_nodes",
+        "ledger_state_items",
+        "ledger_state_fans",
         "ledger_session_uses",
     ];
     let mut planted = 0;

@@ -60,8 +60,6 @@
 //! with colliding paths can make his part of the tree deeper; a level costs him twice the search of
 //! the one before.
 
-use alloc::vec::Vec;
-
 use crate::digest::Digest;
 use crate::merkle::{self, node_hash};
 
@@ -82,40 +80,23 @@ pub struct Item {
     pub content: Digest,
 }
 
-/// The encoding of a bucket: what is hashed, and how it is stored.
-pub fn encode_bucket(items: &[Item]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(items.len() * ITEM_BYTES);
-    for item in items {
-        bytes.extend_from_slice(item.path.as_bytes());
-        bytes.extend_from_slice(item.content.as_bytes());
-    }
-    bytes
-}
-
-/// Reads what [`encode_bucket`] writes. `None` when the length is that of no bucket.
-pub fn decode_bucket(bytes: &[u8]) -> Option<Vec<Item>> {
-    let (items, rest) = bytes.as_chunks::<ITEM_BYTES>();
-    if !rest.is_empty() || items.len() > BUCKET_CAPACITY {
-        return None;
-    }
-    let half = |bytes: &[u8]| bytes.try_into().ok().map(Digest);
-    items
-        .iter()
-        .map(|item| {
-            Some(Item {
-                path: half(&item[..32])?,
-                content: half(&item[32..])?,
-            })
-        })
-        .collect()
-}
-
 /// The hash of a bucket of these items, in ascending order of path.
+///
+/// # Panics
+/// When there are more items than [`BUCKET_CAPACITY`].
 pub fn bucket_hash(items: &[Item]) -> Digest {
     if items.is_empty() {
         merkle::EMPTY
     } else {
-        merkle::leaf_hash(&encode_bucket(items))
+        let mut data = [0; BUCKET_CAPACITY * ITEM_BYTES];
+        let data = data
+            .get_mut(..items.len() * ITEM_BYTES)
+            .expect("a bucket holds no more");
+        for (place, item) in data.chunks_exact_mut(ITEM_BYTES).zip(items) {
+            place[..32].copy_from_slice(item.path.as_bytes());
+            place[32..].copy_from_slice(item.content.as_bytes());
+        }
+        merkle::leaf_hash(data)
     }
 }
 
@@ -124,7 +105,9 @@ pub fn root_of(items: &[Item]) -> Digest {
     subtree_hash(items, 0)
 }
 
-fn subtree_hash(items: &[Item], depth: u16) -> Digest {
+/// The hash of the subtree of these items, which agree in the first `depth` bits of their paths, in
+/// ascending order of path, each path once.
+pub fn subtree_hash(items: &[Item], depth: u16) -> Digest {
     if items.len() <= BUCKET_CAPACITY {
         return bucket_hash(items);
     }

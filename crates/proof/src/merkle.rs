@@ -31,7 +31,11 @@ pub fn leaf_hash(data: &[u8]) -> Digest {
 
 /// The hash of an inner node.
 pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
-    Digest::of(&[&[NODE], &left.0, &right.0])
+    // In one piece: a hasher is fed by blocks.
+    let mut data = [NODE; 65];
+    data[1..33].copy_from_slice(&left.0);
+    data[33..].copy_from_slice(&right.0);
+    Digest::of(&[&data])
 }
 
 /// The complete subtrees at the right edge of a growing tree: all that is needed to append and to

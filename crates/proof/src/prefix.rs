@@ -62,6 +62,17 @@ impl Prefix {
         Prefix::of(path, self.depth) == *self
     }
 
+    /// The first and the last of the paths that start with it.
+    pub fn paths(&self) -> (Digest, Digest) {
+        let mut last = self.bits;
+        let whole = usize::from(self.depth / 8);
+        if let Some((begun, rest)) = last.0[whole..].split_first_mut() {
+            *begun |= 0xff >> (self.depth % 8);
+            rest.fill(0xff);
+        }
+        (self.bits, last)
+    }
+
     /// The bytes that its bits take: what follows is zero, and is not stored.
     pub fn bytes(&self) -> &[u8] {
         &self.bits.0[..usize::from(self.depth.div_ceil(8))]
@@ -92,6 +103,19 @@ mod tests {
             grown = grown.child(path.bit(depth));
         }
         assert_eq!(grown, Prefix::of(&path, 256));
+    }
+
+    #[test]
+    fn the_first_and_the_last_path_of_a_prefix_are_the_ends_of_those_it_covers() {
+        let path = Digest::of(&[b"some path"]);
+        for depth in 0..=256 {
+            let prefix = Prefix::of(&path, depth);
+            let (first, last) = prefix.paths();
+            assert!(prefix.covers(&first) && prefix.covers(&last));
+            for bit in depth..256 {
+                assert!(!first.bit(bit) && last.bit(bit), "depth {depth}, bit {bit}");
+            }
+        }
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Entry<'_> {
         let next = vault + 1;
         let names = || (vault, "", "", "")..(next, "", "", "");
         let keys = || (vault, &b""[..])..(next, &b""[..]);
+        let paths = || (vault, [0; 32])..(next, [0; 32]);
         let prefixes = || (vault, 0, &b""[..])..(next, 0, &b""[..]);
         let tables = &mut self.tables;
 
@@ -83,7 +84,7 @@ impl Entry<'_> {
         Ok(budget.exhaust(entities, Vec::len)?
             && budget.exhaust(tables.by_resource.extract_if(names(), |_, ()| true)?, |_| 0)?
             && budget.exhaust(tables.by_subject.extract_if(names(), |_, ()| true)?, |_| 0)?
-            && budget.exhaust(tables.tree.0.extract_if(prefixes(), |_, _| true)?, |_| 0)?
+            && budget.exhaust(tables.tree.0.extract_if(paths(), |_, _| true)?, |_| 0)?
             && budget.exhaust(tables.tree.1.extract_if(prefixes(), |_, _| true)?, |_| 0)?
             && budget.exhaust(
                 tables

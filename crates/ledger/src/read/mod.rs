@@ -23,10 +23,10 @@ use crate::proof::{StateProof, TransactionProof};
 use crate::record::Record;
 use crate::state_key::{Entity, Relationship, StateKey};
 use crate::tables::{
-    Bands, Blocks, Buckets, ByResource, BySubject, Cleanup, Cleanups, Counters, Entities, Sessions,
+    Blocks, ByResource, BySubject, Cleanup, Cleanups, Counters, Entities, Fans, Items, Sessions,
     Transactions, VaultRow, Vaults, counter,
 };
-use crate::tree::find_bucket;
+use crate::tree::{Rows, find_bucket};
 
 /// A vault and the end of its chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -288,8 +288,12 @@ impl<'v> LedgerView<'v> {
                 bucket: Vec::new(),
             });
         }
-        let rows = (self.view.table::<Buckets>()?, self.view.table::<Bands>()?);
-        let (bucket, siblings) = find_bucket(&rows, vault, &key.path())?;
+        let (items, fans) = (self.view.table::<Items>()?, self.view.table::<Fans>()?);
+        let rows = Rows {
+            items: &items,
+            fans: &fans,
+        };
+        let (bucket, siblings) = find_bucket(rows, vault, &key.path())?;
         Ok(StateProof { siblings, bucket })
     }
 

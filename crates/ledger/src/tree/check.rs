@@ -1,11 +1,11 @@
 //! Checking a stored commitment against its own hashes.
 
-use super::band::{Band, Link};
-use super::walk::{TreeRows, band, bucket, children, damaged};
-use crate::commitment::bucket_hash;
+use super::GROUP_CAPACITY;
+use super::fan::{CHILDREN, Fan, Form, Subtree, child_prefixes};
+use super::walk::{Rows, damaged, fan, find_fan, items};
+use crate::commitment::subtree_hash;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::merkle::node_hash;
 use crate::prefix::Prefix;
 
 /// What a whole, sound commitment holds.
@@ -18,7 +18,7 @@ pub(crate) struct Checked {
 /// Reads the whole commitment of a vault, hashes it anew, and compares each hash with the stored
 /// one. `progress` is called with the items seen so far.
 pub(crate) fn check(
-    rows: &impl TreeRows,
+    rows: Rows<'_, '_>,
     vault: u64,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Checked> {
@@ -28,54 +28,55 @@ pub(crate) fn check(
         items: 0,
         progress,
     };
-    let root = match band(rows, vault, &Prefix::ROOT)? {
-        None => checker.bucket(&Prefix::ROOT)?,
-        Some(top) => checker.node(&Prefix::ROOT, &top)?,
+    let root = match find_fan(rows, vault, &Prefix::ROOT)? {
+        None => checker.group(&Prefix::ROOT)?,
+        Some(top) => checker.fan(&Prefix::ROOT, &top)?,
     };
     Ok(Checked {
-        root,
+        root: root.hash,
         items: checker.items,
     })
 }
 
-struct Checker<'c, R> {
-    rows: &'c R,
+struct Checker<'c, 't> {
+    rows: Rows<'c, 't>,
     vault: u64,
     items: u64,
     progress: &'c mut dyn FnMut(u64),
 }
 
-impl<R: TreeRows> Checker<'_, R> {
-    /// The depth of the recursion is that of the tree: at most 256, and some thirty without
+impl Checker<'_, '_> {
+    /// The depth of the recursion is that of the tree by three: at most 85, and some ten without
     /// collisions made on purpose.
-    fn node(&mut self, prefix: &Prefix, held: &Band) -> Result<Digest> {
-        let mut hashes = [Digest::ZERO; 2];
-        for (side, link) in children(held, self.vault, prefix)?.into_iter().enumerate() {
-            let child = prefix.child(side == 1);
-            hashes[side] = self.subtree(&child, link, held)?;
-            if hashes[side] != link.hash {
-                return Err(damaged("the hash of the subtree", self.vault, &child));
+    fn fan(&mut self, prefix: &Prefix, stored: &Fan) -> Result<Subtree> {
+        for (&child, prefix) in stored.children.iter().zip(child_prefixes(prefix)) {
+            let found = match child.form {
+                Form::Group(_) => self.group(&prefix)?,
+                Form::Fan => {
+                    let below = fan(self.rows, self.vault, &prefix)?;
+                    self.fan(&prefix, &below)?
+                }
+            };
+            if found != child {
+                return Err(damaged("the hash of the subtree", self.vault, &prefix));
             }
         }
-        Ok(node_hash(&hashes[0], &hashes[1]))
+        if stored.is_small() {
+            return Err(damaged("the fan of a small subtree", self.vault, prefix));
+        }
+        Ok(Subtree {
+            hash: stored.hash(self.rows, self.vault, prefix, 0..CHILDREN)?,
+            form: Form::Fan,
+        })
     }
 
-    fn subtree(&mut self, prefix: &Prefix, link: Link, held: &Band) -> Result<Digest> {
-        if !link.is_node {
-            return self.bucket(prefix);
-        }
-        if Band::holding(&prefix.child(false)) == *prefix {
-            let own = band(self.rows, self.vault, prefix)?
-                .ok_or_else(|| damaged("the node", self.vault, prefix))?;
-            return self.node(prefix, &own);
-        }
-        self.node(prefix, held)
-    }
-
-    fn bucket(&mut self, prefix: &Prefix) -> Result<Digest> {
-        let items = bucket(self.rows, self.vault, prefix)?;
+    fn group(&mut self, prefix: &Prefix) -> Result<Subtree> {
+        let items = items(self.rows, self.vault, prefix, GROUP_CAPACITY)?;
         self.items += items.len() as u64;
         (self.progress)(self.items);
-        Ok(bucket_hash(&items))
+        Ok(Subtree {
+            hash: subtree_hash(&items, prefix.depth()),
+            form: Form::Group(items.len() as u8),
+        })
     }
 }

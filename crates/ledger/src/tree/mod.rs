@@ -4,19 +4,28 @@
 //! What the tree means is defined in [`commitment`](crate::commitment); this module is about its
 //! rows.
 //!
-//! - A **bucket** that is not empty is a row of its own, under its prefix.
-//! - **Nodes** are stored three levels to a row, a [`Band`]: the row of the node at depth 0, 3, 6,
-//!   .. holds the hashes of the subtrees one, two and three levels below it. There is a row for a
-//!   prefix exactly when the subtree at that prefix is a node. A change rewrites one row for every
-//!   three levels, instead of one for each.
+//! - An **item** is a row of its own: its path, and the hash of its content. So the items of any
+//!   subtree are neighbours.
+//! - A subtree at depth 0, 3, 6, .. with at most [`GROUP_CAPACITY`] items is a **group**: nothing is
+//!   stored of its inside, which is hashed anew from its items when one of them changes.
+//! - A larger one at such a depth is a **fan**: a row with the hashes of the eight subtrees three
+//!   levels below, each a group or a fan. What lies between is hashed anew from the eight.
+//!
+//! What is stored follows from the items alone, as the root does. A change touches the page with its
+//! item, where most of its group lies too, and a row of 264 bytes for every three levels above, which
+//! changes of the same entry share the more the higher they are (docs/adr/0026).
 
-mod band;
 mod check;
+mod fan;
 mod update;
 mod walk;
 
 pub(crate) use check::check;
 pub(crate) use update::{Change, Tables, Update};
-pub(crate) use walk::{TreeRows, find_bucket};
+pub(crate) use walk::{Rows, find_bucket};
 
-use band::{Band, Link};
+/// How many levels there are between a fan and its children.
+const LEVELS: u16 = 3;
+
+/// How many items a group has at most.
+const GROUP_CAPACITY: usize = 64;

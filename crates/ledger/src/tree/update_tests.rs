@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use folio_store::Database;
 
 use super::*;
-use crate::commitment::root_of;
+use crate::commitment::{bucket_hash, root_of};
 use crate::digest::count::hashes_of;
+use crate::merkle::node_hash;
 use crate::tree::{check, find_bucket};
 
 fn digest(number: u64) -> Digest {
@@ -48,26 +49,31 @@ fn naive(contents: &BTreeMap<Digest, Digest>) -> Digest {
 
 fn rows(database: &Database) -> (u64, u64) {
     let view = database.begin_read().expect("in memory");
-    let buckets = view
-        .table::<Buckets>()
+    let items = view
+        .table::<Items>()
         .expect("in memory")
         .len()
         .expect("in memory");
-    let bands = view
-        .table::<Bands>()
+    let fans = view
+        .table::<Fans>()
         .expect("in memory")
         .len()
         .expect("in memory");
-    (buckets, bands)
+    (items, fans)
+}
+
+fn read<R>(database: &Database, work: impl FnOnce(Rows<'_, '_>) -> R) -> R {
+    let view = database.begin_read().expect("in memory");
+    let items = view.table().expect("in memory");
+    let fans = view.table().expect("in memory");
+    work(Rows {
+        items: &items,
+        fans: &fans,
+    })
 }
 
 fn assert_sound(database: &Database, contents: &BTreeMap<Digest, Digest>) {
-    let view = database.begin_read().expect("in memory");
-    let rows = (
-        view.table().expect("in memory"),
-        view.table().expect("in memory"),
-    );
-    let checked = check(&rows, 1, &mut |_| {}).expect("a sound tree");
+    let checked = read(database, |rows| check(rows, 1, &mut |_| {})).expect("a sound tree");
     assert_eq!(
         (checked.root, checked.items),
         (naive(contents), contents.len() as u64)
@@ -119,7 +125,7 @@ fn removing_what_is_not_there_changes_nothing() {
 }
 
 #[test]
-fn a_change_costs_as_many_hashes_as_the_tree_is_deep() {
+fn a_change_costs_its_group_and_seven_hashes_for_every_three_levels() {
     let mean = |size: u64| {
         let database = Database::in_memory().expect("in memory");
         let batch: Vec<Change> = (0..size)
@@ -132,10 +138,10 @@ fn a_change_costs_as_many_hashes_as_the_tree_is_deep() {
         hashes / 64
     };
     let (small, large) = (mean(1 << 10), mean(1 << 16));
-    // 2^10 items lie about 8 levels deep, and 64 times as many about 6 levels deeper.
-    assert!((7..=11).contains(&small), "{small} hashes at 2^10 items");
+    // Groups of 16 items each, below two fans, and with 64 times as many items below two more.
+    assert!((14..=22).contains(&small), "{small} hashes at 2^10 items");
     assert!(
-        (5..=7).contains(&(large - small)),
+        (13..=15).contains(&(large - small)),
         "{large} hashes at 2^16 items after {small} at 2^10"
     );
 }
@@ -167,72 +173,136 @@ fn a_planted_change_of_a_row_is_found() {
     apply(&database, &batch);
     let txn = database.begin_write().expect("in memory");
     {
-        let mut buckets = txn.table::<Buckets>().expect("in memory");
-        let ((vault, depth, prefix), mut row) =
-            buckets.first().expect("in memory").expect("a bucket");
-        row[40] ^= 1;
-        buckets
-            .insert((vault, depth, &prefix[..]), &row[..])
-            .expect("in memory");
+        let mut items = txn.table::<Items>().expect("in memory");
+        let (key, mut content) = items.first().expect("in memory").expect("an item");
+        content[8] ^= 1;
+        items.insert(key, content).expect("in memory");
     }
     txn.commit().expect("in memory");
-    let view = database.begin_read().expect("in memory");
-    let rows = (
-        view.table().expect("in memory"),
-        view.table().expect("in memory"),
-    );
-    let error = check(&rows, 1, &mut |_| {})
-        .expect_err("the bucket was altered")
+    let error = read(&database, |rows| check(rows, 1, &mut |_| {}))
+        .expect_err("the item was altered")
         .to_string();
     assert!(error.contains("the hash of the subtree"), "{error}");
+}
+
+/// Paths that crowd into a few corners, so that a part of a fan is a bucket, fans lie deep, and what
+/// was large becomes small.
+#[test]
+fn crowded_paths_follow_the_definition_and_every_proof_leads_to_the_root() {
+    let crowded = |number: u64| {
+        let mut path = digest(number);
+        path.0[0] = match number % 16 {
+            0 => 0x40 | path.0[0] & 0x3f,
+            1 if number % 64 == 1 => path.0[0] | 0x80,
+            _ => 0x02,
+        };
+        if number % 3 == 0 {
+            path.0[1] = 0;
+        }
+        path
+    };
+    let database = Database::in_memory().expect("in memory");
+    let mut contents: BTreeMap<Digest, Digest> = BTreeMap::new();
+    for step in 0..80_u64 {
+        let numbers = (0..1 + step * 7 % 41).map(|place| (step * 37 + place * 11) % 400);
+        let changes: BTreeMap<Digest, Option<Digest>> = numbers
+            .map(|number| {
+                let stays = step < 40 && step % 5 != 4;
+                (crowded(number), stays.then(|| digest(number + step)))
+            })
+            .collect();
+        for (&path, &content) in &changes {
+            match content {
+                Some(content) => contents.insert(path, content),
+                None => contents.remove(&path),
+            };
+        }
+        let batch: Vec<Change> = changes
+            .into_iter()
+            .map(|(path, content)| Change { path, content })
+            .collect();
+        let (root, _) = apply(&database, &batch);
+        assert_eq!(root, naive(&contents), "step {step}");
+        for number in 0..400 {
+            let (path, key) = (crowded(number), number);
+            let (bucket, siblings) =
+                read(&database, |rows| find_bucket(rows, 1, &path)).expect("a sound tree");
+            let found = bucket.iter().find(|item| item.path == path);
+            assert_eq!(
+                found.map(|item| item.content),
+                contents.get(&path).copied(),
+                "step {step}, item {key}"
+            );
+            let beside = (0_u16..256).zip(&siblings).rev();
+            let computed = beside.fold(bucket_hash(&bucket), |hash, (level, sibling)| {
+                if path.bit(level) {
+                    node_hash(sibling, &hash)
+                } else {
+                    node_hash(&hash, sibling)
+                }
+            });
+            assert_eq!(computed, root, "step {step}, item {key}");
+        }
+    }
+    assert_sound(&database, &contents);
 }
 
 /// Every way to the rows of a damaged tree ends in an error or in an answer, never in a panic.
 #[test]
 fn a_damaged_tree_is_refused_and_makes_nobody_panic() {
     let database = Database::in_memory().expect("in memory");
-    let batch: Vec<Change> = (0..64).map(|number| change(number, Some(number))).collect();
+    let batch: Vec<Change> = (0..600)
+        .map(|number| change(number, Some(number)))
+        .collect();
     apply(&database, &batch);
     let mut later: Vec<Change> = (60..90)
         .map(|number| change(number, (number > 64).then_some(1)))
         .collect();
     later.sort_by_key(|change| change.path);
-    for place in 0..400 {
+    for place in 0..300 {
         let txn = database.begin_write().expect("in memory");
         let mut tables: Tables<'_> = (
             txn.table().expect("in memory"),
             txn.table().expect("in memory"),
         );
         damage(&mut tables, place);
-        check(&tables, 1, &mut |_| {}).expect_err("a damaged tree");
+        let rows = Rows {
+            items: &tables.0,
+            fans: &tables.1,
+        };
+        check(rows, 1, &mut |_| {}).expect_err("a damaged tree");
         for number in 0..64 {
-            let _either = find_bucket(&tables, 1, &digest(number));
+            let _either = find_bucket(rows, 1, &digest(number));
         }
         let _either = Update::new(&mut tables, 1).apply(&later);
     }
 }
 
-/// Flips a bit of every row, and mixes up the items of the buckets.
+/// Flips a bit of every fan, or of every fan and every fifth item, or moves fans to another depth.
 fn damage(tables: &mut Tables<'_>, place: usize) {
-    let rows: Vec<_> = tables.0.iter().expect("in memory").collect();
-    for row in rows {
-        let ((vault, depth, prefix), mut row) = row.expect("in memory");
-        let length = row.len();
-        row[place % length] ^= 0x80 >> (place % 8);
-        row.rotate_left(place / 8 * 32 % length);
-        tables
-            .0
-            .insert((vault, depth, &prefix[..]), &row[..])
-            .expect("in memory");
+    if place % 3 == 1 {
+        let rows: Vec<_> = tables.0.iter().expect("in memory").step_by(5).collect();
+        for row in rows {
+            let (key, mut content) = row.expect("in memory");
+            content[place % 32] ^= 0x80 >> (place % 8);
+            tables.0.insert(key, content).expect("in memory");
+        }
     }
     let rows: Vec<_> = tables.1.iter().expect("in memory").collect();
     for row in rows {
         let ((vault, depth, prefix), mut row) = row.expect("in memory");
+        let key = (vault, depth, &prefix[..]);
+        if place % 3 == 2 {
+            tables.1.remove(key).expect("in memory");
+            let deeper = depth + if place % 2 == 0 { 3 } else { 252 };
+            tables
+                .1
+                .insert((vault, deeper, &prefix[..]), &row[..])
+                .expect("in memory");
+            continue;
+        }
         let length = row.len();
         row[place % length] ^= 1 << (place % 8);
-        tables
-            .1
-            .insert((vault, depth, &prefix[..]), &row[..])
-            .expect("in memory");
+        tables.1.insert(key, &row[..]).expect("in memory");
     }
 }

@@ -7,14 +7,14 @@
 
 use std::ops::Bound;
 
-use folio_store::ReadTransaction;
+use folio_store::{ReadTransaction, TableView};
 
 use super::{VerifyError, compare};
 use crate::digest::Digest;
 use crate::read::{LedgerView, decode_entity};
 use crate::state_key::{Relationship, StateKey, content_hash};
-use crate::tables::{Bands, Buckets, ByResource, BySubject, Entities, Expiries};
-use crate::tree::{TreeRows, check, find_bucket};
+use crate::tables::{ByResource, BySubject, Entities, Expiries, Fans, Items};
+use crate::tree::{Rows, check};
 
 /// A state that is sound.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -40,16 +40,22 @@ pub fn verify_state(
     let info = LedgerView::new(view)
         .vault(vault)?
         .ok_or(VerifyError::UnknownVault(vault))?;
-    let items = info.entities.saturating_add(info.relationships);
-    let total = items.saturating_mul(2);
-    let tree = (view.table::<Buckets>()?, view.table::<Bands>()?);
-    let checked = check(&tree, vault, &mut |done| progress(done, total))?;
+    let total = info
+        .entities
+        .saturating_add(info.relationships)
+        .saturating_mul(2);
+    let (items, fans) = (view.table::<Items>()?, view.table::<Fans>()?);
+    let rows = Rows {
+        items: &items,
+        fans: &fans,
+    };
+    let checked = check(rows, vault, &mut |done| progress(done, total))?;
     let whole = || format!("vault {vault}, the whole state");
     compare(whole, "the state root", info.state_root, checked.root)?;
 
     let mut seen = Seen {
         vault,
-        tree: &tree,
+        items: &items,
         rows: 0,
         committed: checked.items,
         total,
@@ -79,24 +85,19 @@ pub fn verify_state(
 }
 
 /// The rows compared so far.
-struct Seen<'s, T> {
+struct Seen<'s, 't> {
     vault: u64,
-    tree: &'s T,
+    items: &'s TableView<'t, Items>,
     rows: u64,
     committed: u64,
     total: u64,
     progress: &'s mut dyn FnMut(u64, u64),
 }
 
-impl<T: TreeRows> Seen<'_, T> {
+impl Seen<'_, '_> {
     /// Compares a row with its item in the commitment.
     fn row(&mut self, key: &StateKey, content: &[u8]) -> Result<(), VerifyError> {
-        let path = key.path();
-        let (bucket, _) = find_bucket(self.tree, self.vault, &path)?;
-        let committed = bucket
-            .iter()
-            .find(|item| item.path == path)
-            .map(|item| item.content);
+        let committed = self.items.get((self.vault, key.path().0))?.map(Digest);
         let place = || format!("vault {}, {key}", self.vault);
         let text =
             |hash: Option<Digest>| hash.map_or("nothing".to_owned(), |hash| hash.to_string());
@@ -112,10 +113,7 @@ impl<T: TreeRows> Seen<'_, T> {
     }
 }
 
-fn verify_entities<T: TreeRows>(
-    view: &ReadTransaction,
-    seen: &mut Seen<'_, T>,
-) -> Result<u64, VerifyError> {
+fn verify_entities(view: &ReadTransaction, seen: &mut Seen<'_, '_>) -> Result<u64, VerifyError> {
     let (vault, table, expiries) = (
         seen.vault,
         view.table::<Entities>()?,
@@ -139,9 +137,9 @@ fn verify_entities<T: TreeRows>(
     Ok(entities)
 }
 
-fn verify_relationships<T: TreeRows>(
+fn verify_relationships(
     view: &ReadTransaction,
-    seen: &mut Seen<'_, T>,
+    seen: &mut Seen<'_, '_>,
 ) -> Result<u64, VerifyError> {
     let (vault, by_resource, by_subject) = (
         seen.vault,

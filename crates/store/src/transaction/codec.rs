@@ -19,11 +19,14 @@ pub(super) type StoredRow<T> = (Stored<<T as RowTypes>::Key>, Stored<<T as RowTy
 pub(super) type KeyView<'a, T> = <<T as RowTypes>::Key as Value>::View<'a>;
 pub(super) type ValueView<'a, T> = <<T as RowTypes>::Value as Value>::View<'a>;
 
+/// What an encoding of no fixed width is given at first. Most keys fit, and need not be moved as they grow.
+const USUAL_LENGTH: usize = 64;
+
 pub(super) fn encode<'v, V: Value>(view: &'v V::View<'_>) -> Cow<'v, [u8]> {
     match V::encoded(view) {
         Some(bytes) => Cow::Borrowed(bytes),
         None => {
-            let mut bytes = Vec::new();
+            let mut bytes = Vec::with_capacity(V::FIXED_WIDTH.unwrap_or(USUAL_LENGTH));
             V::encode(view, &mut bytes);
             Cow::Owned(bytes)
         }
