@@ -282,12 +282,12 @@ fn reads(time: Time, database: &Database, load: &mut Load) -> Outcome<Reads> {
     done?;
     let relationships: Vec<_> = (0..READS).map(|_| load.some_relationship()).collect();
     let (done, relationship) = time.of(|| {
-        relationships.iter().try_for_each(
-            |relationship| match ledger.relationship_exists(VAULT, relationship)? {
+        relationships.iter().try_for_each(|relationship| {
+            match ledger.relationship_exists(VAULT, relationship)? {
                 true => Ok(()),
                 false => Err("a relationship is missing".into()),
-            },
-        )
+            }
+        })
     })?;
     let done: Outcome<()> = done;
     done?;

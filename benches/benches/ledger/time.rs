@@ -46,6 +46,9 @@ fn running() -> io::Result<Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds = text.split(' ').next().and_then(|text| text.parse().ok());
     nanoseconds.map(Duration::from_nanos).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, "the system counts no times of threads")
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the system counts no times of threads",
+        )
     })
 }

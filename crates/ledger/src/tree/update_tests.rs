@@ -196,7 +196,7 @@ fn crowded_paths_follow_the_definition_and_every_proof_leads_to_the_root() {
             1 if number % 64 == 1 => path.0[0] | 0x80,
             _ => 0x02,
         };
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             path.0[1] = 0;
         }
         path
@@ -294,7 +294,7 @@ fn damage(tables: &mut Tables<'_>, place: usize) {
         let key = (vault, depth, &prefix[..]);
         if place % 3 == 2 {
             tables.1.remove(key).expect("in memory");
-            let deeper = depth + if place % 2 == 0 { 3 } else { 252 };
+            let deeper = depth + if place.is_multiple_of(2) { 3 } else { 252 };
             tables
                 .1
                 .insert((vault, deeper, &prefix[..]), &row[..])
