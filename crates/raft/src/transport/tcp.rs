@@ -36,6 +36,8 @@ pub struct TcpTransport {
     server: Mutex<Option<tokio::task::JoinHandle<()>>>,
     stop: watch::Sender<bool>,
     idle: Mutex<HashMap<(NodeId, String), Vec<Stream>>>,
+    /// Why each peer was refused the last time, so that it is told once.
+    refusals: Mutex<HashMap<NodeId, String>>,
 }
 
 impl TcpTransport {
@@ -50,7 +52,8 @@ impl TcpTransport {
             listener: Mutex::new(Some(listener)),
             server: Mutex::new(None),
             stop: watch::Sender::new(false),
-            idle: Mutex::new(HashMap::new()),
+            idle: Mutex::default(),
+            refusals: Mutex::default(),
         }))
     }
 
@@ -90,9 +93,9 @@ impl TcpTransport {
                     self.config.connect_timeout
                 ))
             })?
-            .map_err(|e| match wire::is_refusal(&e) {
-                true => refused(e.to_string()),
-                false => unreachable(e.to_string()),
+            .map_err(|e| match wire::refusal(&e) {
+                Some(reason) => refused(reason),
+                None => unreachable(e.to_string()),
             })?
             .map_err(refused)
     }
@@ -120,7 +123,9 @@ impl TcpTransport {
             }
             self.idle.lock().remove(&key);
         }
-        let mut stream = self.connect(from, to, address).await?;
+        let connected = self.connect(from, to, address).await;
+        self.note_refusal(to, &connected);
+        let mut stream = connected?;
         let answer =
             self.exchange(&mut stream, request)
                 .await
@@ -131,6 +136,23 @@ impl TcpTransport {
                 })?;
         self.keep(key, stream);
         Ok(answer)
+    }
+
+    /// Warns of a peer that refuses this node, or the other way round: it does not mend itself.
+    fn note_refusal(&self, peer: NodeId, connected: &Result<Stream, TransportError>) {
+        let mut refusals = self.refusals.lock();
+        match connected {
+            Ok(_) => {
+                refusals.remove(&peer);
+            }
+            Err(error @ TransportError::Refused { reason, .. }) => {
+                if refusals.get(&peer) != Some(reason) {
+                    tracing::warn!("{error}");
+                    refusals.insert(peer, reason.clone());
+                }
+            }
+            Err(_) => {}
+        }
     }
 
     fn keep(&self, key: (NodeId, String), stream: Stream) {

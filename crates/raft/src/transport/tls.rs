@@ -3,29 +3,74 @@
 //! A certificate is for the DNS name `node-` and the node's id, not for an address, so a node keeps
 //! its certificate when it moves, and no node can pass for another. The authority is the cluster's
 //! own: whoever has a certificate from it that names a node is that node.
+//!
+//! Certificates expire, so files are looked at again with each new connection. A connection keeps what
+//! it began with.
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
-use tokio_rustls::rustls::client::verify_server_name;
+use tokio_rustls::rustls::client::danger::ServerCertVerifier;
+use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use tokio_rustls::rustls::version::TLS13;
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::types::NodeId;
 
+/// How long before its end a certificate that is read is warned of.
+const WARNING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
 /// A node's certificate and key, and whom it trusts. Clones share them.
 #[derive(Clone)]
-pub struct Tls {
-    client: TlsConnector,
-    server: TlsAcceptor,
+pub struct Tls(Arc<Source>);
+
+struct Source {
+    files: Option<Files>,
+    current: Mutex<Current>,
+}
+
+/// Where the certificates are read from.
+struct Files {
+    node: NodeId,
+    /// The authority's certificate, the node's, its key.
+    paths: [PathBuf; 3],
+}
+
+/// What was read, and what the files were like before.
+struct Current {
+    stamps: Option<[Stamp; 3]>,
+    configs: Configs,
+}
+
+/// What tells that a file has changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    /// Another file may have taken its place within one tick of the clock that counts changes.
+    inode: u64,
+    modified: (i64, i64),
+    length: u64,
+}
+
+/// The same certificate in its three uses.
+#[derive(Clone)]
+struct Configs {
+    /// As a node that calls another.
+    calling: Arc<ClientConfig>,
+    /// As a node that is called by another.
+    called: Arc<ServerConfig>,
+    /// As a server of clients that are no nodes.
+    serving: Arc<ServerConfig>,
 }
 
 /// Why the certificates cannot be used.
@@ -51,72 +96,277 @@ pub enum TlsError {
     /// The parts do not go together.
     #[error("the certificates cannot be used: {0}")]
     Unusable(String),
+    /// The node's certificate was good until some time ago.
+    #[error("the certificate of node {node} expired {} ago: put a new one in its place", in_words(*.ago))]
+    Expired {
+        /// The node.
+        node: NodeId,
+        /// How long ago.
+        ago: Duration,
+    },
+    /// The node's certificate begins to be good later.
+    #[error("the certificate of node {node} is not valid yet, but in {}: is the clock right?", in_words(*.wait))]
+    NotYet {
+        /// The node.
+        node: NodeId,
+        /// How much later.
+        wait: Duration,
+    },
+    /// The others would not take the certificate for that of this node.
+    #[error(
+        "the certificate is not one that the authority made for node {node}, with the DNS name node-{node}: {reason}"
+    )]
+    NotOurs {
+        /// The node.
+        node: NodeId,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl Tls {
     /// From PEM: the certificate of the cluster's authority (one or more of them), this node's
     /// certificate followed by those between it and the authority, and its private key.
     ///
-    /// The certificate of node 3 has the DNS name `node-3` and may be used for servers and clients.
+    /// The certificate of node 3 has the DNS name `node-3` and may be used for servers and clients. Whether
+    /// the others will take it they find out; [`from_files`](Self::from_files) asks before.
     pub fn from_pem(authority: &[u8], certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in parse("the authority's certificate", authority)? {
-            roots.add(certificate).map_err(unusable)?;
-        }
-        let roots = Arc::new(roots);
-        let certificates = parse("the node's certificate", certificates)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| TlsError::Pem {
-            what: "the node's private key",
-            reason: e.to_string(),
-        })?;
-        let provider = Arc::new(ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-            .build()
-            .map_err(unusable)?;
-        let server = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&TLS13])
-            .map_err(unusable)?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(certificates.clone(), key.clone_key())
-            .map_err(unusable)?;
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13])
-            .map_err(unusable)?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(certificates, key)
-            .map_err(unusable)?;
-        Ok(Self {
-            client: Arc::new(client).into(),
-            server: Arc::new(server).into(),
-        })
+        let material = Material::parse(authority, certificates, key)?;
+        Ok(Self(Arc::new(Source {
+            files: None,
+            current: Mutex::new(Current {
+                stamps: None,
+                configs: material.configs()?,
+            }),
+        })))
     }
 
-    /// The same from three files.
-    pub fn from_files(authority: &Path, certificates: &Path, key: &Path) -> Result<Self, TlsError> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| TlsError::Read {
-                path: path.display().to_string(),
-                source,
-            })
-        };
-        Self::from_pem(&read(authority)?, &read(certificates)?, &read(key)?)
+    /// The same from three files, for node `node`: its certificate must be valid now and be that of the
+    /// node.
+    ///
+    /// With each new connection the files are looked at, and read again when one of them has changed. If what is there then cannot be used the old certificates stay, with a warning in
+    /// the log: so files may be replaced one after the other.
+    pub fn from_files(
+        node: NodeId,
+        authority: &Path,
+        certificates: &Path,
+        key: &Path,
+    ) -> Result<Self, TlsError> {
+        let paths = [authority, certificates, key].map(Path::to_path_buf);
+        let files = Files { node, paths };
+        let current = files.read()?;
+        Ok(Self(Arc::new(Source {
+            files: Some(files),
+            current: Mutex::new(current),
+        })))
     }
 
-    /// Connects as a client, to node `to` and no other.
+    /// Connects as a node, to node `to` and no other.
     pub(super) async fn connect(
         &self,
         stream: TcpStream,
         to: NodeId,
     ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        self.client.connect(name(to)?, stream).await
+        let connector = TlsConnector::from(self.0.configs().calling);
+        connector.connect(name(to)?, stream).await
     }
 
-    /// Accepts a client that has a certificate of the authority.
+    /// Accepts a node that has a certificate of the authority.
     pub(super) async fn accept(
         &self,
         stream: TcpStream,
     ) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
-        self.server.accept(stream).await
+        let acceptor = TlsAcceptor::from(self.0.configs().called);
+        acceptor.accept(stream).await
+    }
+
+    /// Accepts a client that is no node. It is shown this node's certificate, and asked for none.
+    pub async fn accept_client(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+        let acceptor = TlsAcceptor::from(self.0.configs().serving);
+        acceptor.accept(stream).await
+    }
+}
+
+impl Source {
+    /// The certificates, read again if they have changed.
+    fn configs(&self) -> Configs {
+        let mut current = self.current.lock();
+        if let Some(files) = &self.files {
+            files.refresh(&mut current);
+        }
+        current.configs.clone()
+    }
+}
+
+impl Files {
+    /// Reads the files if they have changed since.
+    fn refresh(&self, current: &mut Current) {
+        let stamps = self.stamps();
+        if let Ok(stamps) = &stamps
+            && current.stamps.as_ref() == Some(stamps)
+        {
+            return;
+        }
+        let node = self.node;
+        match self.read() {
+            Ok(read) => {
+                tracing::info!(node, "the certificates have changed and were read again");
+                *current = read;
+            }
+            Err(error) => {
+                tracing::warn!(node, %error, "the certificates have changed, and the old ones are kept");
+                // Not again before something changes.
+                current.stamps = stamps.ok();
+            }
+        }
+    }
+
+    fn read(&self) -> Result<Current, TlsError> {
+        // Before they are read: what changes meanwhile is seen the next time.
+        let stamps = self.stamps()?;
+        let read = |path: &PathBuf| std::fs::read(path).map_err(|source| unreadable(path, source));
+        let [authority, certificates, key] = &self.paths;
+        let material = Material::parse(&read(authority)?, &read(certificates)?, &read(key)?)?;
+        let left = material.check(self.node)?;
+        if left < WARNING {
+            tracing::warn!(
+                node = self.node,
+                "the certificate of this node expires in {}",
+                in_words(left)
+            );
+        }
+        Ok(Current {
+            stamps: Some(stamps),
+            configs: material.configs()?,
+        })
+    }
+
+    fn stamps(&self) -> Result<[Stamp; 3], TlsError> {
+        let [authority, certificates, key] = &self.paths;
+        Ok([
+            Stamp::of(authority)?,
+            Stamp::of(certificates)?,
+            Stamp::of(key)?,
+        ])
+    }
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Result<Self, TlsError> {
+        let metadata = std::fs::metadata(path).map_err(|source| unreadable(path, source))?;
+        Ok(Self {
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            length: metadata.len(),
+        })
+    }
+}
+
+/// Certificates and key as they were read.
+struct Material {
+    roots: Arc<RootCertStore>,
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Material {
+    fn parse(authority: &[u8], certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in parse("the authority's certificate", authority)? {
+            roots.add(certificate).map_err(unusable)?;
+        }
+        Ok(Self {
+            roots: Arc::new(roots),
+            certificates: parse("the node's certificate", certificates)?,
+            key: PrivateKeyDer::from_pem_slice(key).map_err(|e| TlsError::Pem {
+                what: "the node's private key",
+                reason: e.to_string(),
+            })?,
+        })
+    }
+
+    fn configs(self) -> Result<Configs, TlsError> {
+        let Self {
+            roots,
+            certificates,
+            key,
+        } = self;
+        let provider = Arc::new(ring::default_provider());
+        let server = || {
+            ServerConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(&[&TLS13])
+                .map_err(unusable)
+        };
+        let nodes = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .map_err(unusable)?;
+        let called = server()?
+            .with_client_cert_verifier(nodes)
+            .with_single_cert(certificates.clone(), key.clone_key())
+            .map_err(unusable)?;
+        let mut serving = server()?
+            .with_no_client_auth()
+            .with_single_cert(certificates.clone(), key.clone_key())
+            .map_err(unusable)?;
+        serving.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let calling = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(unusable)?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(certificates, key)
+            .map_err(unusable)?;
+        Ok(Configs {
+            calling: Arc::new(calling),
+            called: Arc::new(called),
+            serving: Arc::new(serving),
+        })
+    }
+
+    /// Whether the other nodes will take the certificate for that of `node`; how long it is good for.
+    fn check(&self, node: NodeId) -> Result<Duration, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider)
+            .build()
+            .map_err(unusable)?;
+        let name = name(node).map_err(unusable)?;
+        let verify = |now: UnixTime| {
+            let (first, others) = self
+                .certificates
+                .split_first()
+                .ok_or_else(|| rustls::Error::General("there is no certificate".to_owned()))?;
+            verifier.verify_server_cert(first, others, &name, &[], now)
+        };
+        let now = UnixTime::now();
+        let between = |from: UnixTime, to: UnixTime| {
+            Duration::from_secs(to.as_secs().saturating_sub(from.as_secs()))
+        };
+        use CertificateError::{ExpiredContext, NotValidYetContext};
+        match verify(now) {
+            Ok(_) => {}
+            Err(rustls::Error::InvalidCertificate(ExpiredContext { not_after, .. })) => {
+                let ago = between(not_after, now);
+                return Err(TlsError::Expired { node, ago });
+            }
+            Err(rustls::Error::InvalidCertificate(NotValidYetContext { not_before, .. })) => {
+                let wait = between(now, not_before);
+                return Err(TlsError::NotYet { node, wait });
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                return Err(TlsError::NotOurs { node, reason });
+            }
+        }
+        // Only the verifier reads dates, so it is asked about the end of time.
+        let end = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+        Ok(match verify(end) {
+            Err(rustls::Error::InvalidCertificate(ExpiredContext { not_after, .. })) => {
+                between(now, not_after)
+            }
+            _ => Duration::MAX,
+        })
     }
 }
 
@@ -140,10 +390,32 @@ impl PeerCertificate {
     }
 }
 
-/// Whether `error` is TLS's own.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
-    let inner = error.get_ref();
-    inner.is_some_and(|inner| inner.is::<rustls::Error>())
+/// What the two ends have against each other's certificates, if that is what `error` says.
+pub(super) fn refusal(error: &io::Error) -> Option<String> {
+    use CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        NotValidYet, NotValidYetContext, UnknownIssuer,
+    };
+    use rustls::AlertDescription::{CertificateExpired, UnknownCA};
+    use rustls::Error::{AlertReceived, InvalidCertificate};
+
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let reason = match error {
+        InvalidCertificate(Expired | ExpiredContext { .. }) => "its certificate has expired",
+        InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
+            "its certificate is not valid yet: compare the clocks"
+        }
+        InvalidCertificate(UnknownIssuer | BadSignature) => {
+            "its certificate was made by another authority"
+        }
+        InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            "its certificate is that of another node"
+        }
+        AlertReceived(CertificateExpired) => "to it this node's certificate has expired",
+        AlertReceived(UnknownCA) => "to it this node's certificate is one of another authority",
+        other => return Some(other.to_string()),
+    };
+    Some(reason.to_owned())
 }
 
 fn name(node: NodeId) -> io::Result<ServerName<'static>> {
@@ -162,6 +434,24 @@ fn parse(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 
 fn unusable(error: impl fmt::Display) -> TlsError {
     TlsError::Unusable(error.to_string())
+}
+
+fn unreadable(path: &Path, source: io::Error) -> TlsError {
+    TlsError::Read {
+        path: path.display().to_string(),
+        source,
+    }
+}
+
+/// A time in the largest unit of which there are at least two.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    for (unit, length) in [("days", 24 * 60 * 60), ("hours", 60 * 60), ("minutes", 60)] {
+        if seconds >= 2 * length {
+            return format!("{} {unit}", seconds / length);
+        }
+    }
+    format!("{seconds} seconds")
 }
 
 // The key is nobody's business.

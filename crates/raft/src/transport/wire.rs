@@ -60,11 +60,11 @@ pub(super) async fn accept(
     Ok((Box::new(stream), Proof::Certificate(certificate)))
 }
 
-/// Whether a connection failed because of what the two ends think of each other's certificates,
-/// not because of the network.
+/// What the two ends have against each other's certificates, if a connection failed because of that
+/// and not because of the network.
 #[cfg(feature = "tls")]
-pub(super) fn is_refusal(error: &io::Error) -> bool {
-    super::tls::is_refusal(error)
+pub(super) fn refusal(error: &io::Error) -> Option<String> {
+    super::tls::refusal(error)
 }
 
 #[cfg(not(feature = "tls"))]
@@ -78,6 +78,6 @@ pub(super) async fn accept(_: &NetworkConfig, stream: TcpStream) -> io::Result<(
 }
 
 #[cfg(not(feature = "tls"))]
-pub(super) fn is_refusal(_: &io::Error) -> bool {
-    false
+pub(super) fn refusal(_: &io::Error) -> Option<String> {
+    None
 }
