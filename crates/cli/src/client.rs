@@ -1,10 +1,19 @@
 //! Talking to a node's API: a request, an answer, and no more.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::Value;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{
+    self, CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+};
 
 use crate::run::Failure;
 
@@ -14,62 +23,176 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// No answer that is asked for here is longer.
 const MAX_ANSWER: u64 = 16 << 20;
 
+/// Whom a command trusts.
+#[derive(Args)]
+pub struct Trust {
+    /// The certificate of the cluster's authority, for a node at https://
+    #[arg(long, value_name = "FILE", requires = "node")]
+    ca: Option<PathBuf>,
+}
+
 /// A node, by the address of its API.
 pub struct Client {
     /// `HOST:PORT`
     address: String,
+    tls: Option<Tls>,
+}
+
+/// What makes a connection one that nobody else can read.
+struct Tls {
+    config: Arc<ClientConfig>,
+    /// Whom the node's certificate has to name.
+    host: ServerName<'static>,
 }
 
 impl Client {
-    /// The node at `http://HOST:PORT`, or just `HOST:PORT`.
-    pub fn new(url: &str) -> Result<Self, Failure> {
-        let address = url.strip_prefix("http://").unwrap_or(url);
+    /// The node at `http://HOST:PORT`, or just `HOST:PORT`, or at `https://HOST:PORT`.
+    pub fn new(url: &str, trust: &Trust) -> Result<Self, Failure> {
+        let (secure, address) = match url.strip_prefix("https://") {
+            Some(address) => (true, address),
+            None => (false, url.strip_prefix("http://").unwrap_or(url)),
+        };
         let address = address.strip_suffix('/').unwrap_or(address);
-        let whole = address
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-        let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-        if !whole || !address.chars().all(plain) {
-            return Err(Failure::Usage(format!(
-                "`{url}` is no address of a node: write http://HOST:PORT"
-            )));
-        }
+        let host = host_of(address).ok_or_else(|| {
+            Failure::Usage(format!(
+                "`{url}` is no address of a node: write http://HOST:PORT or https://HOST:PORT"
+            ))
+        })?;
+        let tls = match (secure, &trust.ca) {
+            (true, Some(ca)) => Some(Tls::trusting(ca, host)?),
+            (true, None) => {
+                return Err(Failure::Usage(format!(
+                    "whom to trust at {url}? Name the certificate of the cluster's authority with --ca"
+                )));
+            }
+            (false, Some(_)) => {
+                return Err(Failure::Usage(format!(
+                    "{url} is not encrypted, so --ca means nothing there: write https://"
+                )));
+            }
+            (false, None) => None,
+        };
         Ok(Client {
             address: address.to_owned(),
+            tls,
         })
     }
 
     /// The status and the JSON of the answer.
     pub fn send(&self, method: &str, path: &str) -> Result<(u16, Value), Failure> {
-        let unavailable =
-            |error: std::io::Error| Failure::Unavailable(format!("{}: {error}", self.address));
-        let answer = self.exchange(method, path).map_err(unavailable)?;
+        let answer = self.exchange(method, path).map_err(|error| {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+            match inner.map(refusal) {
+                Some(reason) => Failure::Error(format!("{}: {reason}", self.address)),
+                None => Failure::Unavailable(format!("{}: {error}", self.address)),
+            }
+        })?;
         parse(&answer).ok_or_else(|| {
             Failure::Error(format!("{}: what answers is no Folio node", self.address))
         })
     }
 
-    fn exchange(&self, method: &str, path: &str) -> std::io::Result<Vec<u8>> {
-        let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
-        for address in self.address.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, PATIENCE) {
-                Ok(mut stream) => {
-                    stream.set_read_timeout(Some(PATIENCE))?;
-                    stream.set_write_timeout(Some(PATIENCE))?;
-                    write!(
-                        stream,
-                        "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-                        self.address
-                    )?;
-                    let mut answer = Vec::new();
-                    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
-                    return Ok(answer);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+    fn exchange(&self, method: &str, path: &str) -> io::Result<Vec<u8>> {
+        let mut stream = self.connect()?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            self.address
+        )?;
+        stream.flush()?;
+        let mut answer = Vec::new();
+        stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+        Ok(answer)
     }
+
+    fn connect(&self) -> io::Result<Box<dyn Connection>> {
+        let stream = reach(&self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let session = ClientConnection::new(tls.config.clone(), tls.host.clone());
+        let session = session.map_err(io::Error::other)?;
+        Ok(Box::new(StreamOwned::new(session, stream)))
+    }
+}
+
+/// A connection to a node, as it is or within TLS.
+trait Connection: Read + Write {}
+impl<T: Read + Write> Connection for T {}
+
+/// Connects to the first of its addresses where somebody listens.
+fn reach(address: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+impl Tls {
+    fn trusting(authority: &Path, host: &str) -> Result<Self, Failure> {
+        let refused = |reason: String| Failure::Error(format!("{}: {reason}", authority.display()));
+        let mut roots = RootCertStore::empty();
+        let certificates = CertificateDer::pem_file_iter(authority);
+        for certificate in certificates.map_err(|error| refused(error.to_string()))? {
+            let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+            roots
+                .add(certificate)
+                .map_err(|error| refused(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(refused("there is no certificate in it".into()));
+        }
+        let host = ServerName::try_from(host.to_owned());
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| refused(error.to_string()))?;
+        Ok(Self {
+            config: Arc::new(config.with_root_certificates(roots).with_no_client_auth()),
+            host: host.map_err(|error| Failure::Usage(error.to_string()))?,
+        })
+    }
+}
+
+/// Why a node is not who it should be.
+fn refusal(error: &rustls::Error) -> String {
+    use CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        UnknownIssuer,
+    };
+    use rustls::Error::InvalidCertificate;
+
+    let reason = match error {
+        InvalidCertificate(Expired | ExpiredContext { .. }) => {
+            "its certificate has expired: make it a new one"
+        }
+        InvalidCertificate(UnknownIssuer | BadSignature) => {
+            "its certificate was made by another authority than the one in --ca"
+        }
+        InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            "its certificate is not for this host: make one with `folio cert node --host`"
+        }
+        other => return other.to_string(),
+    };
+    reason.to_owned()
+}
+
+/// The host of `HOST:PORT`, without the brackets of an IPv6 address.
+fn host_of(address: &str) -> Option<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    let (host, port) = address.rsplit_once(':')?;
+    if host.is_empty() || port.parse::<u16>().is_err() || !address.chars().all(plain) {
+        return None;
+    }
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    Some(bare.unwrap_or(host))
 }
 
 /// The status and the body of an answer that came to its end.
@@ -87,20 +210,34 @@ mod tests {
 
     #[test]
     fn an_address_is_a_host_and_a_port() {
+        let client = |url: &str| Client::new(url, &Trust { ca: None });
         for right in ["http://127.0.0.1:7001", "localhost:7001", "http://[::1]:1/"] {
-            assert!(Client::new(right).is_ok(), "{right}");
+            assert!(client(right).is_ok(), "{right}");
         }
         for wrong in [
             "",
             "localhost",
-            "https://a:1",
+            "ftp://a:1",
             "http://a:b",
             "a:1/v1",
             "a b:1",
             ":1",
         ] {
-            assert!(Client::new(wrong).is_err(), "{wrong}");
+            assert!(client(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(host_of("[::1]:7001"), Some("::1"));
+        assert_eq!(host_of("node-1:7001"), Some("node-1"));
+    }
+
+    #[test]
+    fn whom_to_trust_is_said_for_https_and_for_nothing_else() {
+        let without = Client::new("https://localhost:1", &Trust { ca: None });
+        assert!(matches!(without, Err(Failure::Usage(message)) if message.contains("--ca")));
+        let ca = Some("authority.pem".into());
+        let meaningless = Client::new("http://localhost:1", &Trust { ca });
+        assert!(
+            matches!(meaningless, Err(Failure::Usage(message)) if message.contains("https://"))
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 error, 2 wrong usage, 3 corruption found, 4 unavailable.
 
 mod backup;
+mod cert;
 mod client;
 mod demo;
 mod dump;
@@ -36,6 +37,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run one node of a cluster
     Serve(serve::Arguments),
+    /// Make certificates for the nodes of a cluster
+    Cert(cert::Arguments),
     /// Check every page, every row and every block of a file, or the file of a running node
     Verify(verify::Arguments),
     /// Copy every readable row of a damaged file into a new one
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Cert(arguments) => cert::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),

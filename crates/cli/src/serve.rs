@@ -2,18 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::Router;
+use axum::serve::Listener;
 use clap::Args;
-use folio_node::{AddressError, Node, NodeOptions, api, resolve};
+use folio_node::{AddressError, Node, NodeOptions, TlsListener, api, resolve};
 use folio_raft::{Config, NodeId};
 use folio_store::ScrubOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
+use crate::cert::Place;
 use crate::output;
 use crate::rate::Rate;
 use crate::run::{self, Failure};
@@ -75,8 +81,13 @@ pub struct Arguments {
     /// With --scrub: the hours between the end of one verification and the beginning of the next
     #[arg(long, value_name = "HOURS", default_value_t = 24, requires = "scrub")]
     scrub_every: u32,
-    /// Allow addresses that other machines can reach, although there is neither encryption nor authentication
-    #[arg(long)]
+    /// Speak TLS only, with the certificates in this directory, as `folio cert` makes them: authority.pem, node-ID.pem
+    /// and node-ID.key. Peers must have certificates of the same authority. Files that change are read again
+    #[arg(long, value_name = "DIRECTORY")]
+    tls: Option<PathBuf>,
+    /// Without --tls: allow addresses that other machines can reach, although there is neither encryption nor
+    /// authentication
+    #[arg(long, conflicts_with = "tls")]
     insecure_network: bool,
 }
 
@@ -136,6 +147,10 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     let mut terminated = listen_to(SignalKind::terminate())?;
     let peer_listen = address(&arguments.peer_listen, arguments).await?;
     let api_listen = address(&arguments.listen, arguments).await?;
+    let tls = arguments.tls.as_deref();
+    let tls = tls
+        .map(|directory| Place(directory).tls(arguments.id))
+        .transpose()?;
     let listener = TcpListener::bind(api_listen)
         .await
         .map_err(|error| Failure::Error(format!("cannot listen on {api_listen}: {error}")))?;
@@ -145,6 +160,7 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
         file: arguments.file.clone(),
         cluster: arguments.cluster.clone(),
         peer_listen,
+        tls,
         raft: Config::default(),
     };
     let node = Node::start(options).await.map_err(Failure::from)?;
@@ -164,20 +180,23 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
         node.form_cluster(members).await.map_err(Failure::from)?;
     }
     let api_address = listener.local_addr().map_err(Failure::error)?;
+    let scheme = match node.tls() {
+        Some(_) => "https",
+        None => "http",
+    };
     output::print(&format!(
-        "node {} serves http://{api_address}, listens for its peers on {}, and keeps {}\n",
+        "node {} serves {scheme}://{api_address}, listens for its peers on {}, and keeps {}\n",
         node.id(),
         node.peer_address(),
         node.file().display()
     ))?;
 
-    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let serving =
-        axum::serve(listener, api::router(node.clone(), apis)).with_graceful_shutdown(async {
-            // Ends as well when the sender is dropped.
-            let _ = stopping.await;
-        });
-    let mut serving = tokio::spawn(serving.into_future());
+    let (stop, stopping) = tokio::sync::oneshot::channel();
+    let router = api::router(node.clone(), apis);
+    let mut serving = match node.tls().cloned() {
+        Some(tls) => serve_api(TlsListener::new(listener, tls), router, stopping),
+        None => serve_api(listener, router, stopping),
+    };
     let outcome = tokio::select! {
         _ = interrupted.recv() => Ok(()),
         _ = terminated.recv() => Ok(()),
@@ -208,8 +227,21 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     outcome
 }
 
+/// Serves the API until the other end of `stopping` is dropped, and then what is open.
+fn serve_api<L: Listener<Addr = SocketAddr>>(
+    listener: L,
+    router: Router,
+    stopping: oneshot::Receiver<()>,
+) -> JoinHandle<io::Result<()>> {
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async {
+        // Ends as well when the sender is dropped.
+        let _ = stopping.await;
+    });
+    tokio::spawn(serving.into_future())
+}
+
 async fn address(text: &str, arguments: &Arguments) -> Result<SocketAddr, Failure> {
-    resolve(text, arguments.insecure_network)
+    resolve(text, arguments.insecure_network || arguments.tls.is_some())
         .await
         .map_err(|error| match error {
             AddressError::Unresolved { .. } | AddressError::Exposed { .. } => {

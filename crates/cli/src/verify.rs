@@ -9,7 +9,7 @@ use folio_node::verification::{Verification, VerificationState};
 use folio_store::VerifyOptions;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::client::Client;
+use crate::client::{Client, Trust};
 use crate::output::{self, Format, Table, grouped, size};
 use crate::rate::Rate;
 use crate::run::Failure;
@@ -31,6 +31,7 @@ Examples:
   folio verify node-1.folio
   folio verify node-1.folio --format json | jq .problems
   folio verify --node http://127.0.0.1:7001 --rate 50M
+  folio verify --node https://192.0.2.1:7001 --ca certificates/authority.pem
 
 Exit codes: 0 sound, 1 error, 3 damaged, 4 the file is in use or the node does not answer.")]
 pub struct Arguments {
@@ -40,6 +41,8 @@ pub struct Arguments {
     /// The API of a running node, whose file is to be checked
     #[arg(long, value_name = "URL")]
     node: Option<String>,
+    #[command(flatten)]
+    trust: Trust,
     /// The most bytes to read in a second, for example 50M
     #[arg(long, value_name = "BYTES/S")]
     rate: Option<Rate>,
@@ -102,7 +105,7 @@ fn verify_file(file: &std::path::Path, arguments: &Arguments) -> Result<(), Fail
 }
 
 fn verify_node(url: &str, arguments: &Arguments) -> Result<(), Failure> {
-    let client = Client::new(url)?;
+    let client = Client::new(url, &arguments.trust)?;
     let rate = arguments.rate.map_or(0, |rate| rate.0);
     let mut last = ask(&client, "POST", &format!("/v1/verification?rate={rate}"))?;
     let bar = progress_bar();

@@ -5,10 +5,12 @@
 
 pub mod api;
 mod feeds;
+mod https;
 mod network;
 mod node;
 pub mod offline;
 pub mod verification;
 
+pub use https::TlsListener;
 pub use network::{AddressError, resolve};
 pub use node::{Node, NodeError, NodeOptions};

@@ -18,7 +18,8 @@ pub enum AddressError {
     /// The address can be reached from other machines.
     #[error(
         "{address} can be reached from other machines, and there is neither encryption nor authentication: whoever \
-         reaches it can read and change everything; listen on 127.0.0.1, or allow it with --insecure-network"
+         reaches it can read and change everything; listen on 127.0.0.1, give the node certificates with --tls, or \
+         allow it with --insecure-network"
     )]
     Exposed {
         /// The address it resolves to.
@@ -26,8 +27,9 @@ pub enum AddressError {
     },
 }
 
-/// The socket address behind `address`, which has to be a loopback address unless `insecure_network` allows others.
-pub async fn resolve(address: &str, insecure_network: bool) -> Result<SocketAddr, AddressError> {
+/// The socket address behind `address`, which has to be a loopback address unless others are `allowed`: because
+/// connections are encrypted, or because the operator says so.
+pub async fn resolve(address: &str, allowed: bool) -> Result<SocketAddr, AddressError> {
     let unresolved = |reason: String| AddressError::Unresolved {
         address: address.to_owned(),
         reason,
@@ -39,7 +41,7 @@ pub async fn resolve(address: &str, insecure_network: bool) -> Result<SocketAddr
         .into_iter()
         .next()
         .ok_or_else(|| unresolved("the name has no address".to_owned()))?;
-    if insecure_network || address.ip().is_loopback() {
+    if allowed || address.ip().is_loopback() {
         return Ok(address);
     }
     Err(AddressError::Exposed { address })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use folio_ledger::Ledger;
-use folio_raft::transport::{NetworkConfig, TcpTransport, TransportError};
+use folio_raft::transport::{NetworkConfig, TcpTransport, Tls, TransportError};
 use folio_raft::{Config, NodeId, ReplicatedDatabase};
 use folio_store::Database;
 
@@ -26,6 +26,8 @@ pub struct NodeOptions {
     pub cluster: String,
     /// Where the node listens for its peers. Port 0 takes a free one.
     pub peer_listen: SocketAddr,
+    /// The node's certificates. None: neither its peers nor its clients are encrypted or authenticated.
+    pub tls: Option<Tls>,
     /// The settings of the replication, the same on every node.
     pub raft: Config,
 }
@@ -54,6 +56,7 @@ pub struct Node {
     id: NodeId,
     file: PathBuf,
     peer_address: SocketAddr,
+    tls: Option<Tls>,
     /// Whether the node was in a cluster when it was started.
     has_history: bool,
     ledger: ReplicatedDatabase<Ledger>,
@@ -70,18 +73,23 @@ impl Node {
             file,
             cluster,
             peer_listen,
+            tls,
             raft,
         } = options;
         let path = file.clone();
         let (database, has_history) = tokio::task::spawn_blocking(move || open(&path)).await??;
-        let transport =
-            TcpTransport::bind(&peer_listen.to_string(), NetworkConfig::new(cluster)).await?;
+        let config = NetworkConfig {
+            tls: tls.clone(),
+            ..NetworkConfig::new(cluster)
+        };
+        let transport = TcpTransport::bind(&peer_listen.to_string(), config).await?;
         let peer_address = transport.local_address();
         let ledger = ReplicatedDatabase::start(raft, id, database, Ledger, transport).await?;
         Ok(Node {
             id,
             file,
             peer_address,
+            tls,
             has_history,
             ledger,
             verifications: Arc::default(),
@@ -111,6 +119,11 @@ impl Node {
     /// Where the node listens for its peers.
     pub fn peer_address(&self) -> SocketAddr {
         self.peer_address
+    }
+
+    /// The node's certificates, if it has any.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// The replicated ledger.

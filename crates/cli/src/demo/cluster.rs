@@ -107,6 +107,7 @@ impl Cluster {
             file: node_file(&self.directory, id),
             cluster: "demo".to_owned(),
             peer_listen,
+            tls: None,
             raft: raft_config(),
         };
         let node = Node::start(options)

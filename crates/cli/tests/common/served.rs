@@ -1,7 +1,9 @@
 //! `folio serve` as a process.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// A running node, killed when the test is over.
@@ -46,12 +48,16 @@ impl Served {
     }
 
     pub fn post(&self, path: &str, body: &str) -> String {
+        self.send(&Self::request(path, body))
+    }
+
+    /// A POST of JSON.
+    pub fn request(path: &str, body: &str) -> String {
         let length = body.len();
-        let request = format!(
+        format!(
             "POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n{body}"
-        );
-        self.send(&request)
+        )
     }
 
     pub fn send(&self, request: &str) -> String {
@@ -84,5 +90,77 @@ impl Served {
             .args(["-TERM", &self.process.id().to_string()])
             .status();
         assert!(told.expect("there is a kill command").success());
+    }
+}
+
+/// Three nodes that form a cluster.
+pub struct Three {
+    /// Where their files are.
+    pub directory: tempfile::TempDir,
+    /// By id.
+    pub nodes: BTreeMap<u64, Served>,
+    /// The directory of their certificates, if they have any.
+    pub tls: Option<PathBuf>,
+}
+
+/// The loopback address of node `id`, which is nobody else's while this process lives and tests one cluster.
+pub fn host(id: u64) -> String {
+    let process = std::process::id();
+    format!("127.{}.{}.{id}", process >> 8 & 0xff, process & 0xff)
+}
+
+impl Three {
+    pub fn start(tls: Option<PathBuf>) -> Self {
+        let mut three = Self {
+            directory: tempfile::tempdir().expect("a directory"),
+            nodes: BTreeMap::new(),
+            tls,
+        };
+        for id in [3, 2, 1] {
+            three.bring_up(id);
+        }
+        three
+    }
+
+    /// Starts a node that is not running.
+    pub fn bring_up(&mut self, id: u64) {
+        let all = |port: u16| {
+            [1, 2, 3]
+                .map(|id| format!("{id}={}:{port}", host(id)))
+                .join(",")
+        };
+        let file = self.directory.path().join(format!("{id}.folio"));
+        let mut arguments = vec![
+            "--id".to_owned(),
+            id.to_string(),
+            "--file".to_owned(),
+            super::text(&file).to_owned(),
+            "--listen".to_owned(),
+            format!("{}:7001", host(id)),
+            "--peer-listen".to_owned(),
+            format!("{}:7101", host(id)),
+            "--apis".to_owned(),
+            all(7001),
+        ];
+        if let Some(directory) = &self.tls {
+            arguments.extend(["--tls".to_owned(), super::text(directory).to_owned()]);
+        }
+        if id == 1 {
+            arguments.extend(["--init".to_owned(), "--peers".to_owned(), all(7101)]);
+        }
+        self.nodes.insert(id, Served::start(arguments));
+    }
+
+    /// Has one of the running nodes carry out a write; says which it was. `post` sends a body to a path of a node.
+    pub fn leader(&self, post: impl Fn(&Served, &str, &str) -> String) -> u64 {
+        loop {
+            for (id, node) in &self.nodes {
+                let answer = post(node, "/v1/vaults", r#"{"name": "any"}"#);
+                if answer.starts_with("HTTP/1.1 201") {
+                    return *id;
+                }
+            }
+            std::thread::yield_now();
+        }
     }
 }

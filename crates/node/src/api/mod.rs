@@ -149,7 +149,12 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     let address = problem
         .leader()
         .and_then(|leader| api.addresses.get(&leader));
-    match address.map(|address| HeaderValue::try_from(format!("http://{address}{target}"))) {
+    // The others speak what this node does.
+    let scheme = match api.node.tls() {
+        Some(_) => "https",
+        None => "http",
+    };
+    match address.map(|address| HeaderValue::try_from(format!("{scheme}://{address}{target}"))) {
         Some(Ok(location)) => problem.clone().redirected_to(location).into_response(),
         _ => response,
     }

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | 307, 421 | `not_leader` | another node leads; `leader` says which, and `Location` where, as far as known |
 //! | 400 | `malformed_request` | the request cannot be understood |
+//! | 400 | `https_required` | the node speaks TLS only |
 //! | 404 | `route_not_found`, `vault_not_found`, `entity_not_found`, `block_not_found`, `session_unknown` | |
 //! | 410 | `vault_deleted` | there was such a vault |
 //! | 410 | `height_not_retained` | the vault does not keep what was that long ago; `from` is how far back it does |
@@ -37,6 +38,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::feeds::MAX_FEEDS;
+
+/// The media type of the documents.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// An error as the client sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +88,17 @@ impl Problem {
             StatusCode::BAD_REQUEST,
             "malformed_request",
             "The request cannot be understood",
+            detail,
+        )
+    }
+
+    pub(crate) fn https_required() -> Self {
+        let detail =
+            "this node speaks HTTPS: write https:// and trust the authority of the cluster";
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "https_required",
+            "The request is not encrypted",
             detail,
         )
     }
@@ -215,7 +230,7 @@ impl Problem {
     }
 
     /// The problem as a document.
-    pub(super) fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         let mut document = self.more.clone();
         document.insert(
             "type".into(),
@@ -280,10 +295,9 @@ impl IntoResponse for Problem {
         let misdirected = (self.leader.is_some() && self.location.is_none()).then(|| self.clone());
         let body = self.document().to_string();
         let mut response = (self.status, body).into_response();
-        response.headers_mut().insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if matches!(
             self.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE

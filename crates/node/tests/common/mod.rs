@@ -48,6 +48,7 @@ pub async fn start_node(directory: &Path, id: NodeId) -> Node {
         file: directory.join(format!("node-{id}.folio")),
         cluster: "test".to_owned(),
         peer_listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        tls: None,
         raft: Config::default(),
     };
     Node::start(options).await.expect("the node starts")
