@@ -11,6 +11,7 @@ mod load;
 mod output;
 mod rate;
 mod recover;
+mod replay;
 mod run;
 mod serve;
 mod stat;
@@ -41,6 +42,8 @@ enum Command {
     Cert(cert::Arguments),
     /// Check every page, every row and every block of a file, or the file of a running node
     Verify(verify::Arguments),
+    /// Carry out the history in a file again, and compare every block and row
+    Replay(replay::Arguments),
     /// Copy every readable row of a damaged file into a new one
     Recover(recover::Arguments),
     /// Show what is in a file
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),

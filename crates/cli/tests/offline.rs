@@ -217,6 +217,85 @@ fn a_row_that_no_hash_covers_is_checked_too() {
     assert!(verified.stdout.contains("session"), "{verified:?}");
 }
 
+/// Changes the last byte of the first row of a table.
+fn alter(file: &Path, table: &str) {
+    let database = folio_store::Database::open(file).expect("sound");
+    let txn = database.begin_write().expect("open");
+    let tables = txn.tables().expect("sound");
+    let table = tables.iter().find(|found| found.name == table);
+    let mut rows = txn.untyped(table.expect("it is there")).expect("sound");
+    let row = rows.iter().expect("sound").next().expect("a row");
+    let (key, mut value) = row.expect("sound");
+    *value.last_mut().expect("not empty") ^= 1;
+    drop(rows.insert(key.as_slice(), value.as_slice()).expect("room"));
+    drop(rows);
+    txn.commit().expect("room");
+    database.close().expect("room");
+}
+
+#[test]
+fn a_replay_finds_nothing_in_a_sound_file_and_names_what_was_altered() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = sound_file(directory.path());
+    let before = std::fs::read(&file).expect("readable");
+    let sound = folio(["replay", text(&file)]);
+    assert_eq!(sound.code, Some(0), "{sound:?}");
+    assert!(
+        sound
+            .stdout
+            .contains("Everything that was compared is equal."),
+        "{sound:?}"
+    );
+    assert!(before == std::fs::read(&file).expect("readable"));
+
+    let copy = directory.path().join("copy.folio");
+    assert_eq!(folio(["backup", text(&file), text(&copy)]).code, Some(0));
+    let of_copy = folio([
+        "replay",
+        text(&copy),
+        "--from",
+        text(&copy),
+        "--format",
+        "json",
+    ]);
+    assert_eq!(of_copy.code, Some(0), "{of_copy:?}");
+    assert_eq!(of_copy.json()["difference"], serde_json::Value::Null);
+
+    alter(&file, "ledger_entities");
+    let altered = folio([
+        "replay",
+        text(&file),
+        "--scratch",
+        text(directory.path()),
+        "--format",
+        "json",
+    ]);
+    assert_eq!(altered.code, Some(3), "{altered:?}");
+    let difference = &altered.json()["difference"];
+    for field in ["vault", "height", "bucket", "key"] {
+        assert!(!difference[field].is_null(), "{field}: {difference}");
+    }
+    let altered = folio(["replay", text(&file)]);
+    assert!(
+        altered
+            .stdout
+            .contains("The first difference: vault 1, block"),
+        "{altered:?}"
+    );
+    let left = std::fs::read_dir(directory.path())
+        .expect("readable")
+        .count();
+    assert_eq!(
+        left, 3,
+        "the file, its copy and its data; the replay's ledger is gone"
+    );
+
+    let missing = folio(["replay", "no/such/file.folio"]);
+    assert_eq!(missing.code, Some(1), "{missing:?}");
+    let no_copy = folio(["replay", text(&file), "--from", "no/such/file.folio"]);
+    assert_eq!(no_copy.code, Some(1), "{no_copy:?}");
+}
+
 #[test]
 fn a_damaged_file_is_recovered_into_a_new_one() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -71,6 +71,7 @@ pub mod error;
 mod history;
 pub mod limits;
 mod read;
+pub mod replay;
 pub mod response;
 mod tables;
 mod tree;

@@ -26,6 +26,11 @@ impl Entry<'_> {
             }
             due.push((time, vault, key));
         }
+        self.expire(due)
+    }
+
+    /// Removes entities that are listed to expire: time, vault, key.
+    pub(super) fn expire(&mut self, due: Vec<(u64, u64, Vec<u8>)>) -> Result<()> {
         let mut records = BTreeMap::new();
         for (time, vault, key) in due {
             if self.vault(vault)?.is_none() {

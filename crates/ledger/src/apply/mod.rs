@@ -19,6 +19,7 @@
 mod cleanup;
 mod execute;
 mod expire;
+mod recorded;
 mod seal;
 mod sessions;
 mod tables;
@@ -37,6 +38,8 @@ use crate::response::{Rejection, Response};
 use crate::tables::VaultRow;
 use sessions::Admission;
 use tables::Tables;
+
+pub(crate) use recorded::{CarriedOut, Expiry, Recorded, RecordedAction};
 
 /// The state machine. It has no state of its own: everything is in the tables.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,6 +1,7 @@
 //! Looking into a file, beside a running node or without one: reading only, and expecting the worst of it.
 
 mod raft;
+mod replay;
 mod stat;
 mod verify;
 
@@ -9,6 +10,7 @@ use std::path::Path;
 use folio_store::Database;
 
 pub use raft::RaftSummary;
+pub use replay::{History, ReplayOptions, ReplayReport, replay};
 pub use stat::{StatReport, TableStat, stat};
 pub use verify::{VaultCheck, VerifyReport, verify};
 

@@ -254,7 +254,7 @@ fn encode_entry<S: StateMachine>(entry: &Entry<S>) -> Result<Vec<u8>> {
 }
 
 /// Decodes the entry stored at `index`. What does not decode whole is an error, never skipped.
-fn decode_entry<S: StateMachine>(index: u64, bytes: &[u8]) -> Result<Entry<S>> {
+pub(super) fn decode_entry<S: StateMachine>(index: u64, bytes: &[u8]) -> Result<Entry<S>> {
     let (log_id, payload) = decode_log_id(index, bytes)?;
     let damaged = |reason: String| Failure::Entry { index, reason };
     let (payload, rest) = postcard::take_from_bytes::<EntryPayload<TypeConfig<S>>>(payload)

@@ -25,6 +25,7 @@ mod rebuild;
 mod shared;
 mod snapshot;
 mod standing;
+mod stored;
 mod tables;
 mod thread;
 #[cfg(feature = "storage-v2")]
@@ -50,6 +51,7 @@ use crate::types::{
 
 pub use reader::LogReader;
 pub use shared::StoreOptions;
+pub use stored::{StoredEntry, StoredLog, StoredLogError, StoredState};
 
 pub(crate) use failure::{Failure, Result};
 pub(crate) use points::{Point, Points};
