@@ -6,6 +6,7 @@ use common::Replica;
 use folio_ledger::block::BlockHeader;
 use folio_ledger::command::Command;
 use folio_ledger::digest::Digest;
+use folio_ledger::proof::ExtensionProof;
 use folio_ledger::record::Origin;
 use folio_ledger::verify::{verify_chain, verify_state};
 use folio_ledger::{Ledger, LedgerView};
@@ -23,6 +24,13 @@ struct BlockCase {
     header: BlockHeader,
     encoded: String,
     hash: Digest,
+}
+
+#[derive(Deserialize)]
+struct ChainCase {
+    earlier: BlockHeader,
+    later: BlockHeader,
+    proof: ExtensionProof,
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -70,6 +78,19 @@ fn the_recorded_log_gives_the_recorded_blocks() {
     }
     assert!(expiries > 3, "entities expired in {expiries} blocks");
     assert_eq!(entries.len(), 25);
+    let chain: Vec<ChainCase> =
+        serde_json::from_str(include_str!("../../proof/tests/vectors/chain.json"))
+            .expect("the vectors");
+    let view = replica.view();
+    for ChainCase {
+        earlier,
+        later,
+        proof,
+    } in chain
+    {
+        let made = LedgerView::new(&view).prove_extension(1, earlier.height, later.height);
+        assert_eq!(made.expect("readable"), Some(proof));
+    }
     verify_chain(&replica.view(), 1, &mut |_, _| {}).expect("sound");
     verify_state(&replica.view(), 1, &mut |_, _| {}).expect("sound");
 }

@@ -5,7 +5,7 @@
 //! on the standard library, but for an allocator.
 //!
 //! - [`proof`] has the proofs: an item of the state is there, with which content, or is not there; a transaction is in a
-//!   block.
+//!   block, a block is in a chain, a chain goes on from where it was.
 //! - [`state_key`], [`commitment`], [`record`], [`block`] and [`merkle`] specify what is hashed and how, so that it
 //!   can be written again from these pages alone. Test vectors that a second implementation wrote are in `tests/vectors`.
 //!

@@ -10,6 +10,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 
 use crate::digest::Digest;
 
@@ -127,25 +128,124 @@ pub fn root(leaves: &[Digest]) -> Digest {
 /// The audit path of leaf `index`: the siblings on the way to the root, the lowest first. `None`
 /// when there is no such leaf.
 pub fn inclusion_path(leaves: &[Digest], index: usize) -> Option<Vec<Digest>> {
-    if index >= leaves.len() {
-        return None;
+    let path = Tree::new(leaves.len() as u64, subtrees_of(leaves)).inclusion_path(index as u64);
+    match path {
+        Ok(path) => path,
+        Err(never) => match never {},
     }
-    let mut path = Vec::new();
-    let (mut part, mut at) = (leaves, index);
-    while part.len() > 1 {
-        let half = part.len().next_power_of_two() / 2;
-        let (left, right) = part.split_at(half);
-        if at < half {
-            path.push(root(right));
-            part = left;
-        } else {
-            path.push(root(left));
-            part = right;
-            at -= half;
+}
+
+/// The complete subtrees over leaves that are all there.
+fn subtrees_of(leaves: &[Digest]) -> impl FnMut(u8, u64) -> Result<Digest, Infallible> {
+    |level, index| {
+        let size = 1 << level;
+        let start = index as usize * size;
+        Ok(root(&leaves[start..start + size]))
+    }
+}
+
+/// A tree that is not at hand: its complete subtrees can be looked up.
+///
+/// A lookup gets a level and an index, as [`Frontier::append`] names the subtrees that it completes.
+/// A path costs as many lookups as it has hashes, and a few for each subtree that is not complete:
+/// of the order of the logarithm of the size.
+pub struct Tree<F> {
+    size: u64,
+    subtree: F,
+}
+
+/// The part of a tree over the leaves from `start` on.
+#[derive(Clone, Copy)]
+struct Part {
+    start: u64,
+    size: u64,
+}
+
+impl Part {
+    /// The two subtrees that a part of more than one leaf consists of.
+    fn split(self) -> (Part, Part) {
+        let half = 1 << (self.size - 1).ilog2();
+        let left = Part { size: half, ..self };
+        let right = Part {
+            start: self.start + half,
+            size: self.size - half,
+        };
+        (left, right)
+    }
+}
+
+impl<E, F: FnMut(u8, u64) -> Result<Digest, E>> Tree<F> {
+    /// The tree over `size` leaves.
+    pub fn new(size: u64, subtree: F) -> Self {
+        Tree { size, subtree }
+    }
+
+    fn whole(&self) -> Part {
+        Part {
+            start: 0,
+            size: self.size,
         }
     }
-    path.reverse();
-    Some(path)
+
+    fn hash(&mut self, part: Part) -> Result<Digest, E> {
+        if part.size.is_power_of_two() {
+            let level = part.size.ilog2();
+            // At most 63: the size is an integer of 64 bits.
+            return (self.subtree)(level as u8, part.start >> level);
+        }
+        let (left, right) = part.split();
+        Ok(node_hash(&self.hash(left)?, &self.hash(right)?))
+    }
+
+    /// The audit path of leaf `index`, as [`inclusion_path`] has it.
+    pub fn inclusion_path(&mut self, index: u64) -> Result<Option<Vec<Digest>>, E> {
+        if index >= self.size {
+            return Ok(None);
+        }
+        let mut path = Vec::new();
+        let mut part = self.whole();
+        while part.size > 1 {
+            let (left, right) = part.split();
+            let (inner, beside) = if index < right.start {
+                (left, right)
+            } else {
+                (right, left)
+            };
+            path.push(self.hash(beside)?);
+            part = inner;
+        }
+        path.reverse();
+        Ok(Some(path))
+    }
+
+    /// The proof that the tree over the first `earlier` leaves is the beginning of this one, the
+    /// lowest hash first: `PROOF` of RFC 6962, section 2.1.2. `None` when there are fewer leaves.
+    /// Nothing has to be shown of the empty tree.
+    pub fn consistency_path(&mut self, earlier: u64) -> Result<Option<Vec<Digest>>, E> {
+        if earlier > self.size {
+            return Ok(None);
+        }
+        let mut path = Vec::new();
+        let mut part = self.whole();
+        // Whether the part begins with the first leaf, so that the verifier has its earlier hash.
+        let mut is_known = true;
+        while earlier > 0 && earlier != part.start + part.size {
+            let (left, right) = part.split();
+            let (inner, beside) = if earlier <= right.start {
+                (left, right)
+            } else {
+                is_known = false;
+                (right, left)
+            };
+            path.push(self.hash(beside)?);
+            part = inner;
+        }
+        if !is_known {
+            path.push(self.hash(part)?);
+        }
+        path.reverse();
+        Ok(Some(path))
+    }
 }
 
 /// Whether `path` proves that the leaf with hash `leaf` is number `index` of the `size` leaves
@@ -181,6 +281,51 @@ pub fn verify_inclusion(
         last >>= 1;
     }
     last == 0 && hash == *root
+}
+
+/// Whether `path` proves that the tree of `earlier` leaves with root `earlier_root` is the beginning
+/// of the tree of `later` leaves with root `later_root`.
+///
+/// This is the algorithm of RFC 9162, section 2.1.4.2. It leaves out empty trees, which every tree
+/// begins with.
+pub fn verify_consistency(
+    (earlier, earlier_root): (u64, &Digest),
+    (later, later_root): (u64, &Digest),
+    path: &[Digest],
+) -> bool {
+    if earlier == 0 {
+        return path.is_empty() && *earlier_root == EMPTY;
+    }
+    if earlier >= later {
+        return earlier == later && path.is_empty() && earlier_root == later_root;
+    }
+    // A complete tree is itself the lowest subtree of the path.
+    let (first, rest) = match path.split_first() {
+        _ if earlier.is_power_of_two() => (earlier_root, path),
+        Some((first, rest)) => (first, rest),
+        None => return false,
+    };
+    let skipped = (earlier - 1).trailing_ones();
+    let (mut at, mut last) = ((earlier - 1) >> skipped, (later - 1) >> skipped);
+    let (mut old, mut new) = (*first, *first);
+    for hash in rest {
+        if last == 0 {
+            return false;
+        }
+        if at & 1 == 1 || at == last {
+            old = node_hash(hash, &old);
+            new = node_hash(hash, &new);
+            while at & 1 == 0 && at != 0 {
+                at >>= 1;
+                last >>= 1;
+            }
+        } else {
+            new = node_hash(&new, hash);
+        }
+        at >>= 1;
+        last >>= 1;
+    }
+    last == 0 && old == *earlier_root && new == *later_root
 }
 
 #[cfg(test)]
@@ -256,6 +401,102 @@ mod tests {
             &[path.clone(), vec![EMPTY]].concat()
         ));
         assert!(!verify_inclusion(&root, 13, 5, &leaves[6], &path));
+    }
+
+    /// `SUBPROOF` of RFC 6962, word for word.
+    fn subproof(m: usize, leaves: &[Digest], known: bool) -> Vec<Digest> {
+        let n = leaves.len();
+        if m == n {
+            return if known { vec![] } else { vec![root(leaves)] };
+        }
+        let mut k = 1;
+        while k * 2 < n {
+            k *= 2;
+        }
+        if m <= k {
+            let mut path = subproof(m, &leaves[..k], known);
+            path.push(root(&leaves[k..]));
+            path
+        } else {
+            let mut path = subproof(m - k, &leaves[k..], false);
+            path.push(root(&leaves[..k]));
+            path
+        }
+    }
+
+    fn consistency(leaves: &[Digest], earlier: u64) -> Option<Vec<Digest>> {
+        let path = Tree::new(leaves.len() as u64, subtrees_of(leaves)).consistency_path(earlier);
+        path.expect("infallible")
+    }
+
+    #[test]
+    fn consistency_paths_are_those_of_the_recursive_definition_and_verify() {
+        for later in 1..40_u64 {
+            let leaves = leaves(later);
+            let later_root = root(&leaves);
+            for earlier in 1..=later {
+                let path = consistency(&leaves, earlier).expect("it is no longer");
+                assert_eq!(path, subproof(earlier as usize, &leaves, true));
+                let earlier_root = root(&leaves[..earlier as usize]);
+                let verify = |path: &[Digest], earlier, earlier_root: &Digest, later| {
+                    verify_consistency((earlier, earlier_root), (later, &later_root), path)
+                };
+                assert!(
+                    verify(&path, earlier, &earlier_root, later),
+                    "{earlier} of {later}"
+                );
+                for other in 1..later + 2 {
+                    if other != earlier {
+                        assert!(
+                            !verify(&path, other, &earlier_root, later),
+                            "{earlier} as {other}"
+                        );
+                    }
+                }
+                let mut forged = earlier_root;
+                forged.0[3] ^= 1;
+                assert!(!verify(&path, earlier, &forged, later));
+                for place in 0..path.len() {
+                    let mut altered = path.clone();
+                    altered[place].0[7] ^= 1;
+                    assert!(!verify(&altered, earlier, &earlier_root, later));
+                    altered.remove(place);
+                    assert!(!verify(&altered, earlier, &earlier_root, later));
+                }
+                let longer = [&path[..], &[EMPTY]].concat();
+                assert!(!verify(&longer, earlier, &earlier_root, later));
+            }
+            assert_eq!(consistency(&leaves, later + 1), None);
+        }
+    }
+
+    #[test]
+    fn every_tree_begins_with_the_empty_one() {
+        let leaves = leaves(5);
+        let path = consistency(&leaves, 0).expect("it is shorter");
+        assert!(path.is_empty());
+        assert!(verify_consistency((0, &EMPTY), (5, &root(&leaves)), &path));
+        assert!(!verify_consistency(
+            (0, &leaves[0]),
+            (5, &root(&leaves)),
+            &path
+        ));
+        assert!(!verify_consistency((5, &root(&leaves)), (0, &EMPTY), &path));
+    }
+
+    #[test]
+    fn a_path_costs_as_many_lookups_as_the_tree_is_deep() {
+        for size in [1_u64 << 40, (1 << 40) - 1, (1 << 40) + 12_345] {
+            let mut lookups = 0;
+            let mut tree = Tree::new(size, |_, _| {
+                lookups += 1;
+                Ok::<_, Infallible>(EMPTY)
+            });
+            let path = tree.inclusion_path(size / 3).expect("infallible");
+            assert!((40..=41).contains(&path.expect("it is there").len()));
+            tree.consistency_path(size / 3).expect("infallible");
+            assert!(lookups < 4 * 41, "{lookups} lookups at {size} leaves");
+        }
     }
 
     #[test]

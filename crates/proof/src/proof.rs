@@ -153,3 +153,51 @@ impl TransactionProof {
         )
     }
 }
+
+/// The audit path of a block in the history of a later one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockProof {
+    /// The height of the block.
+    pub height: u64,
+    /// The RFC 6962 audit path, the lowest sibling first.
+    pub path: Vec<Digest>,
+}
+
+impl BlockProof {
+    /// Whether the block with this hash is in the chain that ends with the block with this header.
+    /// The last block of a chain is in it without a path.
+    pub fn verify(&self, head: &BlockHeader, block_hash: &Digest) -> bool {
+        if self.height == head.height {
+            return self.path.is_empty() && *block_hash == head.hash();
+        }
+        let (root, size) = (&head.history_root, head.height);
+        merkle::verify_inclusion(root, size, self.height, block_hash, &self.path)
+    }
+}
+
+/// The proof that a chain goes on from an earlier end of it: nothing that the earlier end commits to
+/// was changed or left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtensionProof {
+    /// That the earlier block is in the later chain.
+    pub block: BlockProof,
+    /// That the history of the earlier block is the beginning of that of the later one: the RFC 6962
+    /// consistency proof between their history roots, the lowest hash first.
+    pub history: Vec<Digest>,
+}
+
+impl ExtensionProof {
+    /// Whether the chain that ends with `later` is the one that ended with `earlier`, grown. Whoever
+    /// trusts only the hash of the earlier block checks that first against
+    /// [`hash`](BlockHeader::hash) of its header.
+    pub fn verify(&self, earlier: &BlockHeader, later: &BlockHeader) -> bool {
+        earlier.vault == later.vault
+            && self.block.height == earlier.height
+            && self.block.verify(later, &earlier.hash())
+            && merkle::verify_consistency(
+                (earlier.height, &earlier.history_root),
+                (later.height, &later.history_root),
+                &self.history,
+            )
+    }
+}

@@ -1,9 +1,10 @@
 //! The hashing is that of the test vectors, which a second implementation wrote (`vectors/make.py`).
 
+use folio_proof::block::BlockHeader;
 use folio_proof::commitment::{Item, root_of};
 use folio_proof::digest::Digest;
 use folio_proof::merkle;
-use folio_proof::proof::StateProof;
+use folio_proof::proof::{ExtensionProof, StateProof};
 use folio_proof::record::Record;
 use folio_proof::state_key::{Entity, Relationship, StateKey, content_hash};
 use serde::Deserialize;
@@ -47,6 +48,13 @@ struct RecordCase {
     record: Record,
     encoded: String,
     leaf_hash: Digest,
+}
+
+#[derive(Deserialize)]
+struct ChainCase {
+    earlier: BlockHeader,
+    later: BlockHeader,
+    proof: ExtensionProof,
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -132,5 +140,24 @@ fn records_encode_as_the_vectors_do() {
         assert_eq!(record.encode(), encoded);
         assert_eq!(Record::decode(&encoded), Ok(record));
         assert_eq!(merkle::leaf_hash(&encoded), leaf_hash);
+    }
+}
+
+#[test]
+fn extensions_of_a_chain_are_proved_as_in_the_vectors() {
+    let cases: Vec<ChainCase> =
+        serde_json::from_str(include_str!("vectors/chain.json")).expect("the vectors");
+    assert_eq!(cases.len(), 12);
+    for ChainCase {
+        earlier,
+        later,
+        proof,
+    } in cases
+    {
+        let heights = (earlier.height, later.height);
+        assert!(proof.verify(&earlier, &later), "{heights:?}");
+        if earlier != later {
+            assert!(!proof.verify(&later, &earlier), "{heights:?}");
+        }
     }
 }

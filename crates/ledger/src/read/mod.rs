@@ -3,6 +3,7 @@
 mod feed;
 mod page;
 mod past;
+mod prove;
 
 pub use feed::{FeedItem, FeedPosition, ParsePositionError};
 pub use page::PageLimit;
@@ -18,15 +19,12 @@ use crate::command::Counter;
 use crate::digest::Digest;
 use crate::error::{LedgerError, Result};
 use crate::limits::MAX_PAGE;
-use crate::merkle;
-use crate::proof::{StateProof, TransactionProof};
 use crate::record::Record;
-use crate::state_key::{Entity, Relationship, StateKey};
+use crate::state_key::{Entity, Relationship};
 use crate::tables::{
-    Blocks, ByResource, BySubject, Cleanup, Cleanups, Counters, Entities, Fans, Items, Sessions,
-    Transactions, VaultRow, Vaults, counter,
+    Blocks, ByResource, BySubject, Cleanup, Cleanups, Counters, Entities, Sessions, Transactions,
+    VaultRow, Vaults, counter,
 };
-use crate::tree::{Rows, find_bucket};
 
 /// A vault and the end of its chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,6 +264,20 @@ impl<'v> LedgerView<'v> {
             .collect::<folio_store::Result<_>>()?)
     }
 
+    /// The record of a transaction, in its canonical encoding.
+    pub fn encoded_record(
+        &self,
+        vault: u64,
+        height: u64,
+        position: u32,
+    ) -> Result<Option<Vec<u8>>> {
+        if !self.is_live(vault)? {
+            return Ok(None);
+        }
+        let table = self.view.table::<Transactions>()?;
+        Ok(table.get((vault, height, position))?)
+    }
+
     /// The records of the transactions of a block, in order.
     pub fn records(&self, vault: u64, height: u64) -> Result<Vec<Record>> {
         (0..)
@@ -277,42 +289,6 @@ impl<'v> LedgerView<'v> {
                 })
             })
             .collect()
-    }
-
-    /// The proof that an item of the state is there, or that it is not, under the vault's current
-    /// state root.
-    pub fn prove(&self, vault: u64, key: &StateKey) -> Result<StateProof> {
-        if !self.is_live(vault)? {
-            return Ok(StateProof {
-                siblings: Vec::new(),
-                bucket: Vec::new(),
-            });
-        }
-        let (items, fans) = (self.view.table::<Items>()?, self.view.table::<Fans>()?);
-        let rows = Rows {
-            items: &items,
-            fans: &fans,
-        };
-        let (bucket, siblings) = find_bucket(rows, vault, &key.path())?;
-        Ok(StateProof { siblings, bucket })
-    }
-
-    /// The proof that a transaction is in its block; `None` when there is no such transaction.
-    pub fn prove_transaction(
-        &self,
-        vault: u64,
-        height: u64,
-        position: u32,
-    ) -> Result<Option<TransactionProof>> {
-        let encoded = self.encoded_records(vault, height)?;
-        let leaves: Vec<Digest> = encoded
-            .iter()
-            .map(|transaction| merkle::leaf_hash(transaction))
-            .collect();
-        let Ok(index) = usize::try_from(position) else {
-            return Ok(None);
-        };
-        Ok(merkle::inclusion_path(&leaves, index).map(|path| TransactionProof { position, path }))
     }
 
     /// How many sessions are remembered.

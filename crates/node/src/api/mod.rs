@@ -17,6 +17,11 @@
 //! | `GET /v1/vaults/{vault}/relationships?resource=` or `?subject=`, `&relation=` | lists relationships |
 //! | `GET /v1/vaults/{vault}/blocks/{height}` | a block and its transactions; `?from=` for those that did not fit |
 //! | `GET /v1/vaults/{vault}/changes?from=` | all that happens from a height on, as server-sent events; `Last-Event-ID` resumes |
+//! | `GET /v1/vaults/{vault}/proofs/entities/{key}` | an entity or its absence, and the proof of it |
+//! | `GET /v1/vaults/{vault}/proofs/relationships?resource=&relation=&subject=` | a relationship or its absence, and the proof of it |
+//! | `GET /v1/vaults/{vault}/proofs/transactions/{height}/{position}` | the record of a transaction, and the proof that it is in its block |
+//! | `GET /v1/vaults/{vault}/proofs/blocks/{height}?head=` | the proof that a block is in a chain |
+//! | `GET /v1/vaults/{vault}/proofs/extensions?from=&to=` | the proof that a chain goes on from an earlier end |
 //! | `GET /v1/status` | what this node knows of itself and the cluster |
 //! | `GET /v1/health` | whether this node can serve |
 //! | `GET /metrics` | this node's counters, in the text format of Prometheus |
@@ -34,6 +39,7 @@ mod feed;
 pub mod json;
 mod metrics;
 pub mod problem;
+mod prove;
 mod read;
 mod routes;
 mod status;
@@ -108,6 +114,26 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
         )
         .route("/v1/vaults/{vault}/blocks/{height}", get(routes::get_block))
         .route("/v1/vaults/{vault}/changes", get(feed::changes))
+        .route(
+            "/v1/vaults/{vault}/proofs/entities/{*key}",
+            get(prove::entity),
+        )
+        .route(
+            "/v1/vaults/{vault}/proofs/relationships",
+            get(prove::relationship),
+        )
+        .route(
+            "/v1/vaults/{vault}/proofs/transactions/{height}/{position}",
+            get(prove::transaction),
+        )
+        .route(
+            "/v1/vaults/{vault}/proofs/blocks/{height}",
+            get(prove::block),
+        )
+        .route(
+            "/v1/vaults/{vault}/proofs/extensions",
+            get(prove::extension),
+        )
         .route("/v1/status", get(status::status))
         .route("/v1/health", get(status::health))
         .route("/metrics", get(metrics::metrics))

@@ -8,7 +8,7 @@
 //! | 307, 421 | `not_leader` | another node leads; `leader` says which, and `Location` where, as far as known |
 //! | 400 | `malformed_request` | the request cannot be understood |
 //! | 400 | `https_required` | the node speaks TLS only |
-//! | 404 | `route_not_found`, `vault_not_found`, `entity_not_found`, `block_not_found`, `session_unknown` | |
+//! | 404 | `route_not_found`, `vault_not_found`, `entity_not_found`, `block_not_found`, `transaction_not_found`, `session_unknown` | |
 //! | 410 | `vault_deleted` | there was such a vault |
 //! | 410 | `height_not_retained` | the vault does not keep what was that long ago; `from` is how far back it does |
 //! | 405 | `method_not_allowed` | |
@@ -181,6 +181,16 @@ impl Problem {
             StatusCode::NOT_FOUND,
             "block_not_found",
             "No such block",
+            detail,
+        )
+    }
+
+    pub(super) fn transaction_not_found(vault: u64, height: u64, position: u32) -> Self {
+        let detail = format!("block {height} of vault {vault} has no transaction {position}");
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "transaction_not_found",
+            "No such transaction",
             detail,
         )
     }

@@ -160,8 +160,10 @@ pub(super) fn relationship_of_token(token: &str) -> Result<Relationship, Problem
 }
 
 /// The key in a path, which may hold any bytes: `%FF` stands for a byte that is not text.
-pub(super) fn key_in_path(path: &str) -> Result<Vec<u8>, Problem> {
-    let encoded = path.splitn(6, '/').nth(5).unwrap_or_default();
+/// It comes after so many slashes.
+pub(super) fn key_in_path(path: &str, slashes: usize) -> Result<Vec<u8>, Problem> {
+    let parts = path.splitn(slashes + 1, '/');
+    let encoded = parts.last().unwrap_or_default();
     let mut key = Vec::with_capacity(encoded.len());
     let mut rest = encoded.bytes();
     while let Some(byte) = rest.next() {
@@ -188,7 +190,7 @@ mod tests {
 
     #[test]
     fn any_bytes_can_be_a_key_in_a_path() {
-        let key = |encoded: &str| key_in_path(&format!("/v1/vaults/1/entities/{encoded}"));
+        let key = |encoded: &str| key_in_path(&format!("/v1/vaults/1/entities/{encoded}"), 5);
         assert_eq!(key("customer:4").ok(), Some(b"customer:4".to_vec()));
         assert_eq!(key("a/b//c").ok(), Some(b"a/b//c".to_vec()));
         assert_eq!(key("%ff%00%2F").ok(), Some(b"\xff\x00/".to_vec()));

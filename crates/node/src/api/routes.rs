@@ -23,7 +23,7 @@ use super::read::{
 type Body<T> = Result<Json<T>, JsonRejection>;
 pub(super) type Params<T> = Result<Query<T>, QueryRejection>;
 pub(super) type Place<T> = Result<Path<T>, PathRejection>;
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 pub(super) async fn open_session(
     State(api): State<Api>,
@@ -288,10 +288,11 @@ fn entity_in_path(place: Place<(u64, String)>, uri: &Uri) -> Result<(u64, Vec<u8
         Ok(Path((vault, _))) => vault,
         Err(rejection) => vault_in_path(uri.path()).ok_or(rejection)?,
     };
-    Ok((vault, key_in_path(uri.path())?))
+    Ok((vault, key_in_path(uri.path(), 5)?))
 }
 
-fn vault_in_path(path: &str) -> Option<u64> {
+/// The vault in a path whose key is not text.
+pub(super) fn vault_in_path(path: &str) -> Option<u64> {
     path.split('/').nth(3)?.parse().ok()
 }
 

@@ -58,6 +58,30 @@ def tree(leaves):
     return node(tree(leaves[:k]), tree(leaves[k:]))
 
 
+def inclusion(m, leaves):
+    """PATH of RFC 6962."""
+    if len(leaves) == 1:
+        return []
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    if m < k:
+        return inclusion(m, leaves[:k]) + [tree(leaves[k:])]
+    return inclusion(m - k, leaves[k:]) + [tree(leaves[:k])]
+
+
+def consistency(m, leaves, known=True):
+    """SUBPROOF of RFC 6962."""
+    if m == len(leaves):
+        return [] if known else [tree(leaves)]
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    if m <= k:
+        return consistency(m, leaves[:k], known) + [tree(leaves[k:])]
+    return consistency(m - k, leaves[k:], False) + [tree(leaves[:k])]
+
+
 # The state
 
 
@@ -340,6 +364,22 @@ def history_vectors():
     return entries
 
 
-for name, vectors in (("state", state_vectors()), ("records", record_vectors()), ("history", history_vectors())):
+def chain_vectors(entries):
+    """Extensions of the chain of the history."""
+    blocks = [entry["block"] for entry in entries]
+    hashes = [bytes.fromhex(block["hash"]) for block in blocks]
+    cases = []
+    for earlier, later in ((0, 1), (0, 24), (1, 2), (3, 7), (4, 7), (6, 8), (7, 8), (8, 9), (13, 24), (16, 24), (23, 24), (24, 24)):
+        block = [] if earlier == later else inclusion(earlier, hashes[:later])
+        history = consistency(earlier, hashes[:later]) if earlier else []
+        cases.append({
+            "earlier": blocks[earlier]["header"], "later": blocks[later]["header"],
+            "proof": {"block": {"height": earlier, "path": [h.hex() for h in block]}, "history": [h.hex() for h in history]},
+        })
+    return cases
+
+
+history = history_vectors()
+for name, vectors in (("state", state_vectors()), ("records", record_vectors()), ("history", history), ("chain", chain_vectors(history))):
     lines = ",\n".join(json.dumps(vector, ensure_ascii=False) for vector in vectors)
     (HERE / f"{name}.json").write_text(f"[\n{lines}\n]\n")
