@@ -7,6 +7,7 @@ mod cert;
 mod client;
 mod demo;
 mod dump;
+mod import;
 mod load;
 mod output;
 mod rate;
@@ -52,6 +53,8 @@ enum Command {
     Dump(dump::Arguments),
     /// Put the rows of a dump into a file
     Load(load::Arguments),
+    /// Put relationships and entities from CSV or JSON lines into the file of a node that is alone
+    Import(import::Arguments),
     /// Copy a file, or what has changed in it since an earlier copy
     Backup(backup::Arguments),
     /// Bring a copy up to date with what has changed since
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Apply(arguments) => backup::apply(&arguments),
     };

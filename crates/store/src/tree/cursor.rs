@@ -104,6 +104,7 @@ impl<'c> Row<'c> {
             return suffix;
         }
         buffer.clear();
+        buffer.reserve(prefix.len() + suffix.len());
         buffer.extend_from_slice(prefix);
         buffer.extend_from_slice(suffix);
         buffer
