@@ -146,6 +146,13 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     let mut interrupted = listen_to(SignalKind::interrupt())?;
     let mut terminated = listen_to(SignalKind::terminate())?;
     let peer_listen = address(&arguments.peer_listen, arguments).await?;
+    if arguments.init && members.is_empty() && peer_listen.ip().is_unspecified() {
+        return Err(Failure::Usage(format!(
+            "{peer_listen} is every address of this machine: say with --peers {}=HOST:{} by which one other nodes reach it",
+            arguments.id,
+            peer_listen.port()
+        )));
+    }
     let api_listen = address(&arguments.listen, arguments).await?;
     let tls = arguments.tls.as_deref();
     let tls = tls

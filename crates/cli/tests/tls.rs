@@ -166,6 +166,22 @@ fn a_new_certificate_is_shown_to_the_next_client_and_a_broken_one_to_nobody() {
     let made = certificate(place, 1, &["--replace"]);
     assert_eq!(made.code, Some(0), "{made:?}");
     assert_ne!(client.shown(&node).unwrap(), first);
+
+    // The first one was good for a year.
+    let expiry = || {
+        let request = "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        let (metrics, _) = client.send(&node, request).unwrap();
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("folio_certificate_expiry_seconds "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let year = expiry();
+    let made = certificate(place, 1, &["--replace", "--days", "100"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    client.shown(&node).unwrap();
+    let days = (year - expiry()) / (24 * 60 * 60);
+    assert!((264..=265).contains(&days), "{days} days less");
 }
 
 #[test]
@@ -209,7 +225,8 @@ fn a_client_that_does_not_encrypt_or_trusts_another_authority_is_told_so() {
 
 /// What a node says that does not start with these certificates.
 fn refused(place: &Path, id: &str) -> Run {
-    let file = place.join("refused.folio");
+    // Where no file can be made, so that one that is not refused for its certificate ends, too.
+    let file = place.join("nowhere/refused.folio");
     let refused = folio([
         "serve",
         "--id",
@@ -220,7 +237,6 @@ fn refused(place: &Path, id: &str) -> Run {
         text(place),
     ]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(!file.exists(), "nothing was started");
     refused
 }
 
@@ -319,6 +335,21 @@ fn addresses_that_others_can_reach_are_allowed_with_tls() {
         text(place),
     ]);
     assert!(node.address.starts_with("0.0.0.0:"), "{}", node.address);
+    // As the address of a member it would lead each node to itself.
+    let named = folio([
+        "serve",
+        "--id",
+        "1",
+        "--init",
+        "--file",
+        text(&file),
+        "--peer-listen",
+        "0.0.0.0:7101",
+        "--tls",
+        text(place),
+    ]);
+    assert_eq!(named.code, Some(2), "{named:?}");
+    assert!(named.stderr.contains("--peers 1=HOST:7101"), "{named:?}");
 }
 
 #[test]

@@ -277,6 +277,7 @@ mod tests {
                 "folio-simulation" => "tests/simulation",
                 "folio-store" => "crates/store",
                 "folio-raft" => "crates/raft",
+                "folio-cli" => "crates/cli",
                 other => panic!("{}: no package {other}", mutation.name),
             };
             let folder = sources().join(folder);

@@ -1,10 +1,12 @@
 //! `GET /metrics`: the node's counters in the text format of Prometheus.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use folio_raft::transport::Tls;
 use folio_raft::{Histogram, Metrics, Role, Status};
 
 use super::Api;
@@ -15,6 +17,9 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse,
     let ledger = api.node.ledger();
     let mut text = render(&ledger.status(), &ledger.metrics()?);
     text += &feeds(api.node.feeds());
+    if let Some(expires) = api.node.tls().and_then(Tls::expires) {
+        text += &certificate(expires);
+    }
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text))
 }
 
@@ -25,6 +30,17 @@ fn feeds(feeds: &Feeds) -> String {
         "folio_feed_events_total",
         "Events handed to clients of feeds.",
         feeds.events(),
+    );
+    page.text
+}
+
+fn certificate(expires: SystemTime) -> String {
+    let mut page = Page::default();
+    let since_epoch = expires.duration_since(SystemTime::UNIX_EPOCH);
+    page.gauge(
+        "folio_certificate_expiry_seconds",
+        "When the certificate of this node expires, in seconds since 1970.",
+        since_epoch.map_or(0, |time| time.as_secs()),
     );
     page.text
 }

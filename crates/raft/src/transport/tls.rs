@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
@@ -50,6 +50,8 @@ struct Files {
 /// What was read, and what the files were like before.
 struct Current {
     stamps: Option<[Stamp; 3]>,
+    /// The end of the node's certificate, if it was asked for and there is one.
+    expires: Option<SystemTime>,
     configs: Configs,
 }
 
@@ -136,6 +138,7 @@ impl Tls {
             files: None,
             current: Mutex::new(Current {
                 stamps: None,
+                expires: None,
                 configs: material.configs()?,
             }),
         })))
@@ -159,6 +162,12 @@ impl Tls {
             files: Some(files),
             current: Mutex::new(current),
         })))
+    }
+
+    /// When the certificate in use expires, if it came from files.
+    #[must_use]
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.0.current.lock().expires
     }
 
     /// Connects as a node, to node `to` and no other.
@@ -230,7 +239,8 @@ impl Files {
         let read = |path: &PathBuf| std::fs::read(path).map_err(|source| unreadable(path, source));
         let [authority, certificates, key] = &self.paths;
         let material = Material::parse(&read(authority)?, &read(certificates)?, &read(key)?)?;
-        let left = material.check(self.node)?;
+        let end = material.check(self.node)?;
+        let left = between(UnixTime::now(), end);
         if left < WARNING {
             tracing::warn!(
                 node = self.node,
@@ -240,6 +250,7 @@ impl Files {
         }
         Ok(Current {
             stamps: Some(stamps),
+            expires: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end.as_secs())),
             configs: material.configs()?,
         })
     }
@@ -325,8 +336,8 @@ impl Material {
         })
     }
 
-    /// Whether the other nodes will take the certificate for that of `node`; how long it is good for.
-    fn check(&self, node: NodeId) -> Result<Duration, TlsError> {
+    /// Whether the other nodes will take the certificate for that of `node`; until when it is good.
+    fn check(&self, node: NodeId) -> Result<UnixTime, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider)
             .build()
@@ -340,9 +351,6 @@ impl Material {
             verifier.verify_server_cert(first, others, &name, &[], now)
         };
         let now = UnixTime::now();
-        let between = |from: UnixTime, to: UnixTime| {
-            Duration::from_secs(to.as_secs().saturating_sub(from.as_secs()))
-        };
         use CertificateError::{ExpiredContext, NotValidYetContext};
         match verify(now) {
             Ok(_) => {}
@@ -362,12 +370,15 @@ impl Material {
         // Only the verifier reads dates, so it is asked about the end of time.
         let end = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
         Ok(match verify(end) {
-            Err(rustls::Error::InvalidCertificate(ExpiredContext { not_after, .. })) => {
-                between(now, not_after)
-            }
-            _ => Duration::MAX,
+            Err(rustls::Error::InvalidCertificate(ExpiredContext { not_after, .. })) => not_after,
+            _ => end,
         })
     }
+}
+
+/// The time from a moment to a later one.
+fn between(from: UnixTime, to: UnixTime) -> Duration {
+    Duration::from_secs(to.as_secs().saturating_sub(from.as_secs()))
 }
 
 /// What a connection's client proved about itself.
