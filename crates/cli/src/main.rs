@@ -10,6 +10,7 @@ mod dump;
 mod import;
 mod load;
 mod output;
+mod proof;
 mod rate;
 mod recover;
 mod replay;
@@ -45,6 +46,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Carry out the history in a file again, and compare every block and row
     Replay(replay::Arguments),
+    /// Get a proof as a file, and check one with nothing but a hash
+    Proof(proof::Arguments),
     /// Copy every readable row of a damaged file into a new one
     Recover(recover::Arguments),
     /// Show what is in a file
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Proof(arguments) => proof::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),

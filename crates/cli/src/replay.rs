@@ -1,6 +1,6 @@
 //! `folio replay`: carries out the history in a file again, and compares.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use folio_node::offline::{self, History, ReplayOptions, ReplayReport};
@@ -43,23 +43,13 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let scratch = match &arguments.scratch {
-        Some(directory) => tempfile::tempdir_in(directory),
-        None => tempfile::tempdir(),
-    };
-    let scratch = scratch.map_err(|error| {
-        Failure::Error(format!("cannot make a directory for the replay: {error}"))
-    })?;
-    let options = ReplayOptions {
-        from: arguments.from.clone(),
-        scratch: scratch.path().to_owned(),
-    };
-    let bar = progress_bar();
-    let report = offline::replay(&arguments.file, &options, &mut |what, done, total| {
-        show_progress(&bar, what, done, total);
-    });
-    bar.finish_and_clear();
-    let report = report?;
+    let Arguments {
+        file,
+        from,
+        scratch,
+        ..
+    } = arguments;
+    let report = replay(file, from.clone(), scratch.as_deref())?;
     match arguments.format {
         Format::Table => output::print(&describe(&report))?,
         Format::Json => output::print_json(&report)?,
@@ -70,7 +60,33 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-fn describe(report: &ReplayReport) -> String {
+/// Replays with a progress bar, in a directory that is removed afterwards.
+pub fn replay(
+    file: &Path,
+    from: Option<PathBuf>,
+    scratch: Option<&Path>,
+) -> Result<ReplayReport, Failure> {
+    let scratch = match scratch {
+        Some(directory) => tempfile::tempdir_in(directory),
+        None => tempfile::tempdir(),
+    };
+    let scratch = scratch.map_err(|error| {
+        Failure::Error(format!("cannot make a directory for the replay: {error}"))
+    })?;
+    let options = ReplayOptions {
+        from,
+        scratch: scratch.path().to_owned(),
+    };
+    let bar = progress_bar();
+    let report = offline::replay(file, &options, &mut |what, done, total| {
+        show_progress(&bar, what, done, total);
+    });
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+/// In words, for people.
+pub fn describe(report: &ReplayReport) -> String {
     let by = match report.by {
         History::Log => "the log",
         History::Blocks => "the blocks",

@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use folio_node::offline::{self, OpenError, VerifyReport};
+use folio_node::offline::{self, OpenError, ReplayReport, VerifyReport};
 use folio_node::verification::{Verification, VerificationState};
 use folio_store::VerifyOptions;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::client::{Client, Trust};
 use crate::output::{self, Format, Table, grouped, size};
 use crate::rate::Rate;
+use crate::replay;
 use crate::run::Failure;
 
 /// How often a node is asked how far it is.
@@ -23,6 +25,10 @@ Of a FILE: reads every page that its last durable commit refers to, every block 
 state root anew. The file is not changed. It may be that of a running node, which goes on meanwhile and keeps the pages
 of that commit until the end.
 
+With --deep: also carries out the whole history of FILE again, as `folio replay` does, so that the state root of every
+block is computed anew, not only the last one of each vault. That takes as much room as the ledger, where temporary files
+go, and the time that it took to make it.
+
 With --node: has a running node read the pages itself, as from another machine it must. Blocks and state roots are not
 computed anew. Ending this command does not end the verification; this does:
   curl -X DELETE http://HOST:PORT/v1/verification
@@ -30,6 +36,7 @@ computed anew. Ending this command does not end the verification; this does:
 Examples:
   folio verify node-1.folio
   folio verify node-1.folio --format json | jq .problems
+  folio verify node-1.folio --deep
   folio verify --node http://127.0.0.1:7001 --rate 50M
   folio verify --node https://192.0.2.1:7001 --ca certificates/authority.pem
 
@@ -43,6 +50,9 @@ pub struct Arguments {
     node: Option<String>,
     #[command(flatten)]
     trust: Trust,
+    /// Carry out the whole history again, too
+    #[arg(long, conflicts_with = "node")]
+    deep: bool,
     /// The most bytes to read in a second, for example 50M
     #[arg(long, value_name = "BYTES/S")]
     rate: Option<Rate>,
@@ -93,15 +103,37 @@ fn verify_file(file: &std::path::Path, arguments: &Arguments) -> Result<(), Fail
         )),
         error => error.into(),
     })?;
+    // What is damaged cannot be carried out again.
+    let replay = match arguments.deep && report.is_sound() {
+        true => Some(replay::replay(file, None, None)?),
+        false => None,
+    };
+    let sound = report.is_sound()
+        && replay
+            .as_ref()
+            .is_none_or(|replay| replay.difference.is_none());
     match arguments.format {
-        Format::Table => output::print(&describe(&report))?,
-        Format::Json => output::print_json(&report)?,
+        Format::Table => {
+            output::print(&describe(&report))?;
+            if let Some(replay) = &replay {
+                output::print(&format!("\n{}", replay::describe(replay)))?;
+            }
+        }
+        Format::Json => output::print_json(&Deep { report, replay })?,
     }
-    if report.is_sound() {
-        Ok(())
-    } else {
-        Err(Failure::Corruption(None))
+    match sound {
+        true => Ok(()),
+        false => Err(Failure::Corruption(None)),
     }
+}
+
+/// What was found, and what a replay came to if one was asked for.
+#[derive(Serialize)]
+struct Deep {
+    #[serde(flatten)]
+    report: VerifyReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<ReplayReport>,
 }
 
 fn verify_node(url: &str, arguments: &Arguments) -> Result<(), Failure> {

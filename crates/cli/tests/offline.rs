@@ -217,8 +217,8 @@ fn a_row_that_no_hash_covers_is_checked_too() {
     assert!(verified.stdout.contains("session"), "{verified:?}");
 }
 
-/// Changes the last byte of the first row of a table.
-fn alter(file: &Path, table: &str) {
+/// Changes a byte of the first row of a table, by default the last.
+fn alter(file: &Path, table: &str, place: Option<usize>) {
     let database = folio_store::Database::open(file).expect("sound");
     let txn = database.begin_write().expect("open");
     let tables = txn.tables().expect("sound");
@@ -226,7 +226,8 @@ fn alter(file: &Path, table: &str) {
     let mut rows = txn.untyped(table.expect("it is there")).expect("sound");
     let row = rows.iter().expect("sound").next().expect("a row");
     let (key, mut value) = row.expect("sound");
-    *value.last_mut().expect("not empty") ^= 1;
+    let place = place.unwrap_or(value.len() - 1);
+    value[place] ^= 1;
     drop(rows.insert(key.as_slice(), value.as_slice()).expect("room"));
     drop(rows);
     txn.commit().expect("room");
@@ -261,7 +262,7 @@ fn a_replay_finds_nothing_in_a_sound_file_and_names_what_was_altered() {
     assert_eq!(of_copy.code, Some(0), "{of_copy:?}");
     assert_eq!(of_copy.json()["difference"], serde_json::Value::Null);
 
-    alter(&file, "ledger_entities");
+    alter(&file, "ledger_entities", None);
     let altered = folio([
         "replay",
         text(&file),
@@ -290,10 +291,43 @@ fn a_replay_finds_nothing_in_a_sound_file_and_names_what_was_altered() {
         "the file, its copy and its data; the replay's ledger is gone"
     );
 
+    // What is not what its own hashes say is found without a replay, and then there is none.
+    let damaged = folio(["verify", text(&file), "--deep", "--format", "json"]);
+    assert_eq!(damaged.code, Some(3), "{damaged:?}");
+    assert_eq!(damaged.json()["problem_count"], 1, "{damaged:?}");
+    assert!(damaged.json()["replay"].is_null(), "{damaged:?}");
+
     let missing = folio(["replay", "no/such/file.folio"]);
     assert_eq!(missing.code, Some(1), "{missing:?}");
     let no_copy = folio(["replay", text(&file), "--from", "no/such/file.folio"]);
     assert_eq!(no_copy.code, Some(1), "{no_copy:?}");
+}
+
+#[test]
+fn a_deep_verification_computes_what_no_hash_of_the_file_covers() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = sound_file(directory.path());
+    let sound = folio(["verify", text(&file), "--deep"]);
+    assert_eq!(sound.code, Some(0), "{sound:?}");
+    for words in [
+        "The file is sound.",
+        "Everything that was compared is equal.",
+    ] {
+        assert!(sound.stdout.contains(words), "{sound:?}");
+    }
+    // The name of the vault, which only the log has.
+    alter(&file, "ledger_vaults", Some(1));
+    assert_eq!(folio(["verify", text(&file)]).code, Some(0));
+    let altered = folio(["verify", text(&file), "--deep", "--format", "json"]);
+    assert_eq!(altered.code, Some(3), "{altered:?}");
+    let report = altered.json();
+    assert_eq!(report["problem_count"], 0, "{report}");
+    assert_eq!(
+        report["replay"]["difference"]["what"], "the record of the vault",
+        "{report}"
+    );
+    let at_a_node = folio(["verify", "--node", "http://127.0.0.1:1", "--deep"]);
+    assert_eq!(at_a_node.code, Some(2), "{at_a_node:?}");
 }
 
 #[test]

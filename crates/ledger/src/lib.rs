@@ -79,7 +79,8 @@ pub mod verify;
 
 pub use apply::Ledger;
 pub use folio_proof::{
-    WireError, block, commitment, digest, merkle, prefix, proof, record, state_key, transaction,
+    WireError, block, commitment, digest, document, merkle, prefix, proof, record, state_key,
+    transaction,
 };
 pub use read::{
     FeedItem, FeedPosition, LedgerView, NotRetained, PageLimit, ParsePositionError, PastEntity,

@@ -39,6 +39,7 @@ extern crate std;
 pub mod block;
 pub mod commitment;
 pub mod digest;
+pub mod document;
 pub mod limits;
 pub mod merkle;
 pub mod prefix;
