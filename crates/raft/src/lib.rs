@@ -83,8 +83,8 @@
 //!
 //! # Transports
 //!
-//! TCP, with mutual TLS by the feature `tls`, and one in memory for tests; see [`transport`] for how to
-//! write another.
+//! TCP, with mutual TLS by the feature `tls`; QUIC by the feature `quic`; gRPC by the feature `grpc`; and one in memory for
+//! tests. See [`transport`] for how to write another.
 
 mod config;
 mod database;

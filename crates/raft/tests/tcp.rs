@@ -1,30 +1,18 @@
 //! The TCP transport by itself: refusals, limits, and peers that go away.
 
+#[path = "common/echo.rs"]
+mod echo;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use echo::Echo;
 use folio_raft::NodeId;
-use folio_raft::transport::{
-    BoxFuture, Handler, NetworkConfig, TcpTransport, Transport, TransportError,
-};
+use folio_raft::transport::{NetworkConfig, TcpTransport, Transport, TransportError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Answers with what it was sent.
-#[derive(Default)]
-struct Echo {
-    handled: AtomicUsize,
-}
-
-impl Handler for Echo {
-    fn handle(&self, _from: NodeId, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
-        self.handled.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async move { request })
-    }
-}
 
 async fn bind(cluster: &str) -> Arc<TcpTransport> {
     TcpTransport::bind("127.0.0.1:0", NetworkConfig::new(cluster))
@@ -67,7 +55,7 @@ async fn a_node_of_another_cluster_or_with_another_id_is_refused() {
         };
         assert!(reason.contains(word), "{reason}");
     }
-    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+    assert_eq!(echo.handled(), 0);
 }
 
 #[tokio::test]
@@ -128,7 +116,7 @@ async fn a_message_above_the_limit_is_not_sent() {
         matches!(refusal, Err(TransportError::TooLarge { .. })),
         "{refusal:?}"
     );
-    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+    assert_eq!(echo.handled(), 0);
 }
 
 #[tokio::test]
@@ -149,7 +137,7 @@ async fn a_stranger_is_cut_off_and_the_server_goes_on() {
         let _ = stream.read_to_end(&mut answer).await;
         assert!(answer.len() <= 1, "{answer:?}");
     }
-    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+    assert_eq!(echo.handled(), 0);
     let client = bind("c").await;
     let answer = client.call(1, 2, &address, vec![7], PATIENCE).await;
     assert_eq!(answer.expect("answered"), [7]);
@@ -164,7 +152,7 @@ async fn a_peer_of_another_protocol_version_is_refused_by_name_on_both_sides() {
     newer.write_u16_le(9).await.expect("written");
     assert_eq!(newer.read_u8().await.expect("a status"), 1);
     assert_eq!(newer.read_u16_le().await.expect("a version"), 1);
-    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+    assert_eq!(echo.handled(), 0);
 
     // This node calls a newer one, and says what it was told.
     let newer = TcpListener::bind("127.0.0.1:0").await.expect("bound");

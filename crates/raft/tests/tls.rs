@@ -1,24 +1,24 @@
 //! Mutual TLS on the TCP transport: who is let in, who is not, and that a cluster works with it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/authority.rs"]
+mod authority;
 mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use authority::{Authority, expired};
 use common::cluster::{Node, PATIENCE, quick};
+use common::echo::Echo;
 use common::{CounterMachine, add, counters};
 use folio_raft::transport::{
-    BoxFuture, Handler, NetworkConfig, TcpTransport, Tls, TlsError, Transport, TransportError,
+    NetworkConfig, TcpTransport, Tls, TlsError, Transport, TransportError,
 };
 use folio_raft::{NodeId, ReadLevel};
 use folio_store::Database;
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    date_time_ymd,
-};
+use rcgen::date_time_ymd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -26,66 +26,6 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self {
-            pem: params.self_signed(&key).unwrap().pem(),
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    /// A certificate for `node`, and its key, changed by `change`.
-    fn certificate(
-        &self,
-        node: NodeId,
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([format!("node-{node}")]).unwrap();
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// What `node` needs, with this authority on both sides.
-    fn tls(&self, node: NodeId) -> Tls {
-        self.tls_from(self.certificate(node, |_| ()))
-    }
-
-    fn tls_from(&self, (certificate, key): (String, String)) -> Tls {
-        Tls::from_pem(self.pem.as_bytes(), certificate.as_bytes(), key.as_bytes()).unwrap()
-    }
-}
-
-fn expired(params: &mut CertificateParams) {
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(2021, 1, 1);
-}
-
-#[derive(Default)]
-struct Echo {
-    handled: AtomicUsize,
-}
-
-impl Handler for Echo {
-    fn handle(&self, _from: NodeId, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
-        self.handled.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async move { request })
-    }
-}
 
 async fn bind(tls: Option<Tls>) -> Arc<TcpTransport> {
     let config = NetworkConfig {
@@ -109,7 +49,7 @@ async fn refused(client: Option<Tls>, server: Option<Tls>) -> String {
     let (_server, address, echo) = serve(server).await;
     let client = bind(client).await;
     let outcome = client.call(1, 2, &address, vec![1], PATIENCE).await;
-    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+    assert_eq!(echo.handled(), 0);
     match outcome {
         Err(TransportError::Refused { reason, .. }) => reason,
         other => panic!("{other:?}"),
@@ -126,7 +66,7 @@ async fn nodes_of_one_authority_understand_each_other() {
         let answer = client.call(1, 2, &address, request.clone(), PATIENCE).await;
         assert_eq!(answer.unwrap(), request);
     }
-    assert_eq!(echo.handled.load(Ordering::Relaxed), 3);
+    assert_eq!(echo.handled(), 3);
 }
 
 #[tokio::test]
@@ -197,7 +137,7 @@ async fn a_node_with_tls_says_nothing_to_one_without() {
         ),
         "{outcome:?}"
     );
-    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+    assert_eq!(echo.handled(), 0);
 }
 
 #[tokio::test]
@@ -223,7 +163,7 @@ async fn a_client_without_a_certificate_is_refused() {
     let _ = stream.write_all(b"FOLIORPC").await;
     let refused = stream.read_u8().await.unwrap_err().to_string();
     assert!(refused.contains("CertificateRequired"), "{refused}");
-    assert_eq!(echo.handled.load(Ordering::Relaxed), 0);
+    assert_eq!(echo.handled(), 0);
 }
 
 #[tokio::test]

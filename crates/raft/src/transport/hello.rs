@@ -18,9 +18,20 @@ use super::wire::Proof;
 use crate::types::NodeId;
 
 const MAGIC: &[u8; 8] = b"FOLIORPC";
-const VERSION: u16 = 1;
+/// Of the greeting and of what follows it.
+pub(super) const VERSION: u16 = 1;
 /// How long a new connection may take to say hello.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) const OTHER_CLUSTER: &str = "it belongs to another cluster";
+pub(super) const OTHER_NODE: &str = "another node listens there";
+pub(super) const OTHER_CERTIFICATE: &str = "this node's certificate is that of another node";
+
+/// What a node is told that speaks `ours` to one that speaks `theirs`.
+pub(super) fn other_version(theirs: u16, ours: impl std::fmt::Display) -> String {
+    format!("it speaks version {theirs} of the protocol, and this node version {ours}")
+}
+
 /// The first byte that a client without TLS reads from a server with it.
 const TLS_ALERT: u8 = 21;
 
@@ -59,15 +70,10 @@ pub(super) async fn say(
     let status = stream.read_u8().await?;
     let refusal = match status {
         _ if status == Status::Welcome as u8 => return Ok(Ok(())),
-        _ if status == Status::Version as u8 => {
-            let theirs = stream.read_u16_le().await?;
-            format!("it speaks version {theirs} of the protocol, and this node version {VERSION}")
-        }
-        _ if status == Status::Cluster as u8 => "it belongs to another cluster".to_owned(),
-        _ if status == Status::Node as u8 => "another node listens there".to_owned(),
-        _ if status == Status::Certificate as u8 => {
-            "this node's certificate is that of another node".to_owned()
-        }
+        _ if status == Status::Version as u8 => other_version(stream.read_u16_le().await?, VERSION),
+        _ if status == Status::Cluster as u8 => OTHER_CLUSTER.to_owned(),
+        _ if status == Status::Node as u8 => OTHER_NODE.to_owned(),
+        _ if status == Status::Certificate as u8 => OTHER_CERTIFICATE.to_owned(),
         TLS_ALERT => "it expects TLS, and this node was not given any".to_owned(),
         _ => format!("with the unknown status {status}"),
     };

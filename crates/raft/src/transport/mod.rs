@@ -150,8 +150,14 @@
 //! # }
 //! ```
 
+#[cfg(feature = "grpc")]
+mod grpc;
 mod hello;
+#[cfg(any(feature = "grpc", feature = "quic"))]
+mod links;
 mod memory;
+#[cfg(feature = "quic")]
+mod quic;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
@@ -162,7 +168,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "grpc")]
+pub use grpc::GrpcTransport;
 pub use memory::{MemoryNetwork, MemoryTransport};
+#[cfg(feature = "quic")]
+pub use quic::QuicTransport;
 pub use tcp::TcpTransport;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

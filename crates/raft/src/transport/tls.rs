@@ -170,6 +170,18 @@ impl Tls {
         self.0.current.lock().expires
     }
 
+    /// What this node calls others with, to be changed for another protocol than TCP.
+    #[cfg(feature = "quic")]
+    pub(super) fn client_config(&self) -> ClientConfig {
+        ClientConfig::clone(&self.0.configs().calling)
+    }
+
+    /// What others call this node with.
+    #[cfg(feature = "quic")]
+    pub(super) fn server_config(&self) -> ServerConfig {
+        ServerConfig::clone(&self.0.configs().called)
+    }
+
     /// Connects as a node, to node `to` and no other.
     pub(super) async fn connect(
         &self,
@@ -385,6 +397,11 @@ fn between(from: UnixTime, to: UnixTime) -> Duration {
 pub(super) struct PeerCertificate(CertificateDer<'static>);
 
 impl PeerCertificate {
+    #[cfg(feature = "quic")]
+    pub fn new(certificate: CertificateDer<'static>) -> Self {
+        Self(certificate)
+    }
+
     pub fn of(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> io::Result<Self> {
         let certificates = stream.get_ref().1.peer_certificates();
         let first = certificates.and_then(|all| all.first());

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod cluster;
+pub mod echo;
 pub mod script;
 pub mod store;
 pub mod tap;
