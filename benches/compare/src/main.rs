@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+mod clusters;
 mod data;
 mod engine;
 mod limit;
@@ -39,6 +40,11 @@ enum Task {
     Smoke(Place),
     /// Counts the system calls of a durable commit that wait for the disk, under strace.
     Syncs(Place),
+    /// Clusters of three nodes instead: Folio beside openraft's store on RocksDB, etcd and Redis.
+    Clusters(clusters::Clusters),
+    /// A node of a cluster, in this process.
+    #[command(hide = true)]
+    ClusterNode(clusters::node::Node),
     /// A phase of a load, in this process.
     #[command(hide = true)]
     Child(Child),
@@ -123,6 +129,8 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Some(Task::Clusters(asked)) => clusters::run(&asked),
+        Some(Task::ClusterNode(node)) => clusters::node::run(&node),
         Some(Task::Child(child)) => run_child(&child),
         Some(Task::Limit {
             pages,
@@ -231,7 +239,7 @@ fn smoke(place: Place) -> Result<()> {
         return Err(failures.join("\n").into());
     }
     println!("{} loads ran, and their rows are right", records.len());
-    Ok(())
+    clusters::smoke(&plan.data)
 }
 
 fn prepared(place: &Place) -> Result<PathBuf> {

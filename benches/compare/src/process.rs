@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::engine::Result;
 
-fn status(field: &str) -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+fn status(process: &str, field: &str) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status
         .lines()
         .find(|line| line.starts_with(field))
@@ -17,12 +17,17 @@ fn status(field: &str) -> Result<u64> {
 /// Bytes of memory of this process. The most is counted from here on, too.
 pub fn memory_now() -> Result<u64> {
     std::fs::write("/proc/self/clear_refs", "5")?;
-    status("VmRSS:")
+    status("self", "VmRSS:")
 }
 
 /// The most bytes of memory since then.
 pub fn memory_at_most() -> Result<u64> {
-    status("VmHWM:")
+    status("self", "VmHWM:")
+}
+
+/// The most bytes of memory that a process ever had.
+pub fn memory_of(process: u32) -> Result<u64> {
+    status(&process.to_string(), "VmHWM:")
 }
 
 /// Bytes that a folder takes on the device.

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use crate::engine::Result;
 
-const WAITING: &[&str] = &["fsync", "fdatasync", "msync", "sync_file_range", "syncfs"];
+/// The system calls that wait for the disk.
+pub const WAITING: &[&str] = &["fsync", "fdatasync", "msync", "sync_file_range", "syncfs"];
 const WRITING: &[&str] = &["write", "writev", "pwrite64", "pwritev", "pwritev2"];
 
 /// Whether there is strace.
@@ -74,7 +75,7 @@ fn traced(engine: &str, data: &Path, scale: f64) -> Result<BTreeMap<String, u64>
 }
 
 /// Counts the calls of a trace. A call that another thread interrupts in the trace is counted where it begins.
-fn count(trace: &str) -> BTreeMap<String, u64> {
+pub fn count(trace: &str) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     let mut synchronous = HashSet::new();
     // Threads that are opening a file, and whether writes to it will wait.

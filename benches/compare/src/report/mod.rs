@@ -8,8 +8,8 @@ use crate::load::{Cache, Context, LOADS, Load, Outcome, Reopened};
 use crate::run::{Found, Record, real_time};
 
 mod goals;
-mod machine;
-mod numbers;
+pub mod machine;
+pub mod numbers;
 mod plot;
 pub mod scale;
 
