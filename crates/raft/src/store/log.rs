@@ -71,6 +71,14 @@ impl<S: StateMachine> Shared<S> {
         Ok(LogEnds { purged, last })
     }
 
+    /// The purge point, if an installation that is still to come has to fill what is missing before it:
+    /// entries behind it would stand behind a hole after a crash.
+    pub fn gap(&self, ends: &LogEnds) -> Option<LogId> {
+        self.pending_purge
+            .borrow()
+            .filter(|pending| ends.last == Some(*pending))
+    }
+
     /// Appends `entries`, durable on return. Each goes to the place its index names; a hole is
     /// refused, since Raft looks at the last entry only and would never notice it.
     #[tracing::instrument(level = "debug", skip_all, fields(node = self.node, entries = entries.len()))]
@@ -80,11 +88,7 @@ impl<S: StateMachine> Shared<S> {
         };
         let began = Instant::now();
         let ends = self.log_ends(&database.begin_read()?)?;
-        if let Some(pending) = *self.pending_purge.lock()
-            && ends.last == Some(pending)
-        {
-            // The entries between the log's real end and the purge point would be missing after a
-            // crash.
+        if let Some(pending) = self.gap(&ends) {
             return Err(Failure::BeforeInstall {
                 index: first.log_id.index,
                 purged: pending.index,
@@ -146,8 +150,8 @@ impl<S: StateMachine> Shared<S> {
         let record = state_record(&view)?;
         let applied = record.applied_index();
         if applied < Some(log_id.index) {
-            let mut pending = self.pending_purge.lock();
-            *pending = pending.max(Some(log_id));
+            self.pending_purge
+                .send_modify(|pending| *pending = (*pending).max(Some(log_id)));
             return Ok(());
         }
         if self.checkpointed() < Some(log_id.index) {
@@ -174,10 +178,8 @@ impl<S: StateMachine> Shared<S> {
 
     /// Forgets a purge that waited, now that the log is stored as purged up to `log_id`.
     pub fn settle_pending_purge(&self, log_id: LogId) {
-        let mut pending = self.pending_purge.lock();
-        if *pending <= Some(log_id) {
-            *pending = None;
-        }
+        self.pending_purge
+            .send_modify(|pending| *pending = pending.filter(|pending| *pending > log_id));
     }
 
     /// The entries of a range that are there, contiguous from the first one found, read from a
@@ -239,7 +241,7 @@ impl<S: StateMachine> Shared<S> {
             .table::<Purged>()?
             .get(&())?
             .map(|record| record.log_id);
-        Ok(stored.max(*self.pending_purge.lock()))
+        Ok(stored.max(*self.pending_purge.borrow()))
     }
 }
 

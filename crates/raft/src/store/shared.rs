@@ -58,7 +58,7 @@ pub(crate) struct Shared<S> {
     /// A purge beyond the last applied entry: it belongs to an installation that is still to come
     /// and is committed with it. Until then it exists here only, because a file that is purged
     /// beyond its state cannot be started again.
-    pub pending_purge: Mutex<Option<LogId>>,
+    pub pending_purge: watch::Sender<Option<LogId>>,
     /// The last applied index that a checkpoint covers.
     pub checkpointed: watch::Sender<Option<u64>>,
     /// Whether the tables hold the state.
@@ -67,7 +67,7 @@ pub(crate) struct Shared<S> {
     /// that is being rebuilt has to reach.
     pub state: Mutex<Option<LogId>>,
     /// The first failure of this store, for the status.
-    fault: Mutex<Option<String>>,
+    fault: watch::Sender<Option<String>>,
     /// Counts views that outlive a call; see [`Lease`].
     leases: watch::Sender<usize>,
     /// Distinguishes the snapshots of this run from those of all others.
@@ -109,11 +109,11 @@ impl<S: StateMachine> Shared<S> {
             options,
             meters: Arc::default(),
             spool_directory,
-            pending_purge: Mutex::new(None),
+            pending_purge: watch::Sender::new(None),
             checkpointed: watch::Sender::new(checkpointed),
             standing: watch::Sender::new(standing),
             state: Mutex::new(record.last_applied),
-            fault: Mutex::new(None),
+            fault: watch::Sender::new(None),
             leases: watch::Sender::new(0),
             run: runtime::random(),
             snapshots: AtomicU64::new(0),
@@ -136,7 +136,9 @@ impl<S: StateMachine> Shared<S> {
             && !matches!(failure, Failure::Stopped)
         {
             tracing::error!(node = self.node, "{failure}");
-            self.fault.lock().get_or_insert_with(|| failure.to_string());
+            self.fault.send_modify(|fault| {
+                fault.get_or_insert_with(|| failure.to_string());
+            });
         }
         result
     }
@@ -159,7 +161,19 @@ impl<S: StateMachine> Shared<S> {
     }
 
     pub fn fault(&self) -> Option<String> {
-        self.fault.lock().clone()
+        self.fault.borrow().clone()
+    }
+
+    /// Waits until the purge up to `purged` has its installation, or there will not be any.
+    #[cfg(feature = "storage-v2")]
+    pub async fn installed(&self, purged: LogId) {
+        let mut pending = self.pending_purge.subscribe();
+        let mut fault = self.fault.subscribe();
+        // The senders are in `self`, so neither channel can be closed.
+        tokio::select! {
+            _ = pending.wait_for(|pending| *pending != Some(purged)) => {}
+            _ = fault.wait_for(Option::is_some) => {}
+        }
     }
 
     /// Takes the database away. Waits for the operations that use it; later ones get

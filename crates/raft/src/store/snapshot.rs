@@ -525,7 +525,7 @@ impl<S: StateMachine> Shared<S> {
             .map(|record| record.log_id);
         let pending = self
             .pending_purge
-            .lock()
+            .borrow()
             .filter(|pending| Some(pending.index) <= record.applied_index());
         Ok(stored.max(pending).max(record.last_applied))
     }

@@ -10,7 +10,7 @@
 )]
 
 use openraft::storage::{LogFlushed, RaftLogStorage, RaftStateMachine, RaftStorage};
-use openraft::{LogState, OptionalSend, Snapshot};
+use openraft::{ErrorSubject, LogState, OptionalSend, Snapshot};
 
 use super::{RaftLogStore, SnapshotBuilder, reader::LogReader};
 use crate::snapshot::SnapshotData;
@@ -55,6 +55,7 @@ impl<S: StateMachine> RaftLogStorage<TypeConfig<S>> for RaftLogStore<S> {
         I: IntoIterator<Item = Entry<S>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        self.wait_for_installation().await?;
         let appended = RaftStorage::append_to_log(self, entries).await;
         callback.log_io_completed(match &appended {
             Ok(()) => Ok(()),
@@ -69,6 +70,24 @@ impl<S: StateMachine> RaftLogStorage<TypeConfig<S>> for RaftLogStore<S> {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         RaftStorage::purge_logs_upto(self, log_id).await
+    }
+}
+
+impl<S: StateMachine> RaftLogStore<S> {
+    /// A snapshot may still be on its way into the state, on the other thread. What follows it in the log
+    /// has to wait for it.
+    async fn wait_for_installation(&self) -> Result<(), StorageError> {
+        if self.shared.pending_purge.borrow().is_none() {
+            return Ok(());
+        }
+        let gap = self.read(ErrorSubject::Logs, |shared, database| {
+            let ends = shared.log_ends(&database.begin_read()?)?;
+            Ok(shared.gap(&ends))
+        });
+        if let Some(purged) = gap.await? {
+            self.shared.installed(purged).await;
+        }
+        Ok(())
     }
 }
 
