@@ -5,6 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use folio_ledger::{
     Ledger, LedgerView, command::Command, response::Response, transaction::Transaction,
 };
+use folio_proof::digest::count::hashes_of;
 use folio_raft::Applied;
 use folio_store::{Database, Durability, GroupSet};
 
@@ -53,6 +54,8 @@ pub struct Cost {
     pub checkpoint: Duration,
     /// Pages written by that.
     pub pages: f64,
+    /// Hashes that it computes.
+    pub hashes: f64,
 }
 
 pub struct Reads {
@@ -157,7 +160,7 @@ fn fill(options: &Options, path: &Path, scale: u64, load: &mut Load) -> Outcome<
         while load.items() < scale {
             let operations = (scale - load.items()).min(1000);
             proved.commit(load.fill(operations))?;
-            if proved.index.is_multiple_of(100) {
+            if proved.index.is_multiple_of(20) {
                 proved.database.checkpoint(GroupSet::ALL)?;
             }
         }
@@ -239,7 +242,8 @@ fn timed(
     operations: u64,
     work: impl FnOnce() -> Outcome<()>,
 ) -> Outcome<Cost> {
-    let (done, apply) = time.of(work)?;
+    let (measured, hashes) = hashes_of(|| time.of(work));
+    let (done, apply) = measured?;
     done?;
     let written = database.statistics().pages_written;
     let (done, checkpoint) = time.of(|| database.checkpoint(GroupSet::ALL))?;
@@ -248,6 +252,7 @@ fn timed(
         apply: per(apply, operations),
         checkpoint: per(checkpoint, operations),
         pages: (database.statistics().pages_written - written) as f64 / operations as f64,
+        hashes: hashes as f64 / operations as f64,
     })
 }
 
@@ -265,6 +270,7 @@ fn median(costs: Vec<Cost>) -> Cost {
         apply: middle(&costs, |cost| cost.apply, Duration::as_secs_f64),
         checkpoint: middle(&costs, |cost| cost.checkpoint, Duration::as_secs_f64),
         pages: middle(&costs, |cost| cost.pages, |&pages| pages),
+        hashes: middle(&costs, |cost| cost.hashes, |&hashes| hashes),
     }
 }
 

@@ -13,13 +13,19 @@ pub fn show<'s>(scales: impl Iterator<Item = &'s Scale>) {
 
 /// The whole document.
 pub fn document(options: &Options, scales: &[Scale]) -> String {
+    let sizes: Vec<_> = scales.iter().map(|scale| scale.items.to_string()).collect();
     let mut text = format!(
         "# The ledger, measured\n\n\
-         Made by `cargo bench -p folio-benches --bench ledger -- --write docs/ledger-benchmarks.md`, {} rounds, with a cache \
+         Made by `cargo bench -p folio-benches --bench ledger -- --write docs/ledger-benchmarks.md` with `--scale {}`{}, {} rounds, with a cache \
          of {} MiB. One node, one thread, one file; a log entry holds one transaction and is committed on its own, which is \
          not durable by itself, and a checkpoint makes durable what a round has changed. An *item* is an entity or a \
-         relationship. The load and what \"without roots\" is are described at the heads of \
+         relationship; hashes, pages and checkpoints are for each operation. The load and what \"without roots\" is are described at the heads of \
          `benches/benches/ledger/load.rs` and `unproved.rs`; both take turns in one process, and the figures are medians. Times are {}.\n",
+        sizes.join(","),
+        match options.time {
+            Time::Passed => "",
+            Time::Processor => " and `--time processor`",
+        },
         options.rounds,
         options.cache >> 20,
         match options.time {
@@ -39,9 +45,9 @@ fn section(scale: &Scale) -> String {
         "## {} items\n\n\
          Filled at {:.0} operations a second, checkpoints included. The commitments take {} rows and {:.1} MB of a file of {:.1} \
          MB.\n\n\
-         | operations a transaction | applied a second | us an operation | without roots | price of roots | pages an operation | \
-         without roots | checkpoint, us an operation | without roots |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+         | operations a transaction | applied a second | us an operation | without roots | price of roots | hashes | without \
+         roots | pages written | without roots | checkpoint, us | without roots |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
         scale.items,
         scale.filled,
         scale.commitments.0,
@@ -54,12 +60,14 @@ fn section(scale: &Scale) -> String {
         let price = 1.0 - without.apply.as_secs_f64() / seconds;
         writeln!(
             text,
-            "| {} | {:.0} | {:.1} | {:.1} | {:.0} % | {:.2} | {:.2} | {:.1} | {:.1} |",
+            "| {} | {:.0} | {:.1} | {:.1} | {:.0} % | {:.1} | {:.1} | {:.2} | {:.2} | {:.1} | {:.1} |",
             batch.operations,
             1.0 / seconds,
             micros(with.apply),
             micros(without.apply),
             price * 100.0,
+            with.hashes,
+            without.hashes,
             with.pages,
             without.pages,
             micros(with.checkpoint),

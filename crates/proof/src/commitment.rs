@@ -56,7 +56,8 @@
 //! # Cost
 //!
 //! Paths are spread evenly, so a bucket of a vault with `n` items lies about `log2(n / 5.5)` levels
-//! deep, and changing an item takes that many hashes and two more. Somebody who searches for keys
+//! deep, and so many hashes a proof has. Changing an item changes that many hashes and two more; who
+//! stores fewer of them computes more. Somebody who searches for keys
 //! with colliding paths can make his part of the tree deeper; a level costs him twice the search of
 //! the one before.
 
