@@ -139,7 +139,10 @@ fn number(bytes: &[u8]) -> u64 {
 fn balances(view: &ReadTransaction) -> Vec<(u64, u64)> {
     let ledger = LedgerView::new(view);
     let accounts = ledger.entities(1, b"account/", None, 100).unwrap();
-    let balances = accounts.iter().map(|(_, e)| (e.version, number(&e.value)));
+    let balances = accounts
+        .items
+        .iter()
+        .map(|(_, e)| (e.version, number(&e.value)));
     balances.collect()
 }
 
@@ -276,7 +279,7 @@ async fn every_acknowledged_transfer_happens_exactly_once_while_leaders_are_kill
         );
         let records = node.read(ReadLevel::Local, |view| {
             let records = LedgerView::new(view).entities(1, b"transfer/", None, 10_000);
-            records.unwrap()
+            records.unwrap().items
         });
         let records: BTreeMap<_, _> = records.await.unwrap().into_iter().collect();
         assert_eq!(records.len(), done.len());

@@ -300,7 +300,7 @@ fn reads(time: Time, database: &Database, load: &mut Load) -> Outcome<Reads> {
     let (listed, listing) = time.of(|| {
         keys.iter().take(1000).try_fold(0, |listed, key| {
             let page = ledger.entities(VAULT, b"account:", Some(key), 100)?;
-            Outcome::Ok(listed + page.len() as u64)
+            Outcome::Ok(listed + page.items.len() as u64)
         })
     })?;
     Ok(Reads {

@@ -62,6 +62,19 @@ pub enum Action {
     },
     /// Carries out a transaction.
     Submit(Transaction),
+    /// Gives the ledger the key that page tokens are made with, unless it has one.
+    SetTokenKey(TokenKey),
+}
+
+/// A secret of 32 random bytes, with which page tokens are made and recognized. It is part of the
+/// state, so a token is good at every node. Who proposes it draws it: applying an entry draws nothing.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenKey(pub [u8; 32]);
+
+impl std::fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenKey(..)")
+    }
 }
 
 /// What clients number with the ledger's counters. Vaults and sessions are numbered when they are
@@ -133,6 +146,11 @@ impl Command {
     /// Carries out a transaction.
     pub fn submit(transaction: Transaction) -> Self {
         Command::new(Action::Submit(transaction))
+    }
+
+    /// Gives the ledger the key that page tokens are made with, unless it has one.
+    pub fn set_token_key(key: TokenKey) -> Self {
+        Command::new(Action::SetTokenKey(key))
     }
 
     /// The same command in a session, where a retry with the same sequence number gets the first
@@ -245,7 +263,8 @@ pub fn validate(command: &Command) -> Result<(), Invalid> {
         | Action::CloseSession
         | Action::DeleteVault { .. }
         | Action::SetRetention { .. }
-        | Action::AllocateNumbers { .. } => Ok(()),
+        | Action::AllocateNumbers { .. }
+        | Action::SetTokenKey(_) => Ok(()),
         Action::CreateVault { name, .. } => {
             check_length(Part::VaultName, name.len(), MAX_VAULT_NAME_BYTES)?;
             check_characters(Part::VaultName, name)

@@ -18,7 +18,7 @@
 //! use folio_ledger::response::{Rejection, Response};
 //! use folio_ledger::state_key::Relationship;
 //! use folio_ledger::transaction::{Requirement, Transaction};
-//! use folio_ledger::{Ledger, LedgerView};
+//! use folio_ledger::{Ledger, LedgerView, Order, RelationshipList};
 //! use folio_raft::Applied;
 //! use folio_store::Database;
 //!
@@ -47,8 +47,9 @@
 //! let ledger = LedgerView::new(&view);
 //! let car = ledger.entity(1, b"car:1")?.expect("it was set");
 //! assert_eq!((car.version, &car.value[..]), (1, &b"rented"[..]));
-//! let of_user = ledger.relationships_of_subject(1, "user:7", None, None, 10)?;
-//! assert_eq!(of_user, [Relationship::new("car:1", "renter", "user:7")]);
+//! let of_user = RelationshipList::OfSubject("user:7", None);
+//! let page = ledger.relationships(1, of_user, Order::Forwards, None, 10)?;
+//! assert_eq!(page.items, [Relationship::new("car:1", "renter", "user:7")]);
 //!
 //! // A client that trusts the state root needs to trust nothing else.
 //! let root = ledger.block(1, 1)?.expect("the entry made it").state_root;
@@ -83,6 +84,6 @@ pub use folio_proof::{
     transaction,
 };
 pub use read::{
-    FeedItem, FeedPosition, LedgerView, NotRetained, PageLimit, ParsePositionError, PastEntity,
-    VaultInfo,
+    EntityPage, FeedItem, FeedPosition, LedgerView, NotRetained, Order, Page, PageLimit,
+    ParsePositionError, PastEntity, RelationshipList, VaultInfo,
 };

@@ -57,6 +57,8 @@ pub enum Response {
     Committed(Receipt),
     /// Nothing was done.
     Rejected(Rejection),
+    /// The ledger has a key for page tokens: the one that was sent, or one that it had.
+    TokenKeySet,
 }
 
 /// What a transaction did, and where it is recorded.

@@ -29,7 +29,7 @@ macro_rules! tables {
 }
 
 /// A vault and the three names of a relationship, in one order or the other.
-type Names = (u64, &'static str, &'static str, &'static str);
+pub(crate) type Names = (u64, &'static str, &'static str, &'static str);
 
 tables! {
     /// vault
@@ -63,6 +63,8 @@ tables! {
     SessionUses: "ledger_session_uses", (u64, u64) => ();
     /// name; the last number given out
     Counters: "ledger_counters", &'static str => u64;
+    /// the key that page tokens are made with
+    TokenKeys: "ledger_token_keys", () => [u8; 32];
     /// vault; why there are rows of it to remove
     Cleanups: "ledger_cleanups", u64 => Postcard<Cleanup>;
 }
@@ -141,8 +143,8 @@ mod tests {
             .into_iter()
             .map(|table| table.name)
             .collect();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 17);
         names.dedup();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 17);
     }
 }

@@ -67,12 +67,13 @@ fn an_entity_is_read_as_of_any_height_within_the_retention() {
             value: value.to_vec(),
         }),
     };
-    let history = ledger.entity_history(1, b"k", 0, 10).unwrap();
+    let history = ledger.entity_history(1, b"k", 0, 10).unwrap().items;
     assert_eq!(history, [past(7, &[7], 7), past(8, &[8], 8)]);
-    let later = ledger.entity_history(1, b"k", 8, 10).unwrap();
-    assert_eq!(later, history[1..]);
-    assert_eq!(ledger.entity_history(1, b"k", 0, 1).unwrap(), history[..1]);
-    assert_eq!(ledger.entity_history(1, b"j", 0, 10).unwrap(), []);
+    let page = ledger.entity_history(1, b"k", 0, 1).unwrap();
+    assert_eq!((page.items, page.next), (history[..1].to_vec(), Some(8)));
+    let page = ledger.entity_history(1, b"k", 8, 1).unwrap();
+    assert_eq!((page.items, page.next), (history[1..].to_vec(), None));
+    assert_eq!(ledger.entity_history(1, b"j", 0, 10).unwrap().items, []);
 }
 
 #[test]
@@ -85,7 +86,8 @@ fn several_changes_in_one_block_leave_one_past_version() {
     let view = replica.view();
     let history = LedgerView::new(&view)
         .entity_history(1, b"k", 0, 10)
-        .unwrap();
+        .unwrap()
+        .items;
     let values: Vec<_> = history
         .into_iter()
         .map(|past| (past.until, value(past.entity)))
@@ -253,7 +255,7 @@ proptest! {
             let view = replica.view();
             let ledger = LedgerView::new(&view);
             let info = replica.vault(1);
-            let present = ledger.entities(1, b"", None, 100).unwrap().into_iter().collect();
+            let present = ledger.entities(1, b"", None, 100).unwrap().items.into_iter().collect();
             moments.insert(info.height, present);
             prop_assert!(info.retained_from >= lowest, "the past does not come back");
             prop_assert!(info.height - info.retained_from <= info.retention);

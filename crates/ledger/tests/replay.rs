@@ -4,7 +4,7 @@ mod common;
 
 use common::Replica;
 use folio_ledger::Ledger;
-use folio_ledger::command::{Command, Counter};
+use folio_ledger::command::{Command, Counter, TokenKey};
 use folio_ledger::response::Response;
 use folio_ledger::state_key::Relationship;
 use folio_ledger::transaction::{Requirement, Transaction};
@@ -52,6 +52,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (0..4_u64).prop_map(|retention| Command::create_vault_retaining("v", retention)),
         1 => (1..5_u64).prop_map(Command::delete_vault),
         1 => (vault(), 0..6_u64).prop_map(|(vault, blocks)| Command::set_retention(vault, blocks)),
+        1 => any::<u8>().prop_map(|byte| Command::set_token_key(TokenKey([byte; 32]))),
         1 => (0..3_u32).prop_map(|count| Command::allocate_numbers(Counter::User, count)),
         12 => submit,
     ];

@@ -5,13 +5,13 @@
 mod common;
 
 use common::Replica;
-use folio_ledger::LedgerView;
 use folio_ledger::block::BlockHeader;
 use folio_ledger::command::Command;
 use folio_ledger::replay::{BlockReplay, Difference, Scope, compare, replay_blocks};
 use folio_ledger::response::Outcome;
 use folio_ledger::state_key::{Relationship, StateKey};
 use folio_ledger::transaction::{Operation, Requirement, Transaction};
+use folio_ledger::{LedgerView, Order, RelationshipList};
 use folio_store::Database;
 use folio_store::storage::SplitMix64;
 
@@ -211,14 +211,8 @@ fn a_missing_and_an_invented_relationship_are_named() {
 fn relationships(replica: &Replica, vault: u64) -> Vec<Relationship> {
     let view = replica.view();
     let ledger = LedgerView::new(&view);
-    (0..5)
-        .flat_map(|document| {
-            let resource = format!("doc:{document}");
-            ledger
-                .relationships_of_resource(vault, &resource, None, None, 100)
-                .unwrap()
-        })
-        .collect()
+    let page = ledger.relationships(vault, RelationshipList::All, Order::Forwards, None, 1000);
+    page.unwrap().items
 }
 
 /// Whether an encoded key of vault 1 is that of a relationship, in either index.

@@ -4,7 +4,7 @@ mod common;
 
 use common::Replica;
 use folio_ledger::LedgerView;
-use folio_ledger::command::{Command, Invalid};
+use folio_ledger::command::{Command, Invalid, TokenKey};
 use folio_ledger::limits::{MAX_SESSIONS, SESSION_LIFETIME_ENTRIES, SESSIONS_REMOVED_PER_ENTRY};
 use folio_ledger::response::{Rejection, Response};
 use folio_ledger::transaction::{Requirement, Transaction};
@@ -73,6 +73,23 @@ fn a_rejection_is_remembered_even_when_it_would_be_accepted_now() {
         replica.one(command.in_session(session, 2)),
         Response::Committed(_)
     ));
+}
+
+#[test]
+fn the_first_key_for_tokens_stays() {
+    let mut replica = Replica::new();
+    let key = |byte| TokenKey([byte; 32]);
+    let found = |replica: &Replica| {
+        let view = replica.view();
+        LedgerView::new(&view).token_key().expect("readable")
+    };
+    assert_eq!(found(&replica), None);
+    for byte in [1, 2] {
+        let response = replica.one(Command::set_token_key(key(byte)));
+        assert_eq!(response, Response::TokenKeySet);
+        assert_eq!(found(&replica), Some(key(1)));
+    }
+    assert_eq!(format!("{:?}", key(1)), "TokenKey(..)", "it is not shown");
 }
 
 #[test]

@@ -5,13 +5,13 @@
 mod common;
 
 use common::Replica;
-use folio_ledger::LedgerView;
 use folio_ledger::command::{Command, Counter, Invalid};
 use folio_ledger::limits::CLEANUP_PER_ENTRY;
 use folio_ledger::response::{Rejection, Response};
 use folio_ledger::state_key::{Relationship, StateKey};
 use folio_ledger::transaction::Transaction;
 use folio_ledger::verify::{VerifyError, verify_chain, verify_shared, verify_state};
+use folio_ledger::{LedgerView, Order, RelationshipList};
 
 fn relationship(number: u64) -> Relationship {
     Relationship::new("doc", "viewer", format!("user:{number}"))
@@ -83,13 +83,11 @@ fn a_deleted_vault_is_gone_at_once_and_its_number_is_not_given_again() {
     assert!(ledger.was_deleted(1).unwrap());
     assert_eq!(ledger.entity(1, &key).unwrap(), None);
     assert_eq!(ledger.entity_at(1, &key, info.height).unwrap(), Ok(None));
-    assert_eq!(ledger.entity_history(1, &key, 0, 9).unwrap(), []);
-    assert_eq!(ledger.entities(1, b"", None, 9).unwrap(), []);
+    assert_eq!(ledger.entity_history(1, &key, 0, 9).unwrap().items, []);
+    assert_eq!(ledger.entities(1, b"", None, 9).unwrap().items, []);
     assert!(!ledger.relationship_exists(1, &relationship(7)).unwrap());
-    let listed = ledger.relationships_of_resource(1, "doc", None, None, 9);
-    assert_eq!(listed.unwrap(), []);
-    let listed = ledger.relationships_of_subject(1, "user:7", None, None, 9);
-    assert_eq!(listed.unwrap(), []);
+    let all = ledger.relationships(1, RelationshipList::All, Order::Backwards, None, 9);
+    assert_eq!(all.unwrap().items, []);
     assert_eq!(ledger.block(1, 1).unwrap(), None);
     assert_eq!(ledger.records(1, 1).unwrap(), []);
     assert_eq!(ledger.prove_transaction(1, 1, 0).unwrap(), None);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use folio_ledger::Ledger;
+use folio_ledger::limits::MAX_TRANSACTION_BYTES;
 use folio_raft::transport::{NetworkConfig, TcpTransport, Tls, TransportError};
 use folio_raft::{Config, NodeId, ReplicatedDatabase};
 use folio_store::Database;
@@ -28,7 +29,8 @@ pub struct NodeOptions {
     pub peer_listen: SocketAddr,
     /// The node's certificates. None: neither its peers nor its clients are encrypted or authenticated.
     pub tls: Option<Tls>,
-    /// The settings of the replication, the same on every node.
+    /// The settings of the replication, the same on every node. A log entry may have as many bytes as the largest
+    /// transaction, if less is set.
     pub raft: Config,
 }
 
@@ -84,7 +86,8 @@ impl Node {
         };
         let transport = TcpTransport::bind(&peer_listen.to_string(), config).await?;
         let peer_address = transport.local_address();
-        let ledger = ReplicatedDatabase::start(raft, id, database, Ledger, transport).await?;
+        let ledger =
+            ReplicatedDatabase::start(with_room(raft), id, database, Ledger, transport).await?;
         Ok(Node {
             id,
             file,
@@ -166,6 +169,14 @@ impl Node {
         ended
             .err()
             .map_or_else(String::new, |error| error.to_string())
+    }
+}
+
+/// The settings with room for the largest transaction in an entry.
+fn with_room(raft: Config) -> Config {
+    Config {
+        batch_max_bytes: raft.batch_max_bytes.max(MAX_TRANSACTION_BYTES),
+        ..raft
     }
 }
 

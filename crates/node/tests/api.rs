@@ -209,7 +209,11 @@ async fn every_bad_request_gets_a_problem_with_its_code() {
         ("/v1/vaults/1/entities?after=%25", 400, "malformed_request"),
         ("/v1/vaults/1/entities?read=lucky", 400, "malformed_request"),
         ("/v1/vaults/1/entities?prefx=a", 400, "malformed_request"),
-        ("/v1/vaults/1/relationships", 400, "malformed_request"),
+        (
+            "/v1/vaults/1/relationships?order=up",
+            400,
+            "malformed_request",
+        ),
         (
             "/v1/vaults/1/relationships?resource=a&subject=b",
             400,
@@ -285,6 +289,25 @@ async fn a_body_that_is_too_large_is_refused_by_its_length() {
     );
     let refused = send(address, &announced).await;
     assert_eq!((refused.status, refused.code()), (413, "too_large"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_values_go_through_several_in_a_transaction() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let address = with_vault(&directory).await;
+    let value = "x".repeat(folio_ledger::limits::MAX_VALUE_BYTES);
+    let set = |key: &str| json!({ "set": { "key": key, "value": value } });
+    let three = json!({ "operations": [set("a"), set("b"), set("c")] });
+    let done = submit(address, three).await;
+    assert_eq!(done.status, 200, "{:?}", done.body["detail"]);
+    let found = get(address, "/v1/vaults/1/entities/b").await;
+    assert!(
+        found.body["value"] == value,
+        "the value came back as it was"
+    );
+    let four = json!({ "operations": [set("a"), set("b"), set("c"), set("d")] });
+    let refused = submit(address, four).await;
+    assert_eq!((refused.status, refused.code()), (422, "invalid_command"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,17 +94,17 @@ fn each<T: DeserializeOwned>(
         let page = ledger
             .entities(vault, prefix.as_bytes(), after.as_deref(), MAX_PAGE)
             .map_err(VerifyError::from)?;
-        for (key, entity) in &page {
+        for (key, entity) in &page.items {
             let row = serde_json::from_slice(&entity.value).map_err(|error| Problem::Row {
                 key: key.escape_ascii().to_string(),
                 reason: error.to_string(),
             })?;
             add(row);
         }
-        if page.len() < MAX_PAGE {
+        after = page.next;
+        if after.is_none() {
             return Ok(());
         }
-        after = page.into_iter().next_back().map(|(key, _)| key);
     }
 }
 

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use folio_raft::{Applied, ApplyError, StateMachine, TableSet};
 use folio_store::WriteTransaction;
 
-use crate::command::{Action, Command, validate};
+use crate::command::{Action, Command, TokenKey, validate};
 use crate::digest::Digest;
 use crate::error::{LedgerError, Result};
 use crate::response::{Rejection, Response};
@@ -173,6 +173,12 @@ impl Entry<'_> {
                 count: *count,
             }),
             Action::Submit(transaction) => self.execute(transaction, command.session),
+            Action::SetTokenKey(TokenKey(key)) => {
+                if self.tables.token_keys.get(())?.is_none() {
+                    self.tables.token_keys.insert((), *key)?;
+                }
+                Ok(Response::TokenKeySet)
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use folio_store::{TableMut, WriteTransaction};
 use crate::error::Result;
 use crate::tables::{
     Blocks, ByResource, BySubject, Cleanups, Counters, Entities, Expiries, History, SessionUses,
-    Sessions, Transactions, Vaults, VersionHeights, Versions,
+    Sessions, TokenKeys, Transactions, Vaults, VersionHeights, Versions,
 };
 use crate::tree;
 
@@ -25,6 +25,7 @@ pub(super) struct Tables<'t> {
     pub(super) sessions: TableMut<'t, Sessions>,
     pub(super) session_uses: TableMut<'t, SessionUses>,
     pub(super) counters: TableMut<'t, Counters>,
+    pub(super) token_keys: TableMut<'t, TokenKeys>,
     pub(super) cleanups: TableMut<'t, Cleanups>,
 }
 
@@ -45,6 +46,7 @@ impl<'t> Tables<'t> {
             sessions: txn.table()?,
             session_uses: txn.table()?,
             counters: txn.table()?,
+            token_keys: txn.table()?,
             cleanups: txn.table()?,
         })
     }

@@ -1,12 +1,14 @@
 //! Reading the ledger.
 
 mod feed;
+mod list;
 mod page;
 mod past;
 mod prove;
 
 pub use feed::{FeedItem, FeedPosition, ParsePositionError};
-pub use page::PageLimit;
+pub use list::{EntityPage, Order, RelationshipList};
+pub use page::{Page, PageLimit};
 pub use past::{NotRetained, PastEntity};
 
 use std::ops::Bound;
@@ -15,15 +17,15 @@ use folio_store::ReadTransaction;
 use serde::{Deserialize, Serialize};
 
 use crate::block::BlockHeader;
-use crate::command::Counter;
+use crate::command::{Counter, TokenKey};
 use crate::digest::Digest;
 use crate::error::{LedgerError, Result};
 use crate::limits::MAX_PAGE;
 use crate::record::Record;
-use crate::state_key::{Entity, Relationship};
+use crate::state_key::Entity;
 use crate::tables::{
-    Blocks, ByResource, BySubject, Cleanup, Cleanups, Counters, Entities, Sessions, Transactions,
-    VaultRow, Vaults, counter,
+    Blocks, Cleanup, Cleanups, Counters, Entities, Sessions, TokenKeys, Transactions, VaultRow,
+    Vaults, counter,
 };
 
 /// A vault and the end of its chain.
@@ -53,8 +55,7 @@ pub struct VaultInfo {
 
 /// A view of the ledger: everything read through it is of one moment.
 ///
-/// Listings are pages: `limit` rows at most, and never more than [`MAX_PAGE`]. To go on, pass the
-/// last row of a page as `after`. A page with fewer rows than asked for is the last one.
+/// Lists come in pages ([`PageLimit`]): of so many rows and bytes at most.
 #[derive(Clone, Copy)]
 pub struct LedgerView<'v> {
     view: &'v ReadTransaction,
@@ -100,6 +101,11 @@ impl<'v> LedgerView<'v> {
         Ok(self.view.table::<Counters>()?.get(counter)?.unwrap_or(0))
     }
 
+    /// The key that page tokens are made with, once there is one.
+    pub fn token_key(&self) -> Result<Option<TokenKey>> {
+        Ok(self.view.table::<TokenKeys>()?.get(())?.map(TokenKey))
+    }
+
     /// Whether rows of the vault may be shown: those of a deleted one go little by little.
     fn is_live(&self, vault: u64) -> Result<bool> {
         let cleanup = self.view.table::<Cleanups>()?.get(vault)?;
@@ -119,122 +125,6 @@ impl<'v> LedgerView<'v> {
         let row = self.view.table::<Entities>()?.get_stored((vault, key))?;
         row.map(|row| decode_entity(vault, key, row.bytes()))
             .transpose()
-    }
-
-    /// The entities of a vault whose keys start with `prefix`, in the order of their keys.
-    pub fn entities(
-        &self,
-        vault: u64,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Entity)>> {
-        if !self.is_live(vault)? {
-            return Ok(Vec::new());
-        }
-        let table = self.view.table::<Entities>()?;
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded((vault, after)),
-            _ => Bound::Included((vault, prefix)),
-        };
-        let mut page = Vec::new();
-        for row in table.range((start, Bound::Unbounded))? {
-            let ((in_vault, key), row) = row?;
-            if page.len() >= limit.min(MAX_PAGE) || in_vault != vault || !key.starts_with(prefix) {
-                break;
-            }
-            let entity = decode_entity(vault, &key, &row)?;
-            page.push((key, entity));
-        }
-        Ok(page)
-    }
-
-    /// Whether a relationship is there.
-    pub fn relationship_exists(&self, vault: u64, relationship: &Relationship) -> Result<bool> {
-        if !self.is_live(vault)? {
-            return Ok(false);
-        }
-        let Relationship {
-            resource,
-            relation,
-            subject,
-        } = relationship;
-        let table = self.view.table::<ByResource>()?;
-        Ok(table.contains_key((vault, &resource[..], &relation[..], &subject[..]))?)
-    }
-
-    /// The relationships of a resource, of one relation or of all, ordered by relation and subject.
-    pub fn relationships_of_resource(
-        &self,
-        vault: u64,
-        resource: &str,
-        relation: Option<&str>,
-        after: Option<&Relationship>,
-        limit: usize,
-    ) -> Result<Vec<Relationship>> {
-        if !self.is_live(vault)? {
-            return Ok(Vec::new());
-        }
-        let table = self.view.table::<ByResource>()?;
-        let start = match after {
-            Some(after) => {
-                Bound::Excluded((vault, resource, &after.relation[..], &after.subject[..]))
-            }
-            None => Bound::Included((vault, resource, relation.unwrap_or(""), "")),
-        };
-        let mut page = Vec::new();
-        for row in table.range((start, Bound::Unbounded))? {
-            let ((in_vault, found, in_relation, subject), ()) = row?;
-            let belongs = in_vault == vault
-                && found == resource
-                && relation.is_none_or(|only| only == in_relation);
-            if page.len() >= limit.min(MAX_PAGE) || !belongs {
-                break;
-            }
-            page.push(Relationship {
-                resource: found,
-                relation: in_relation,
-                subject,
-            });
-        }
-        Ok(page)
-    }
-
-    /// The relationships of a subject, of one relation or of all, ordered by relation and resource.
-    pub fn relationships_of_subject(
-        &self,
-        vault: u64,
-        subject: &str,
-        relation: Option<&str>,
-        after: Option<&Relationship>,
-        limit: usize,
-    ) -> Result<Vec<Relationship>> {
-        if !self.is_live(vault)? {
-            return Ok(Vec::new());
-        }
-        let table = self.view.table::<BySubject>()?;
-        let start = match after {
-            Some(after) => {
-                Bound::Excluded((vault, subject, &after.relation[..], &after.resource[..]))
-            }
-            None => Bound::Included((vault, subject, relation.unwrap_or(""), "")),
-        };
-        let mut page = Vec::new();
-        for row in table.range((start, Bound::Unbounded))? {
-            let ((in_vault, found, in_relation, resource), ()) = row?;
-            let belongs = in_vault == vault
-                && found == subject
-                && relation.is_none_or(|only| only == in_relation);
-            if page.len() >= limit.min(MAX_PAGE) || !belongs {
-                break;
-            }
-            page.push(Relationship {
-                resource,
-                relation: in_relation,
-                subject: found,
-            });
-        }
-        Ok(page)
     }
 
     /// The header of a block.

@@ -2,10 +2,28 @@
 
 use crate::limits::{MAX_PAGE, MAX_PAGE_BYTES};
 
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T, P> {
+    /// The rows, in the order of the list.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` when this is the last one.
+    pub next: Option<P>,
+}
+
+impl<T, P> Page<T, P> {
+    pub(super) fn new() -> Self {
+        Page {
+            items: Vec::new(),
+            next: None,
+        }
+    }
+}
+
 /// How much a page holds at most. The first row is in it however large it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimit {
-    /// Rows, never more than [`MAX_PAGE`].
+    /// Rows, never more than [`MAX_PAGE`], and at least one.
     pub rows: usize,
     /// Bytes of keys and values, never more than [`MAX_PAGE_BYTES`].
     pub bytes: usize,
@@ -24,7 +42,7 @@ impl From<usize> for PageLimit {
 impl PageLimit {
     pub(super) fn room(self) -> Room {
         Room {
-            rows: self.rows.min(MAX_PAGE),
+            rows: self.rows.clamp(1, MAX_PAGE),
             bytes: self.bytes.min(MAX_PAGE_BYTES),
             empty: true,
         }

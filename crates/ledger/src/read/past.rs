@@ -5,9 +5,8 @@ use std::ops::Bound;
 use folio_store::TableView;
 use serde::{Deserialize, Serialize};
 
-use super::{LedgerView, decode_entity};
+use super::{LedgerView, Page, PageLimit, decode_entity};
 use crate::error::Result;
-use crate::limits::MAX_PAGE;
 use crate::state_key::Entity;
 use crate::tables::{Vaults, Versions};
 
@@ -64,21 +63,31 @@ impl LedgerView<'_> {
     }
 
     /// What an entity was at the height `from` and after, in as far as it has changed since and its
-    /// vault still has it, the earliest first. What it is now is not among them.
+    /// vault still has it, the earliest first. What it is now is not among them. To go on, pass `next`
+    /// of a page as `from`.
     pub fn entity_history(
         &self,
         vault: u64,
         key: &[u8],
         from: u64,
-        limit: usize,
-    ) -> Result<Vec<PastEntity>> {
+        limit: impl Into<PageLimit>,
+    ) -> Result<Page<PastEntity, u64>> {
+        let mut page = Page::new();
         let Some(row) = self.view.table::<Vaults>()?.get(vault)? else {
-            return Ok(Vec::new());
+            return Ok(page);
         };
+        let mut room = limit.into().room();
         let table = self.view.table::<Versions>()?;
-        past_entities(&table, vault, key, from.max(row.retained_from))?
-            .take(limit.min(MAX_PAGE))
-            .collect()
+        for past in past_entities(&table, vault, key, from.max(row.retained_from))? {
+            let past = past?;
+            let bytes = past.entity.as_ref().map_or(0, |entity| entity.value.len());
+            if !room.take(bytes) {
+                page.next = page.items.last().map(|past: &PastEntity| past.until + 1);
+                break;
+            }
+            page.items.push(past);
+        }
+        Ok(page)
     }
 }
 

@@ -14,7 +14,7 @@
 //! | `GET /v1/vaults/{vault}/entities?prefix=` | lists entities |
 //! | `GET /v1/vaults/{vault}/entities/{key}` | an entity; the key is percent-encoded and may hold any bytes; `?height=` for what it was |
 //! | `GET /v1/vaults/{vault}/history/{key}?from=` | what an entity was since a height |
-//! | `GET /v1/vaults/{vault}/relationships?resource=` or `?subject=`, `&relation=` | lists relationships |
+//! | `GET /v1/vaults/{vault}/relationships?resource=` or `?subject=`, `&relation=`, `&order=backwards` | lists relationships |
 //! | `GET /v1/vaults/{vault}/blocks/{height}` | a block and its transactions; `?from=` for those that did not fit |
 //! | `GET /v1/vaults/{vault}/changes?from=` | all that happens from a height on, as server-sent events; `Last-Event-ID` resumes |
 //! | `GET /v1/vaults/{vault}/proofs/entities/{key}` | an entity or its absence, and the proof of it |
@@ -31,7 +31,8 @@
 //!
 //! Reads are linearizable, and so are answered by the leader. `?read=` asks for another level: `lease`, `follower`,
 //! `at_least:` with a `log_index` that a write was answered with, or `local`, which is what this node has; see
-//! [`ReadLevel`](folio_raft::ReadLevel). Lists are pages: pass `next` of one as `after` to get the following one. Errors are problem documents
+//! [`ReadLevel`](folio_raft::ReadLevel). Lists are pages, of `limit` rows and so many bytes at most: pass `next` of one as `after`
+//! to get the following one. It is good at every node and for as long as you like, for the same list only. Errors are problem documents
 //! (RFC 9457) with a stable `code`; see [`problem`]. A node that does not lead answers with the leader's address: as
 //! a redirect where it knows the leader's API, else in the problem document.
 
@@ -43,6 +44,7 @@ mod prove;
 mod read;
 mod routes;
 mod status;
+mod token;
 mod verification;
 
 use std::collections::BTreeMap;

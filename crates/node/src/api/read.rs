@@ -1,17 +1,13 @@
-//! How a request reads and writes: read levels, pages, and keys in paths.
+//! How a request reads and writes: read levels, sizes of pages, and keys in paths.
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use folio_ledger::command::{Command, validate};
 use folio_ledger::error::LedgerError;
 use folio_ledger::response::Response;
-use folio_ledger::state_key::Relationship;
 use folio_ledger::{LedgerView, VaultInfo};
 use folio_raft::ReadLevel;
 use serde::Deserialize;
 
 use super::Api;
-use super::json::Page;
 use super::problem::Problem;
 
 /// How many rows a page has when the request does not say.
@@ -107,58 +103,6 @@ pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, Problem> {
     }
 }
 
-/// A page of the first `limit` of `rows`, of which one more was read to see whether there is a next page.
-pub(super) fn page<R, T>(
-    mut rows: Vec<R>,
-    limit: usize,
-    token: impl FnOnce(&R) -> String,
-    item: impl FnMut(R) -> T,
-) -> Page<T> {
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = if more { rows.last().map(token) } else { None };
-    Page {
-        items: rows.into_iter().map(item).collect(),
-        next,
-    }
-}
-
-/// A place in a list, in a form that fits a URL. Clients pass it on without looking into it.
-pub(super) fn token_of_bytes(place: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(place)
-}
-
-/// The place behind a token.
-pub(super) fn bytes_of_token(token: &str) -> Result<Vec<u8>, Problem> {
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(token);
-    bytes.map_err(|_| Problem::malformed("`after` is not the `next` of another page"))
-}
-
-/// A place in a list of relationships. Names have no control characters, so one separates them.
-pub(super) fn token_of_relationship(
-    Relationship {
-        resource,
-        relation,
-        subject,
-    }: &Relationship,
-) -> String {
-    token_of_bytes([&resource[..], relation, subject].join("\n").as_bytes())
-}
-
-/// The place behind a token of [`token_of_relationship`].
-pub(super) fn relationship_of_token(token: &str) -> Result<Relationship, Problem> {
-    let bytes = bytes_of_token(token)?;
-    let names: Option<Vec<&str>> = str::from_utf8(&bytes)
-        .ok()
-        .map(|text| text.split('\n').collect());
-    match names.as_deref() {
-        Some(&[resource, relation, subject]) => Ok(Relationship::new(resource, relation, subject)),
-        _ => Err(Problem::malformed(
-            "`after` is not the `next` of another page",
-        )),
-    }
-}
-
 /// The key in a path, which may hold any bytes: `%FF` stands for a byte that is not text.
 /// It comes after so many slashes.
 pub(super) fn key_in_path(path: &str, slashes: usize) -> Result<Vec<u8>, Problem> {
@@ -200,27 +144,6 @@ mod tests {
     }
 
     #[test]
-    fn a_token_leads_back_to_its_place() {
-        for place in [&b""[..], b"key", b"\xff\x00\n"] {
-            assert_eq!(bytes_of_token(&token_of_bytes(place)), Ok(place.to_vec()));
-        }
-        let relationship = Relationship::new("car:1", "owner", "user:7");
-        assert_eq!(
-            relationship_of_token(&token_of_relationship(&relationship)),
-            Ok(relationship)
-        );
-        for forged in [
-            "",
-            "%",
-            "a",
-            &token_of_bytes(b"one\ntwo"),
-            &token_of_bytes(b"\xff\n\n"),
-        ] {
-            assert!(relationship_of_token(forged).is_err(), "{forged:?}");
-        }
-    }
-
-    #[test]
     fn every_read_level_has_a_name() {
         let level = |text: &str| Level::try_from(text.to_owned()).map(|level| level.0);
         for (text, expected) in [
@@ -235,17 +158,6 @@ mod tests {
         for wrong in ["", "Local", "at_least", "at_least:", "at_least:-1"] {
             assert!(level(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_page_points_to_the_next_one_only_when_there_is_one() {
-        let pages = |rows: Vec<u8>| page(rows, 2, |row| row.to_string(), |row| row);
-        assert_eq!(pages(vec![1, 2]).next, None);
-        let first = pages(vec![1, 2, 3]);
-        assert_eq!(
-            (first.items, first.next),
-            (vec![1, 2], Some("2".to_owned()))
-        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use axum::extract::{Json, Path, Query, State};
 use axum::http::{StatusCode, Uri};
 use folio_ledger::command::{Command, Counter};
 use folio_ledger::response::Response;
-use folio_ledger::{FeedItem, FeedPosition, VaultInfo};
+use folio_ledger::{FeedItem, FeedPosition, Order, RelationshipList, VaultInfo};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,10 +15,8 @@ use super::json::{
     RelationshipJson, Session, VaultChange, in_session,
 };
 use super::problem::Problem;
-use super::read::{
-    Level, Read, bytes_of_token, key_in_path, page, page_limit, relationship_of_token,
-    token_of_bytes, token_of_relationship,
-};
+use super::read::{Level, Read, key_in_path, page_limit};
+use super::token::{List, place_of_relationship, relationship_of_place};
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 pub(super) type Params<T> = Result<Query<T>, QueryRejection>;
@@ -52,7 +50,7 @@ pub(super) async fn create_vault(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListVaults {
-    after: Option<u64>,
+    after: Option<String>,
     limit: Option<usize>,
     #[serde(default)]
     read: Level,
@@ -64,17 +62,28 @@ pub(super) async fn list_vaults(
 ) -> Answer<Page<VaultInfo>> {
     let ListVaults { after, limit, read } = params?.0;
     let limit = page_limit(limit)?;
-    let rows = api
-        .read(read, move |ledger| {
-            ledger.vaults(after.unwrap_or(0), limit + 1)
-        })
+    let list = List::vaults();
+    let after = api.place(&list, after.as_deref()).await?;
+    let after = after.map_or(Ok(0), |place| number_of_place(&place))?;
+    // One more than the page has tells whether there is another.
+    let mut items = api
+        .read(read, move |ledger| ledger.vaults(after, limit + 1))
         .await?;
-    Ok(Json(page(
-        rows,
-        limit,
-        |row| row.vault.to_string(),
-        |row| row,
-    )))
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let last = items.last().filter(|_| more);
+    let next = last.map(|info| info.vault.to_be_bytes().to_vec());
+    let next = api.token(&list, next).await?;
+    Ok(Json(Page { items, next }))
+}
+
+fn number_of_place(place: &[u8]) -> Result<u64, Problem> {
+    let number = place.try_into().map(u64::from_be_bytes);
+    number.map_err(|_| foreign_place())
+}
+
+fn foreign_place() -> Problem {
+    Problem::internal("a page token that this ledger made has a place of another list in it")
 }
 
 pub(super) async fn get_vault(
@@ -206,18 +215,20 @@ pub(super) async fn list_entities(
         read,
     } = params?.0;
     let limit = page_limit(limit)?;
-    let after = after.as_deref().map(bytes_of_token).transpose()?;
-    let rows = api
+    let list = List::entities(vault, &prefix);
+    let after = api.place(&list, after.as_deref()).await?;
+    let page = api
         .read_vault(read, vault, move |ledger, _| {
-            ledger.entities(vault, prefix.as_bytes(), after.as_deref(), limit + 1)
+            ledger.entities(vault, prefix.as_bytes(), after.as_deref(), limit)
         })
         .await?;
-    Ok(Json(page(
-        rows,
-        limit,
-        |(key, _)| token_of_bytes(key),
-        |(key, entity)| EntityJson::new(key, entity),
-    )))
+    let items = page.items.into_iter();
+    Ok(Json(Page {
+        items: items
+            .map(|(key, entity)| EntityJson::new(key, entity))
+            .collect(),
+        next: api.token(&list, page.next).await?,
+    }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -254,6 +265,7 @@ pub(super) async fn get_entity(
 pub(super) struct ReadHistory {
     #[serde(default)]
     from: u64,
+    after: Option<String>,
     limit: Option<usize>,
     #[serde(default)]
     read: Level,
@@ -265,21 +277,29 @@ pub(super) async fn entity_history(
     uri: Uri,
     params: Params<ReadHistory>,
 ) -> Answer<Page<PastEntityJson>> {
-    let ReadHistory { from, limit, read } = params?.0;
+    let ReadHistory {
+        from,
+        after,
+        limit,
+        read,
+    } = params?.0;
     let (vault, key) = entity_in_path(place, &uri)?;
     let limit = page_limit(limit)?;
+    let list = List::history(vault, &key);
+    let after = api.place(&list, after.as_deref()).await?;
+    let from = after.map_or(Ok(from), |place| number_of_place(&place))?;
     let wanted = key.clone();
-    let rows = api
+    let page = api
         .read_vault(read, vault, move |ledger, _| {
-            ledger.entity_history(vault, &wanted, from, limit + 1)
+            ledger.entity_history(vault, &wanted, from, limit)
         })
         .await?;
-    Ok(Json(page(
-        rows,
-        limit,
-        |past| (past.until + 1).to_string(),
-        |past| PastEntityJson::new(&key, past),
-    )))
+    let next = page.next.map(|from| from.to_be_bytes().to_vec());
+    let items = page.items.into_iter();
+    Ok(Json(Page {
+        items: items.map(|past| PastEntityJson::new(&key, past)).collect(),
+        next: api.token(&list, next).await?,
+    }))
 }
 
 /// The vault and the key in a path. The key is taken from it as it was sent, because a decoded path has to be text.
@@ -302,10 +322,20 @@ pub(super) struct ListRelationships {
     resource: Option<String>,
     subject: Option<String>,
     relation: Option<String>,
+    #[serde(default)]
+    order: OrderJson,
     after: Option<String>,
     limit: Option<usize>,
     #[serde(default)]
     read: Level,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OrderJson {
+    #[default]
+    Forwards,
+    Backwards,
 }
 
 pub(super) async fn list_relationships(
@@ -318,32 +348,44 @@ pub(super) async fn list_relationships(
         resource,
         subject,
         relation,
+        order,
         after,
         limit,
         read,
     } = params?.0;
+    if resource.is_some() && subject.is_some() {
+        return Err(Problem::malformed(
+            "name a `resource` or a `subject`, not both",
+        ));
+    }
     let limit = page_limit(limit)?;
-    let after = after.as_deref().map(relationship_of_token).transpose()?;
-    let (of_resource, name) = match (resource, subject) {
-        (Some(resource), None) => (true, resource),
-        (None, Some(subject)) => (false, subject),
-        _ => {
-            return Err(Problem::malformed(
-                "name either a `resource` or a `subject`",
-            ));
-        }
+    let order = match order {
+        OrderJson::Forwards => Order::Forwards,
+        OrderJson::Backwards => Order::Backwards,
     };
-    let rows = api
+    let names = [resource.as_deref(), relation.as_deref(), subject.as_deref()];
+    let list = List::relationships(vault, names, order);
+    let after = api.place(&list, after.as_deref()).await?;
+    let after = after
+        .map(|place| relationship_of_place(&place).ok_or_else(foreign_place))
+        .transpose()?;
+    let page = api
         .read_vault(read, vault, move |ledger, _| {
-            let (relation, after) = (relation.as_deref(), after.as_ref());
-            if of_resource {
-                ledger.relationships_of_resource(vault, &name, relation, after, limit + 1)
-            } else {
-                ledger.relationships_of_subject(vault, &name, relation, after, limit + 1)
-            }
+            let relation = relation.as_deref();
+            let of = match (resource.as_deref(), subject.as_deref(), relation) {
+                (Some(resource), _, relation) => RelationshipList::OfResource(resource, relation),
+                (None, Some(subject), relation) => RelationshipList::OfSubject(subject, relation),
+                (None, None, Some(relation)) => RelationshipList::OfRelation(relation),
+                (None, None, None) => RelationshipList::All,
+            };
+            ledger.relationships(vault, of, order, after.as_ref(), limit)
         })
         .await?;
-    Ok(Json(page(rows, limit, token_of_relationship, Into::into)))
+    let next = page.next.as_ref().map(place_of_relationship);
+    Ok(Json(Page {
+        items: page.items.into_iter().map(Into::into).collect(),
+        next: api.token(&list, next).await?,
+    }))
 }
 
 #[derive(Debug, Deserialize)]
