@@ -55,6 +55,8 @@ pub(crate) enum Failure {
     NoBase(String),
     #[error("spool file: {0}")]
     Spool(#[from] std::io::Error),
+    #[error("an earlier write failed: {0}")]
+    Earlier(String),
     #[error("the store is shut down")]
     Stopped,
 }

@@ -258,14 +258,25 @@ impl<S: StateMachine> RaftStorage<TypeConfig<S>> for RaftLogStore<S> {
         &mut self,
         committed: Option<LogId>,
     ) -> std::result::Result<(), StorageError> {
-        self.write(ErrorSubject::Store, move |shared, database| {
-            shared.save_committed(database, committed)
-        })
-        .await
+        // Not waited for: openraft does nothing else meanwhile, and it is not durable before the next
+        // flush anyway. A failure is told the next time.
+        let failed = |failure: Failure| failure.at(ErrorSubject::Store, ErrorVerb::Write);
+        if let Some(fault) = self.shared.fault() {
+            return Err(failed(Failure::Earlier(fault)));
+        }
+        let shared = self.shared.clone();
+        let save = move || {
+            // It is remembered and logged there.
+            let _ = shared.critical_to(&ErrorSubject::Store, |database| {
+                shared.save_committed(database, committed)
+            });
+        };
+        self.threads.post(save).map_err(failed)
     }
 
     async fn read_committed(&mut self) -> std::result::Result<Option<LogId>, StorageError> {
-        self.read(ErrorSubject::Store, |shared, database| {
+        // On the thread that may still have one to save.
+        self.write(ErrorSubject::Store, |shared, database| {
             shared.read_committed(database)
         })
         .await
@@ -394,5 +405,28 @@ impl<S: StateMachine> RaftSnapshotBuilder<TypeConfig<S>> for SnapshotBuilder<S> 
             meta,
             snapshot: Box::new(data),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::witness::Witness;
+
+    #[tokio::test]
+    async fn a_write_that_was_not_waited_for_and_failed_fails_the_next_one() {
+        let database = Database::in_memory().expect("memory");
+        let options = StoreOptions::default();
+        let opened = RaftLogStore::open(database, 1, Witness::<()>::new(), options);
+        let mut store = opened.expect("opens");
+        let committed = RaftStorage::save_committed(&mut store, None);
+        committed.await.expect("nothing failed yet");
+        let failed = store
+            .shared
+            .critical(|_| Err::<(), _>(Failure::StagingTaken));
+        failed.expect_err("as it says");
+        let committed = RaftStorage::save_committed(&mut store, None).await;
+        let error = committed.expect_err("told now").to_string();
+        assert!(error.contains("an earlier write failed"), "{error}");
     }
 }

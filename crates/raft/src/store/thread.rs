@@ -52,6 +52,14 @@ impl Threads {
         run_on(&self.writer, job).await
     }
 
+    /// Has `job` run on the writer thread after the jobs before it, and does not wait.
+    pub fn post(&self, job: impl FnOnce() + Send + 'static) -> Result<()> {
+        match self.writer.send(Box::new(job)) {
+            true => Ok(()),
+            false => Err(Failure::Stopped),
+        }
+    }
+
     /// Runs `job`, which changes the state, after those before it.
     pub async fn run_on_state<T: Send + 'static>(
         &self,
