@@ -103,6 +103,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             transport: transport.clone(),
             node,
             meters: store.shared().meters.clone(),
+            refusals: Arc::default(),
         };
         let disclosed = Arc::new(Disclosed::default());
         let promises = Arc::new(Promises::new(node, config.lease()));

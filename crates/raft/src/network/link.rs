@@ -1,7 +1,10 @@
 //! Asking another node, and understanding its answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::message::{Handover, Request, Response, decode, encode};
 use crate::error::Error;
@@ -16,6 +19,30 @@ pub(crate) struct Link {
     pub transport: Arc<dyn Transport>,
     pub node: NodeId,
     pub meters: Arc<Meters>,
+    pub refusals: Arc<Refusals>,
+}
+
+/// Why each peer and this node do not belong together, so that it is told once.
+#[derive(Default)]
+pub(crate) struct Refusals(Mutex<BTreeMap<NodeId, String>>);
+
+impl Refusals {
+    /// Warns of a refusal that is news: it does not mend itself.
+    fn note(&self, peer: NodeId, called: &Result<Vec<u8>, TransportError>) {
+        let mut refusals = self.0.lock();
+        match called {
+            Ok(_) => {
+                refusals.remove(&peer);
+            }
+            Err(error @ TransportError::Refused { reason, .. }) => {
+                if refusals.get(&peer) != Some(reason) {
+                    tracing::warn!("{error}");
+                    refusals.insert(peer, reason.clone());
+                }
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -40,7 +67,9 @@ impl Link {
     ) -> Result<Response, LinkError> {
         let transport = &self.transport;
         let call = transport.call(self.node, to, address, request, deadline);
-        let answer = call.await?;
+        let answer = call.await;
+        self.refusals.note(to, &answer);
+        let answer = answer?;
         self.meters.answered(to);
         decode(&answer).map_err(|reason| LinkError::Answer { node: to, reason })
     }

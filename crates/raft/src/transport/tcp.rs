@@ -36,8 +36,6 @@ pub struct TcpTransport {
     server: Mutex<Option<tokio::task::JoinHandle<()>>>,
     stop: watch::Sender<bool>,
     idle: Mutex<HashMap<(NodeId, String), Vec<Stream>>>,
-    /// Why each peer was refused the last time, so that it is told once.
-    refusals: Mutex<HashMap<NodeId, String>>,
 }
 
 impl TcpTransport {
@@ -53,7 +51,6 @@ impl TcpTransport {
             server: Mutex::new(None),
             stop: watch::Sender::new(false),
             idle: Mutex::default(),
-            refusals: Mutex::default(),
         }))
     }
 
@@ -123,9 +120,7 @@ impl TcpTransport {
             }
             self.idle.lock().remove(&key);
         }
-        let connected = self.connect(from, to, address).await;
-        self.note_refusal(to, &connected);
-        let mut stream = connected?;
+        let mut stream = self.connect(from, to, address).await?;
         let answer =
             self.exchange(&mut stream, request)
                 .await
@@ -136,23 +131,6 @@ impl TcpTransport {
                 })?;
         self.keep(key, stream);
         Ok(answer)
-    }
-
-    /// Warns of a peer that refuses this node, or the other way round: it does not mend itself.
-    fn note_refusal(&self, peer: NodeId, connected: &Result<Stream, TransportError>) {
-        let mut refusals = self.refusals.lock();
-        match connected {
-            Ok(_) => {
-                refusals.remove(&peer);
-            }
-            Err(error @ TransportError::Refused { reason, .. }) => {
-                if refusals.get(&peer) != Some(reason) {
-                    tracing::warn!("{error}");
-                    refusals.insert(peer, reason.clone());
-                }
-            }
-            Err(_) => {}
-        }
     }
 
     fn keep(&self, key: (NodeId, String), stream: Stream) {
