@@ -33,11 +33,18 @@ use folio_raft::Applied;
 use scripts::{Entry, Script};
 use serde::{Deserialize, Serialize};
 
-const RECORDINGS: &[Recording] = &[Recording {
-    name: "2-everything",
-    checksum: "46b7f1eae4d238d215dbdb4537fbe6fef9cb72d87806f0808dbb9c3b285a9967",
-    script: scripts::everything,
-}];
+const RECORDINGS: &[Recording] = &[
+    Recording {
+        name: "2-everything",
+        checksum: "46b7f1eae4d238d215dbdb4537fbe6fef9cb72d87806f0808dbb9c3b285a9967",
+        script: scripts::everything,
+    },
+    Recording {
+        name: "3-token-key",
+        checksum: "3dc85041c3bb3a1edd18e404961892a1668c4c2c8bb40fabdf73a8bfb80d050e",
+        script: scripts::token_key,
+    },
+];
 
 struct Recording {
     name: &'static str,
@@ -292,6 +299,7 @@ fn the_recordings_have_every_kind_of_answer_and_grow_and_shrink() {
             "VaultDeleted",
             "RetentionSet",
             "NumbersAllocated",
+            "TokenKeySet",
             "NoNumbers",
             "Committed",
             "EntityUpdated",

@@ -104,31 +104,6 @@ fn play(
     }
 }
 
-/// Copies every row of every table of the ledger into a new database, as a snapshot does.
-fn copied(replica: &Replica) -> Replica {
-    let view = replica.view();
-    let database = Database::in_memory().expect("in memory");
-    let txn = database.begin_write().expect("in memory");
-    for table in Ledger.tables().definitions() {
-        let mut to = txn.untyped(&table).expect("in memory");
-        for row in view
-            .untyped(&table)
-            .expect("in memory")
-            .iter()
-            .expect("in memory")
-        {
-            let (key, value) = row.expect("in memory");
-            to.insert(key.as_slice(), value.as_slice())
-                .expect("in memory");
-        }
-    }
-    txn.commit().expect("in memory");
-    Replica {
-        database,
-        ..Replica::new()
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -140,7 +115,7 @@ proptest! {
         let (mut straight, mut batched, mut snapshotted) = (Replica::new(), Replica::new(), Replica::new());
         let expected = play(&mut straight, &log, &[1], |_| ());
         let in_batches = play(&mut batched, &log, &commits, |_| ());
-        let through_snapshots = play(&mut snapshotted, &log, &commits, |replica| *replica = copied(replica));
+        let through_snapshots = play(&mut snapshotted, &log, &commits, |replica| *replica = replica.copied());
         prop_assert_eq!(&in_batches, &expected);
         prop_assert_eq!(&through_snapshots, &expected);
         prop_assert_eq!(&batched.rows(), &straight.rows());

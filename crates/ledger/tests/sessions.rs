@@ -171,6 +171,31 @@ fn a_session_lives_as_long_as_it_is_used_and_is_then_told_that_it_expired() {
 }
 
 #[test]
+fn a_session_is_answered_alike_after_a_snapshot_while_it_lives_and_when_it_is_over() {
+    let mut replica = Replica::with_vault();
+    let (session, unused) = (replica.open_session(), replica.open_session());
+    let first = replica.one(set(session, 1));
+    let expired = |session| Response::Rejected(Rejection::SessionExpired { session });
+    let mut copy = replica.copied();
+    for replica in [&mut replica, &mut copy] {
+        assert_eq!(replica.one(set(session, 1)), first);
+        replica.index += SESSION_LIFETIME_ENTRIES;
+        // Over, and their rows are still there; and then again, when these are gone.
+        for _ in 0..2 {
+            for number in [session, unused] {
+                assert_eq!(replica.one(set(number, 1)), expired(number));
+                assert_eq!(replica.one(set(number, 2)), expired(number));
+            }
+            *replica = replica.copied();
+        }
+        assert_eq!(sessions(replica), 0);
+        assert_eq!(version(replica), 1);
+        assert_eq!(replica.open_session(), unused + 1);
+    }
+    assert_eq!(copy.rows(), replica.rows());
+}
+
+#[test]
 fn expired_sessions_are_removed_in_bounded_steps_and_answer_alike_before_and_after() {
     let mut replica = Replica::with_vault();
     let count = SESSIONS_REMOVED_PER_ENTRY as u64 + 10;

@@ -110,6 +110,35 @@ async fn a_deleted_vault_is_gone_for_every_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_closed_session_carries_nothing_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = server(&directory).await;
+    let session = post(address, "/v1/sessions", &json!({})).await.body["session"].clone();
+    let create =
+        |sequence: u64| json!({ "name": "v", "session": { "id": session, "sequence": sequence } });
+    let first = post(address, "/v1/vaults", &create(1)).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    let path = format!("/v1/sessions/{session}?sequence=");
+    let used = delete(address, &format!("{path}1")).await;
+    assert_eq!((used.status, used.code()), (400, "malformed_request"));
+    assert_eq!(
+        post(address, "/v1/vaults", &create(1)).await.body,
+        first.body
+    );
+    let closed = delete(address, &format!("{path}2")).await;
+    assert_eq!(
+        (closed.status, closed.body),
+        (200, json!({ "closed": session }))
+    );
+    for sequence in [1, 3] {
+        let refused = post(address, "/v1/vaults", &create(sequence)).await;
+        assert_eq!((refused.status, refused.code()), (410, "session_expired"));
+    }
+    let vaults = get(address, "/v1/vaults").await.body;
+    assert_eq!(vaults["items"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_transactions_of_a_block_come_in_pages() {
     let directory = tempfile::tempdir().unwrap();
     let servers = start_cluster(directory.path(), 1, true).await;

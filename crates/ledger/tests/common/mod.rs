@@ -10,7 +10,7 @@ use folio_ledger::response::{Receipt, Rejection, Response};
 use folio_ledger::state_key::{Entity, Relationship};
 use folio_ledger::transaction::Transaction;
 use folio_ledger::{Ledger, LedgerView, VaultInfo};
-use folio_raft::Applied;
+use folio_raft::{Applied, StateMachine};
 use folio_store::{Database, ReadTransaction, TableDefinition};
 use sha2::{Digest as _, Sha256};
 
@@ -92,6 +92,23 @@ impl Replica {
             Response::SessionOpened { session } => session,
             other => panic!("a session must open: {other:?}"),
         }
+    }
+
+    /// A replica with every row of every table of the ledger in a new database, as a snapshot makes
+    /// it.
+    pub fn copied(&self) -> Replica {
+        let view = self.view();
+        let database = Database::in_memory().expect("in memory");
+        let txn = database.begin_write().expect("in memory");
+        for table in Ledger.tables().definitions() {
+            let mut to = txn.untyped(&table).expect("in memory");
+            for (key, value) in rows_of(&view, &table) {
+                to.insert(key.as_slice(), value.as_slice())
+                    .expect("in memory");
+            }
+        }
+        txn.commit().expect("in memory");
+        Replica { database, ..*self }
     }
 
     pub fn view(&self) -> ReadTransaction {

@@ -1,6 +1,6 @@
 //! The histories that the recordings were made with.
 
-use folio_ledger::command::{Action, Command, Counter};
+use folio_ledger::command::{Action, Command, Counter, TokenKey};
 use folio_ledger::limits::SESSION_LIFETIME_ENTRIES;
 use folio_ledger::state_key::Relationship;
 use folio_ledger::transaction::{Requirement, Transaction};
@@ -81,6 +81,15 @@ pub fn everything() -> Script {
     growth(&mut script);
     mixture(&mut script);
     vaults(&mut script);
+    script
+}
+
+/// The first key for page tokens stays.
+pub fn token_key() -> Script {
+    let mut script = Script::new("a key for page tokens, and another one");
+    for byte in [1, 2] {
+        script.entry(vec![Command::set_token_key(TokenKey([byte; 32]))]);
+    }
     script
 }
 

@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /v1/sessions` | opens a session, in which a repeated transaction happens once |
+//! | `DELETE /v1/sessions/{session}?sequence=` | ends a session; `sequence` is one that it has not used |
 //! | `POST /v1/numbers` | takes numbers that nobody else gets, for organizations or users |
 //! | `GET /v1/numbers` | the last numbers that were taken |
 //! | `POST /v1/vaults` | creates a vault |
@@ -57,7 +58,7 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_LENGTH;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use folio_raft::NodeId;
 
 use crate::node::Node;
@@ -86,6 +87,7 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
     };
     Router::new()
         .route("/v1/sessions", post(routes::open_session))
+        .route("/v1/sessions/{session}", delete(routes::close_session))
         .route(
             "/v1/vaults",
             post(routes::create_vault).get(routes::list_vaults),

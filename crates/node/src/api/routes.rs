@@ -34,6 +34,29 @@ pub(super) async fn open_session(
     }
 }
 
+/// The place in the session that is to be closed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AtSequence {
+    sequence: u64,
+}
+
+pub(super) async fn close_session(
+    State(api): State<Api>,
+    session: Place<u64>,
+    params: Params<AtSequence>,
+) -> Answer<Value> {
+    let Path(session) = session?;
+    let close = Command::close_session(session, params?.0.sequence);
+    match api.write(close).await? {
+        Response::SessionClosed => Ok(Json(json!({ "closed": session }))),
+        // The sequence number is that of an earlier command, whose answer this is.
+        _ => Err(Problem::malformed(format!(
+            "session {session} has used this `sequence` for another command; it is still open"
+        ))),
+    }
+}
+
 pub(super) async fn create_vault(
     State(api): State<Api>,
     body: Body<NewVault>,
