@@ -98,6 +98,21 @@ impl Counter {
     }
 }
 
+impl Action {
+    /// The vault that it is about, if it is about one that is to be there.
+    pub fn vault(&self) -> Option<u64> {
+        match self {
+            Action::Submit(transaction) => Some(transaction.vault),
+            Action::DeleteVault { vault } | Action::SetRetention { vault, .. } => Some(*vault),
+            Action::OpenSession
+            | Action::CloseSession
+            | Action::CreateVault { .. }
+            | Action::AllocateNumbers { .. }
+            | Action::SetTokenKey(_) => None,
+        }
+    }
+}
+
 impl Command {
     /// A command outside any session.
     pub fn new(action: Action) -> Self {

@@ -66,6 +66,7 @@
 //! [`state_key`], [`commitment`], [`record`], [`block`] and [`merkle`], and fixed by test vectors
 //! that a second implementation wrote (`tests/vectors` of `folio-proof`).
 
+pub mod agreement;
 mod apply;
 pub mod command;
 pub mod error;

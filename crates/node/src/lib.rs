@@ -3,6 +3,7 @@
 //! [`Node`] opens the file, joins its peers and answers reads and writes in the process; [`api::router`] puts the
 //! HTTP API in front of it; [`offline`] looks into a file that no node has open.
 
+mod agreement;
 pub mod api;
 mod feeds;
 mod https;
@@ -11,6 +12,7 @@ mod node;
 pub mod offline;
 pub mod verification;
 
+pub use agreement::Divergence;
 pub use https::TlsListener;
 pub use network::{AddressError, resolve};
 pub use node::{Node, NodeError, NodeOptions};

@@ -12,6 +12,7 @@ use folio_raft::transport::{NetworkConfig, TcpTransport, Tls, TransportError};
 use folio_raft::{Config, NodeId, ReplicatedDatabase};
 use folio_store::Database;
 
+use crate::agreement::{self, Agreement, Divergence};
 use crate::feeds::Feeds;
 use crate::offline::RaftSummary;
 use crate::verification::{Verification, Verifications};
@@ -64,6 +65,18 @@ pub struct Node {
     ledger: ReplicatedDatabase<Ledger>,
     verifications: Arc<Verifications>,
     feeds: Arc<Feeds>,
+    agreement: Arc<Agreement>,
+    /// Ends with the last handle to the node.
+    _watch: Arc<Watch>,
+}
+
+/// The task that compares the vaults with those of other nodes.
+struct Watch(tokio::task::AbortHandle);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Node {
@@ -88,7 +101,11 @@ impl Node {
         let peer_address = transport.local_address();
         let ledger =
             ReplicatedDatabase::start(with_room(raft), id, database, Ledger, transport).await?;
+        let agreement = Arc::<Agreement>::default();
+        let watching = tokio::spawn(agreement::watch(ledger.clone(), agreement.clone()));
         Ok(Node {
+            agreement,
+            _watch: Arc::new(Watch(watching.abort_handle())),
             id,
             file,
             peer_address,
@@ -148,6 +165,31 @@ impl Node {
     /// Stops the verification that is under way, if there is one.
     pub fn stop_verification(&self) {
         self.verifications.stop();
+    }
+
+    /// The vaults that are not served, because their history here is not that of the other nodes.
+    pub fn divergences(&self) -> Vec<Divergence> {
+        self.agreement.divergences()
+    }
+
+    pub(crate) fn divergence(&self, vault: u64) -> Option<Divergence> {
+        self.agreement.divergence(vault)
+    }
+
+    /// Compares all vaults with those of the other nodes now, as the node does every few seconds anyway.
+    pub async fn compare_vaults(&self) -> Result<Vec<Divergence>, folio_raft::Error> {
+        self.agreement.compare(&self.ledger).await?;
+        Ok(self.divergences())
+    }
+
+    /// Gives up this node's state and has it rebuilt from another node, which goes on meanwhile: for vaults that diverge,
+    /// and for damage that a verification found. False if there is no other voter to have it from.
+    pub async fn rebuild(&self, reason: String) -> Result<bool, folio_raft::Error> {
+        if self.ledger.status().voters.keys().all(|id| *id == self.id) {
+            return Ok(false);
+        }
+        self.ledger.rebuild(reason).await?;
+        Ok(true)
     }
 
     /// Ends the feeds that clients follow, and those that they open from now on: before the node stops

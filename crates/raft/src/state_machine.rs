@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use folio_store::{Group, Table, TableDefinition, WriteTransaction};
+use folio_store::{Group, ReadTransaction, Table, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,6 +38,16 @@ pub trait StateMachine: Send + Sync + 'static {
         at: Applied,
         command: &Self::Command,
     ) -> Result<Self::Response, ApplyError>;
+
+    /// Answers a question that another node asks about the state here, as `view` has it: see
+    /// [`ReplicatedDatabase::ask`](crate::ReplicatedDatabase::ask). The bytes are from a peer. An error
+    /// is told to whoever asked, and to nobody else.
+    ///
+    /// The provided method has no answers.
+    fn answer(&self, view: &ReadTransaction, question: &[u8]) -> Result<Vec<u8>, String> {
+        let _ = (view, question);
+        Err("this state machine answers no questions".to_owned())
+    }
 
     /// Carries out all commands of one log entry, in order, and answers each.
     ///

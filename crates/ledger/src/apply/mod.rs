@@ -29,7 +29,7 @@ mod versions;
 use std::collections::BTreeMap;
 
 use folio_raft::{Applied, ApplyError, StateMachine, TableSet};
-use folio_store::WriteTransaction;
+use folio_store::{ReadTransaction, WriteTransaction};
 
 use crate::command::{Action, Command, TokenKey, validate};
 use crate::digest::Digest;
@@ -91,6 +91,10 @@ impl StateMachine for Ledger {
         responses
             .pop()
             .ok_or_else(|| ApplyError::Fatal("a command was left without an answer".to_owned()))
+    }
+
+    fn answer(&self, view: &ReadTransaction, question: &[u8]) -> Result<Vec<u8>, String> {
+        crate::agreement::answer(view, question)
     }
 
     fn apply_entry(

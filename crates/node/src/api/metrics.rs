@@ -17,6 +17,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse,
     let ledger = api.node.ledger();
     let mut text = render(&ledger.status(), &ledger.metrics()?);
     text += &feeds(api.node.feeds());
+    text += &diverged(api.node.divergences().len() as u64);
     if let Some(expires) = api.node.tls().and_then(Tls::expires) {
         text += &certificate(expires);
     }
@@ -30,6 +31,16 @@ fn feeds(feeds: &Feeds) -> String {
         "folio_feed_events_total",
         "Events handed to clients of feeds.",
         feeds.events(),
+    );
+    page.text
+}
+
+fn diverged(vaults: u64) -> String {
+    let mut page = Page::default();
+    page.gauge(
+        "folio_vaults_diverged",
+        "Vaults that are not served because they are not those of other nodes.",
+        vaults,
     );
     page.text
 }

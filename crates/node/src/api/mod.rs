@@ -29,6 +29,7 @@
 //! | `POST /v1/verification` | begin to verify this node's file; `?rate=` bytes a second at most |
 //! | `GET /v1/verification` | how far that is, and what it found |
 //! | `DELETE /v1/verification` | stop it |
+//! | `POST /v1/rebuild` | give up this node's state, and have it rebuilt from another node |
 //!
 //! Reads are linearizable, and so are answered by the leader. `?read=` asks for another level: `lease`, `follower`,
 //! `at_least:` with a `log_index` that a write was answered with, or `local`, which is what this node has; see
@@ -147,6 +148,7 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
                 .get(verification::show)
                 .delete(verification::stop),
         )
+        .route("/v1/rebuild", post(verification::rebuild))
         .fallback(async || Problem::no_such_route())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

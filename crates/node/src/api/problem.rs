@@ -15,13 +15,14 @@
 //! | 409 | `condition_failed` | a condition did not hold, and nothing was done |
 //! | 409 | `stale_sequence` | the session has gone on to later commands |
 //! | 409 | `verification_running` | one at a time |
+//! | 409 | `nobody_to_rebuild_from` | the node is the only one |
 //! | 410 | `session_expired` | the session is over |
 //! | 413 | `too_large` | |
 //! | 415 | `unsupported_media_type` | the body must be `application/json` |
 //! | 422 | `invalid_command` | no state could accept it |
 //! | 429 | `overloaded` | nothing was done; try again later |
 //! | 500 | `storage_failed`, `internal` | |
-//! | 503 | `no_leader`, `no_quorum`, `too_far_behind`, `shutting_down`, `node_stopped`, `too_many_feeds` | nothing was done; try again later, or elsewhere |
+//! | 503 | `no_leader`, `no_quorum`, `too_far_behind`, `shutting_down`, `node_stopped`, `too_many_feeds`, `vault_diverged` | nothing was done; try again later, or elsewhere |
 //! | 504 | `timeout` | |
 //! | 504 | `outcome_unknown` | it may have been done: repeat it in the same session to find out |
 
@@ -37,6 +38,7 @@ use folio_raft::NodeId;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::agreement::Divergence;
 use crate::feeds::MAX_FEEDS;
 
 /// The media type of the documents.
@@ -192,6 +194,24 @@ impl Problem {
             "transaction_not_found",
             "No such transaction",
             detail,
+        )
+    }
+
+    pub(super) fn vault_diverged(divergence: &Divergence) -> Self {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "vault_diverged",
+            "This node does not serve the vault",
+            format!("{divergence}; ask another node, and have this one rebuilt"),
+        )
+    }
+
+    pub(super) fn nobody_to_rebuild_from() -> Self {
+        Problem::new(
+            StatusCode::CONFLICT,
+            "nobody_to_rebuild_from",
+            "There is no other node to have the state from",
+            "this node is the only one of its cluster that votes",
         )
     }
 

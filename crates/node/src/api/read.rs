@@ -67,6 +67,14 @@ impl Api {
         Ok(self.node.ledger().read(level.0, read).await??)
     }
 
+    /// That this node's copy of a vault is not that of the others is a problem.
+    fn serves(&self, vault: u64) -> Result<(), Problem> {
+        match self.node.divergence(vault) {
+            None => Ok(()),
+            Some(divergence) => Err(Problem::vault_diverged(&divergence)),
+        }
+    }
+
     /// Reads a vault. That it is not there is a problem.
     pub(super) async fn read_vault<T: Send + 'static>(
         &self,
@@ -74,6 +82,7 @@ impl Api {
         vault: u64,
         read: impl FnOnce(LedgerView<'_>, VaultInfo) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, Problem> {
+        self.serves(vault)?;
         let read = move |ledger: LedgerView<'_>| match ledger.vault(vault)? {
             Some(info) => read(ledger, info).map(Ok),
             None if ledger.was_deleted(vault)? => Ok(Err(Problem::vault_deleted(vault))),
@@ -85,6 +94,9 @@ impl Api {
     /// Has the cluster carry out a command. What was refused is a problem.
     pub(super) async fn write(&self, command: Command) -> Result<Response, Problem> {
         validate(&command)?;
+        if let Some(vault) = command.action.vault() {
+            self.serves(vault)?;
+        }
         match self.node.ledger().write(command).await?.response {
             Response::Rejected(rejection) => Err(rejection.into()),
             response => Ok(response),

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Api;
 use super::problem::Problem;
+use crate::agreement::Divergence;
 
 /// Answer to `GET /v1/status`.
 #[derive(Debug, Serialize)]
@@ -28,6 +29,8 @@ pub(super) struct StatusJson {
     learners: BTreeMap<NodeId, String>,
     /// What was damaged, while the state of the node is being rebuilt.
     rebuilding: Option<String>,
+    /// The vaults that this node does not serve, because they are not those of other nodes.
+    diverged: Vec<Divergence>,
     /// Why the node stopped, if it did.
     error: Option<String>,
     file: FileJson,
@@ -77,6 +80,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusJson>, P
         voters,
         learners,
         rebuilding,
+        diverged: api.node.divergences(),
         error,
         file: FileJson {
             path: api.node.file().display().to_string(),

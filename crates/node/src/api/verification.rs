@@ -1,9 +1,10 @@
-//! Verifying this node's file while it runs. Each node answers for its own.
+//! Verifying this node's file while it runs, and having its state rebuilt. Each node answers for its own.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::Api;
 use super::problem::Problem;
@@ -25,6 +26,18 @@ pub(super) async fn start(
         return Err(Problem::verification_running());
     }
     Ok((StatusCode::ACCEPTED, Json(api.node.verification())))
+}
+
+pub(super) async fn rebuild(State(api): State<Api>) -> Result<(StatusCode, Json<Value>), Problem> {
+    let divergences = api.node.divergences();
+    let reason = match divergences.first() {
+        Some(first) => format!("somebody asked for that; {first}"),
+        None => "somebody asked for that".to_owned(),
+    };
+    match api.node.rebuild(reason).await? {
+        true => Ok((StatusCode::ACCEPTED, Json(json!({ "rebuilding": true })))),
+        false => Err(Problem::nobody_to_rebuild_from()),
+    }
 }
 
 pub(super) async fn show(State(api): State<Api>) -> Json<Verification> {

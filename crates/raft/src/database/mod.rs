@@ -297,6 +297,28 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         })
     }
 
+    /// Asks the state machine of another member, which [answers](StateMachine::answer) from what it has
+    /// applied, be it more or less than this node has.
+    pub async fn ask(
+        &self,
+        peer: NodeId,
+        question: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<Vec<u8>> {
+        let address = {
+            let metrics = self.inner.raft.metrics();
+            let metrics = metrics.borrow();
+            let member = metrics.membership_config.membership().get_node(&peer);
+            member.map(|member| member.addr.clone())
+        };
+        let address = address.ok_or_else(|| Error::Peer {
+            node: peer,
+            reason: "it is not a member".into(),
+        })?;
+        let link = &self.inner.link;
+        link.question::<S>(peer, &address, question, deadline).await
+    }
+
     /// The engine's counters.
     pub fn statistics(&self) -> Result<Statistics> {
         let shared = self.inner.store.shared();

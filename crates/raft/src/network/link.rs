@@ -124,6 +124,23 @@ impl Link {
 }
 
 impl Link {
+    /// Asks the state machine of another node.
+    pub async fn question<S: StateMachine>(
+        &self,
+        to: NodeId,
+        address: &str,
+        question: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<Vec<u8>, Error> {
+        let request = Request::<S>::Question(question);
+        let reason = match self.ask(to, address, request, deadline).await {
+            Ok(Response::Answer(answer)) => return Ok(answer),
+            Ok(response) => response.unexpected(),
+            Err(reason) => reason,
+        };
+        Err(Error::Peer { node: to, reason })
+    }
+
     /// Asks the leader to send its state to this node.
     pub async fn ask_for_state<S: StateMachine>(
         &self,

@@ -26,6 +26,8 @@ pub(super) enum Request<S: StateMachine> {
     Handover(Handover),
     /// Send me your state: mine is to be rebuilt.
     SendState,
+    /// A question to the state machine.
+    Question(Vec<u8>),
 }
 
 /// The steps of giving leadership away, as the leader asks for them. [`handover`](super::handover)
@@ -101,6 +103,8 @@ pub(super) enum Response {
     Done,
     /// It is on its way, as a snapshot.
     SendingState,
+    /// What the state machine says.
+    Answer(Vec<u8>),
     /// The request was not carried out.
     Refused(String),
 }

@@ -11,6 +11,7 @@ use super::message::{Appended, Request, Response, decode, encode};
 use super::snapshot::SnapshotReceiver;
 use super::state::StateSender;
 use crate::leadership::Leadership;
+use crate::runtime;
 use crate::state_machine::StateMachine;
 use crate::store::SharedStore;
 use crate::transport::{BoxFuture, Handler};
@@ -23,6 +24,7 @@ pub(crate) struct RaftServer<S: StateMachine> {
     handovers: Handovers<S>,
     snapshots: SnapshotReceiver<S>,
     states: StateSender<S>,
+    store: SharedStore<S>,
     /// For how long this node keeps its vote for a leader that it has heard from.
     promise: Duration,
 }
@@ -39,7 +41,8 @@ impl<S: StateMachine> RaftServer<S> {
             promise,
             handovers: Handovers::new(store.clone(), raft.clone(), leadership.clone()),
             states: StateSender::new(raft.clone(), store.clone(), peers),
-            snapshots: SnapshotReceiver::new(raft.clone(), store),
+            snapshots: SnapshotReceiver::new(raft.clone(), store.clone()),
+            store,
             leadership,
             raft,
         }
@@ -73,6 +76,12 @@ impl<S: StateMachine> RaftServer<S> {
                 taken.map(|()| Response::Done)
             }
             Request::SendState => Ok(self.states.send(from).await),
+            Request::Question(question) => {
+                let store = self.store.clone();
+                let answering = runtime::blocking(move || store.answer(&question));
+                let answer = answering.await.map_err(|e| e.to_string())?;
+                answer.map(Response::Answer)
+            }
         }
     }
 }

@@ -79,6 +79,14 @@ impl<S: StateMachine> Shared<S> {
         }
     }
 
+    /// What the state machine says to a question of another node.
+    pub fn answer(&self, question: &[u8]) -> std::result::Result<Vec<u8>, String> {
+        let view = self.with_database(|database| Ok(self.view_of_state(database)));
+        let view = view.map_err(|failure| failure.to_string())?;
+        let view = view.map_err(|error| error.to_string())?;
+        self.machine.answer(&view, question)
+    }
+
     /// Counts `entries` as applied, which a node without a state only remembers.
     pub fn note_applied(
         &self,
