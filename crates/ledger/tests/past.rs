@@ -167,6 +167,10 @@ fn what_is_retained_no_more_is_removed_in_bounded_steps() {
     assert_eq!(kept(&replica), 6_000);
     replica.one(Command::set_retention(1, 1));
     let mut steps = vec![6_000 - kept(&replica)];
+    let view = replica.view();
+    let history = LedgerView::new(&view).entity_history(1, &keys[999], 0, 10);
+    assert_eq!(history.unwrap().items.len(), 1, "what waits is not shown");
+    drop(view);
     while kept(&replica) > 1_000 {
         let before = kept(&replica);
         replica.entry(&[]);

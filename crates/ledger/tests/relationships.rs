@@ -196,18 +196,23 @@ proptest! {
 #[test]
 fn a_relation_is_found_among_thousands_of_resources_that_have_others() {
     let mut replica = Replica::with_vault();
-    let mut all = Vec::new();
+    // One look-up each, so that from either end a page ends behind the "m" of a resource that has it.
+    let mut all = vec![
+        Relationship::new("doc", "z", "s"),
+        Relationship::new("docs", "a", "s"),
+    ];
     for number in 0..3_000 {
         let resource = format!("doc:{number:04}");
         all.push(Relationship::new(&resource, "a", "s"));
         all.push(Relationship::new(&resource, "z", "s"));
-        if number % 1_500 == 1_499 {
+        if [511, 1_499, 2_488, 2_999].contains(&number) {
             all.push(Relationship::new(&resource, "m", "s"));
             all.push(Relationship::new(&resource, "m", "t"));
         }
     }
     create(&mut replica, &all);
     let mut expected: Vec<_> = all.into_iter().filter(|r| r.relation == "m").collect();
+    assert_eq!(expected.len(), 8);
     let list = RelationshipList::OfRelation("m");
     assert_eq!(listed(&replica, list, Order::Forwards, 3), expected);
     expected.reverse();
@@ -216,7 +221,7 @@ fn a_relation_is_found_among_thousands_of_resources_that_have_others() {
     let page = LedgerView::new(&view)
         .relationships(1, list, Order::Forwards, None, 3)
         .expect("readable");
-    assert!(page.items.is_empty() && page.next.is_some(), "a page ends");
+    assert!(page.items.len() < 3 && page.next.is_some(), "a page ends");
 }
 
 #[test]
