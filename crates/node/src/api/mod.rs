@@ -40,6 +40,7 @@
 
 mod feed;
 pub mod json;
+mod members;
 mod metrics;
 pub mod problem;
 mod prove;
@@ -59,7 +60,7 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_LENGTH;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use folio_raft::NodeId;
 
 use crate::node::Node;
@@ -139,6 +140,12 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
             "/v1/vaults/{vault}/proofs/extensions",
             get(prove::extension),
         )
+        .route("/v1/members", get(members::list).post(members::add))
+        .route(
+            "/v1/members/{member}",
+            patch(members::change).delete(members::remove),
+        )
+        .route("/v1/leader", post(members::lead))
         .route("/v1/status", get(status::status))
         .route("/v1/health", get(status::health))
         .route("/metrics", get(metrics::metrics))

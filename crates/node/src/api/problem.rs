@@ -16,6 +16,7 @@
 //! | 409 | `stale_sequence` | the session has gone on to later commands |
 //! | 409 | `verification_running` | one at a time |
 //! | 409 | `nobody_to_rebuild_from` | the node is the only one |
+//! | 409 | `membership_unchanged` | the change of members makes no sense now, and nothing was done |
 //! | 410 | `session_expired` | the session is over |
 //! | 413 | `too_large` | |
 //! | 415 | `unsupported_media_type` | the body must be `application/json` |
@@ -23,6 +24,7 @@
 //! | 429 | `overloaded` | nothing was done; try again later |
 //! | 500 | `storage_failed`, `internal` | |
 //! | 503 | `no_leader`, `no_quorum`, `too_far_behind`, `shutting_down`, `node_stopped`, `too_many_feeds`, `vault_diverged` | nothing was done; try again later, or elsewhere |
+//! | 503 | `handover_failed` | this node may lead still; ask `GET /v1/members` |
 //! | 504 | `timeout` | |
 //! | 504 | `outcome_unknown` | it may have been done: repeat it in the same session to find out |
 
@@ -456,6 +458,13 @@ impl From<folio_raft::Error> for Problem {
             }
             Error::TooFarBehind { .. } => {
                 unavailable("too_far_behind", "This node is too far behind the leader")
+            }
+            Error::Membership { .. } => {
+                let title = "The members stay as they are";
+                Problem::new(StatusCode::CONFLICT, "membership_unchanged", title, detail)
+            }
+            Error::Handover { .. } => {
+                unavailable("handover_failed", "The leadership was not handed over")
             }
             Error::NoQuorum => unavailable("no_quorum", "No quorum"),
             Error::ShuttingDown => unavailable("shutting_down", "The node is shutting down"),

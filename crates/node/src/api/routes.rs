@@ -18,7 +18,7 @@ use super::problem::Problem;
 use super::read::{Level, Read, key_in_path, page_limit};
 use super::token::{List, place_of_relationship, relationship_of_place};
 
-type Body<T> = Result<Json<T>, JsonRejection>;
+pub(super) type Body<T> = Result<Json<T>, JsonRejection>;
 pub(super) type Params<T> = Result<Query<T>, QueryRejection>;
 pub(super) type Place<T> = Result<Path<T>, PathRejection>;
 pub(super) type Answer<T> = Result<Json<T>, Problem>;

@@ -1,0 +1,121 @@
+//! The files in `deploy`: what they say of the program is so.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::served::Served;
+
+fn deploy(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy")).join(name)
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(deploy(name)).expect("it is there")
+}
+
+/// Whether the tool takes these arguments: with `--help` last it only looks at them.
+fn assert_taken(arguments: &str) {
+    let arguments = arguments.split_whitespace().chain(["--help"]);
+    let run = common::folio(arguments);
+    assert_eq!(run.code, Some(0), "{run:?}");
+}
+
+#[test]
+fn the_commands_of_unit_and_compose_file_are_ones_that_the_tool_takes() {
+    let unit = read("folio@.service");
+    let start = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
+    let start = start.expect("the unit starts something").replace("%i", "1");
+    let example = unit
+        .lines()
+        .find_map(|line| line.split_once("FOLIO_OPTIONS="));
+    let (_, options) = example.expect("the unit has an example");
+    let (program, arguments) = start.split_once(' ').expect("the program has arguments");
+    assert_eq!(program, "/usr/local/bin/folio");
+    assert_taken(&arguments.replace("$FOLIO_OPTIONS", options));
+
+    let compose = read("compose.yaml");
+    let mut commands = 0;
+    for block in compose.split("command: >-").skip(1) {
+        let words: Vec<_> = block
+            .lines()
+            .skip(1)
+            .take_while(|line| line.starts_with("      "))
+            .collect();
+        assert_taken(&words.join(" "));
+        commands += 1;
+    }
+    assert_eq!(commands, 3);
+}
+
+#[test]
+fn every_metric_of_the_dashboard_is_one_that_a_node_has() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.folio");
+    let node = Served::start([
+        "--id",
+        "1",
+        "--file",
+        common::text(&file),
+        "--listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
+        "--init",
+    ]);
+    let page = node.send("GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let known: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    assert!(known.contains("folio_leader"), "{page}");
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("grafana.json")).expect("it is JSON");
+    let mut names = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().expect("it has panels") {
+        for target in panel["targets"].as_array().expect("a panel has targets") {
+            let expression = target["expr"].as_str().expect("a target has a query");
+            let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            names.extend(
+                words
+                    .filter(|word| word.starts_with("folio_"))
+                    .map(str::to_owned),
+            );
+        }
+    }
+    assert!(names.len() > 10, "{names:?}");
+    for name in &names {
+        let series = ["_bucket", "_sum", "_count"];
+        let family = series.iter().find_map(|end| name.strip_suffix(end));
+        let found =
+            known.contains(name.as_str()) || family.is_some_and(|name| known.contains(name));
+        assert!(found, "{name}");
+    }
+}
+
+/// Where there is systemd; its program must be there for the check, so another takes its place.
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let unit = read("folio@.service").replace("/usr/local/bin/folio", env!("CARGO_BIN_EXE_folio"));
+    let path = directory.path().join("folio@.service");
+    std::fs::write(&path, unit).expect("the directory is writable");
+    let checked = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(directory.path().join("folio@1.service"))
+        .output();
+    let Ok(checked) = checked else {
+        eprintln!("not checked: there is no systemd-analyze");
+        return;
+    };
+    let said = String::from_utf8_lossy(&checked.stderr);
+    let wrong: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("folio@"))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
