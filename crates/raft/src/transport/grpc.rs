@@ -46,6 +46,8 @@ const VERSION: &str = "folio-version";
 const FROM: &str = "folio-from";
 const TO: &str = "folio-to";
 const CLUSTER: &str = "folio-cluster-bin";
+/// Requests of one peer under way at a time; more wait at the peer. Raft has a few.
+const STREAMS_PER_PEER: u32 = 16;
 /// How long calls under way may take to end when the node stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -274,6 +276,7 @@ async fn serve(listener: TcpListener, service: RaftService) {
     let frame_limit = service.0.config.frame_limit;
     let ending = stopped_for(&service, FAREWELL);
     let server = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_PER_PEER)
         // A message passes without waiting for the window to open.
         .initial_stream_window_size(window(frame_limit))
         .initial_connection_window_size(window(2 * frame_limit))
