@@ -24,8 +24,8 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -37,6 +37,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::links::Links;
+use super::network::{Callee, accept, accept_tcp};
 use super::wire::{self, Proof, Stream};
 use super::{BoxFuture, Handler, NetworkConfig, Transport, TransportError, hello};
 use crate::types::NodeId;
@@ -82,7 +83,8 @@ impl GrpcTransport {
         self.address
     }
 
-    async fn connect(&self, to: NodeId, address: &str) -> Result<Peer, TransportError> {
+    async fn connect(&self, callee: Callee<'_>) -> Result<Peer, TransportError> {
+        let Callee { node: to, address } = callee;
         let refusal = Refusal::default();
         let (config, peer, noted) = (self.config.clone(), address.to_owned(), refusal.clone());
         let connector = tower::service_fn(move |_: http::Uri| {
@@ -103,7 +105,7 @@ impl GrpcTransport {
             Endpoint::from_static("http://folio").connect_timeout(self.config.connect_timeout);
         match endpoint.connect_with_connector(connector).await {
             Ok(channel) => Ok(Peer { channel, refusal }),
-            Err(error) => Err(refusal.or_unreachable(&error, to, address)),
+            Err(error) => Err(refusal.or_unreachable(callee, &error)),
         }
     }
 
@@ -135,30 +137,23 @@ impl GrpcTransport {
     async fn request(
         &self,
         from: NodeId,
-        to: NodeId,
-        address: &str,
+        callee: Callee<'_>,
         request: &[u8],
     ) -> Result<Vec<u8>, TransportError> {
         loop {
-            let connect = self.connect(to, address);
-            let linked = self.links.get(to, address, connect).await?;
-            let channel = linked.connection.channel.clone();
-            let status = match self.exchange(channel, from, to, request).await {
+            let linked = self.links.get(callee, self.connect(callee)).await?;
+            let Peer { channel, refusal } = linked.connection.clone();
+            let status = match self.exchange(channel, from, callee.node, request).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
             if let Code::FailedPrecondition | Code::PermissionDenied = status.code() {
-                return Err(TransportError::Refused {
-                    node: to,
-                    address: address.to_owned(),
-                    reason: status.message().to_owned(),
-                });
+                return Err(callee.refused(status.message()));
             }
-            self.links.give_up(to, address, &linked).await;
+            self.links.give_up(callee, &linked).await;
             // Raft's requests may be repeated.
             if !linked.kept {
-                let refusal = &linked.connection.refusal;
-                return Err(refusal.or_unreachable(&status, to, address));
+                return Err(refusal.or_unreachable(callee, &status));
             }
         }
     }
@@ -177,29 +172,15 @@ struct Refusal(Arc<OnceLock<String>>);
 
 impl Refusal {
     /// What a failed connection means: that it was refused, or why the peer cannot be reached.
-    fn or_unreachable(
-        &self,
-        error: &dyn std::error::Error,
-        node: NodeId,
-        address: &str,
-    ) -> TransportError {
-        let address = address.to_owned();
-        if let Some(reason) = self.0.get().cloned() {
-            return TransportError::Refused {
-                node,
-                address,
-                reason,
-            };
+    fn or_unreachable(&self, callee: Callee<'_>, error: &dyn std::error::Error) -> TransportError {
+        if let Some(reason) = self.0.get() {
+            return callee.refused(reason);
         }
         let mut innermost = error;
         while let Some(source) = innermost.source() {
             innermost = source;
         }
-        TransportError::Unreachable {
-            node,
-            address,
-            reason: innermost.to_string(),
-        }
+        callee.unreachable(innermost)
     }
 }
 
@@ -213,18 +194,11 @@ impl Transport for GrpcTransport {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, TransportError>> {
         Box::pin(async move {
-            if request.len() > self.config.frame_limit {
-                return Err(TransportError::TooLarge {
-                    bytes: request.len(),
-                    limit: self.config.frame_limit,
-                });
-            }
-            tokio::time::timeout(deadline, self.request(from, to, address, &request))
+            let callee = Callee { node: to, address };
+            let answer = self.request(from, callee, &request);
+            callee
+                .answered(&self.config, request.len(), deadline, answer)
                 .await
-                .map_err(|_| TransportError::TimedOut {
-                    node: to,
-                    waited: deadline,
-                })?
         })
     }
 
@@ -266,15 +240,14 @@ struct Server {
 
 /// Serves until told to stop.
 async fn serve(listener: TcpListener, service: RaftService) {
-    let mut stop = service.0.stop.clone();
     let (sender, accepted) = mpsc::channel(1);
-    let accepting = tokio::spawn(accept(listener, service.0.clone(), sender));
-    let stopped = async move {
-        // An error means that the transport is gone, which is as good.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
+    let accepting = tokio::spawn(hand_on(listener, service.0.clone(), sender));
     let frame_limit = service.0.config.frame_limit;
-    let ending = stopped_for(&service, FAREWELL);
+    let (told, told_too) = (stopped(&service), stopped(&service));
+    let too_long = async {
+        told_too.await;
+        tokio::time::sleep(FAREWELL).await;
+    };
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_PER_PEER)
         // A message passes without waiting for the window to open.
@@ -283,23 +256,23 @@ async fn serve(listener: TcpListener, service: RaftService) {
         .tcp_nodelay(true);
     let incoming = ReceiverStream::new(accepted);
     tokio::select! {
-        served = { server }.serve_with_incoming_shutdown(service, incoming, stopped) => {
+        served = server.serve_with_incoming_shutdown(service, incoming, told) => {
             if let Err(error) = served {
                 tracing::warn!(%error, "the gRPC server ended");
             }
         }
-        () = ending => tracing::debug!("calls were under way when the node stopped"),
+        () = too_long => tracing::debug!("calls were under way when the node stopped"),
     }
     // It ends when it is told to stop, or when nobody takes its connections.
     let _ = accepting.await;
 }
 
-/// Ends some time after the node was told to stop.
-fn stopped_for(service: &RaftService, time: Duration) -> impl Future<Output = ()> + use<> {
+/// Ends when the node is told to stop.
+fn stopped(service: &RaftService) -> impl Future<Output = ()> + use<> {
     let mut stop = service.0.stop.clone();
     async move {
+        // An error means that the transport is gone, which is as good.
         let _ = stop.wait_for(|stop| *stop).await;
-        tokio::time::sleep(time).await;
     }
 }
 
@@ -309,57 +282,34 @@ fn window(bytes: usize) -> u32 {
 }
 
 /// Accepts connections until told to stop; those that come through TLS in time are handed on.
-async fn accept(
+async fn hand_on(
     listener: TcpListener,
     server: Arc<Server>,
     accepted: mpsc::Sender<io::Result<Io<Caller>>>,
 ) {
-    let room = Arc::new(Semaphore::new(server.config.connection_limit));
-    let mut stop = server.stop.clone();
-    let mut handshakes = JoinSet::new();
-    loop {
-        while handshakes.try_join_next().is_some() {}
-        let next = async {
-            // The semaphore is never closed.
-            let permit = room.clone().acquire_owned().await.ok();
-            (listener.accept().await, permit)
-        };
-        let (stream, permit) = tokio::select! {
-            next = next => next,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        match stream {
-            Ok((stream, peer)) => {
-                let (server, accepted) = (server.clone(), accepted.clone());
-                handshakes.spawn(async move {
-                    let shaken = async {
-                        stream.set_nodelay(true)?;
-                        wire::accept(&server.config, stream).await
+    let connection = |(stream, peer): (TcpStream, SocketAddr), permit| {
+        let (server, accepted) = (server.clone(), accepted.clone());
+        async move {
+            let shaken = async {
+                stream.set_nodelay(true)?;
+                wire::accept(&server.config, stream).await
+            };
+            match tokio::time::timeout(hello::TIMEOUT, shaken).await {
+                Ok(Ok((stream, proof))) => {
+                    let more = Caller {
+                        proof: Arc::new(proof),
+                        _permit: permit,
                     };
-                    match tokio::time::timeout(hello::TIMEOUT, shaken).await {
-                        Ok(Ok((stream, proof))) => {
-                            let more = Caller {
-                                proof: Arc::new(proof),
-                                _permit: permit,
-                            };
-                            let incoming = Io { stream, more };
-                            // Nobody takes it when the node stops.
-                            let _ = accepted.send(Ok(incoming)).await;
-                        }
-                        Ok(Err(error)) => tracing::debug!(%peer, %error, "connection ended"),
-                        Err(_) => tracing::debug!(%peer, "connection ended: no TLS in time"),
-                    }
-                });
-            }
-            Err(error) => {
-                // Out of descriptors, most likely: trying again at once would only spin.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                    // Nobody takes it when the node stops.
+                    let _ = accepted.send(Ok(Io { stream, more })).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "connection ended"),
+                Err(_) => tracing::debug!(%peer, "connection ended: no TLS in time"),
             }
         }
-    }
-    drop(listener);
-    handshakes.shutdown().await;
+    };
+    let next = || accept_tcp(&listener);
+    accept(&server.config, server.stop.clone(), next, connection).await;
 }
 
 /// A connection, and what else belongs to it.
@@ -386,7 +336,7 @@ impl Note for Refusal {
 struct Caller {
     proof: Arc<Proof>,
     /// A place among those that may be connected at a time.
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Note for Caller {

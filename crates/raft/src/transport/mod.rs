@@ -156,6 +156,7 @@ mod hello;
 #[cfg(any(feature = "grpc", feature = "quic"))]
 mod links;
 mod memory;
+mod network;
 #[cfg(feature = "quic")]
 mod quic;
 mod tcp;

@@ -19,11 +19,12 @@ use quinn::{
     TokioRuntime, TransportConfig, VarInt,
 };
 use tokio::net::lookup_host;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::links::Links;
+use super::network::{Callee, accept};
 use super::tls::PeerCertificate;
 use super::wire::Proof;
 use super::{BoxFuture, Handler, NetworkConfig, Tls, Transport, TransportError, hello};
@@ -93,22 +94,13 @@ impl QuicTransport {
     async fn connect(
         &self,
         from: NodeId,
-        to: NodeId,
-        address: &str,
+        callee: Callee<'_>,
     ) -> Result<Connection, TransportError> {
-        let unreachable = |reason: String| TransportError::Unreachable {
-            node: to,
-            address: address.to_owned(),
-            reason,
-        };
-        let refused = |reason: String| TransportError::Refused {
-            node: to,
-            address: address.to_owned(),
-            reason,
-        };
+        let Callee { node: to, address } = callee;
         let endpoint = self.endpoint.lock().clone();
-        let endpoint = endpoint.ok_or_else(|| unreachable("this node has stopped".into()))?;
-        let client = self.client_config().map_err(&unreachable)?;
+        let endpoint = endpoint.ok_or_else(|| callee.unreachable("this node has stopped"))?;
+        let client = self.client_config();
+        let client = client.map_err(|reason| callee.unreachable(reason))?;
         let connecting = async {
             let mut addresses = lookup_host(address).await?;
             let first = addresses.next().ok_or(io::ErrorKind::NotFound)?;
@@ -119,19 +111,7 @@ impl QuicTransport {
             let welcome = hello::say(&mut stream, from, to, &self.config.cluster).await?;
             io::Result::Ok(welcome.map(|()| connection))
         };
-        tokio::time::timeout(self.config.connect_timeout, connecting)
-            .await
-            .map_err(|_| {
-                unreachable(format!(
-                    "no connection within {:?}",
-                    self.config.connect_timeout
-                ))
-            })?
-            .map_err(|e| match is_refusal(&e) {
-                true => refused(e.to_string()),
-                false => unreachable(e.to_string()),
-            })?
-            .map_err(refused)
+        callee.connected(&self.config, connecting, refusal).await
     }
 
     fn client_config(&self) -> Result<quinn::ClientConfig, String> {
@@ -154,25 +134,19 @@ impl QuicTransport {
     async fn request(
         &self,
         from: NodeId,
-        to: NodeId,
-        address: &str,
+        callee: Callee<'_>,
         request: &[u8],
     ) -> Result<Vec<u8>, TransportError> {
         loop {
-            let connect = self.connect(from, to, address);
-            let linked = self.links.get(to, address, connect).await?;
+            let linked = self.links.get(callee, self.connect(from, callee)).await?;
             let error = match self.exchange(&linked.connection, request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            self.links.give_up(to, address, &linked).await;
+            self.links.give_up(callee, &linked).await;
             // Raft's requests may be repeated.
             if !linked.kept {
-                return Err(TransportError::Unreachable {
-                    node: to,
-                    address: address.to_owned(),
-                    reason: error.to_string(),
-                });
+                return Err(callee.unreachable(error));
             }
         }
     }
@@ -188,22 +162,15 @@ impl Transport for QuicTransport {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, TransportError>> {
         Box::pin(async move {
-            if request.len() > self.config.frame_limit {
-                return Err(TransportError::TooLarge {
-                    bytes: request.len(),
-                    limit: self.config.frame_limit,
-                });
-            }
-            let answered =
-                tokio::time::timeout(deadline, self.request(from, to, address, &request)).await;
-            answered.unwrap_or_else(|_| {
+            let callee = Callee { node: to, address };
+            let answer = self.request(from, callee, &request);
+            let answered = callee.answered(&self.config, request.len(), deadline, answer);
+            let answered = answered.await;
+            if let Err(TransportError::TimedOut { .. }) = answered {
                 // A peer that was started anew does not know the connection and stays silent.
-                self.links.forget(to, address);
-                Err(TransportError::TimedOut {
-                    node: to,
-                    waited: deadline,
-                })
-            })
+                self.links.forget(callee);
+            }
+            answered
         })
     }
 
@@ -221,8 +188,8 @@ impl Transport for QuicTransport {
             tls: self.tls.clone(),
         };
         endpoint.set_server_config(Some(server.quic_config().map_err(TransportError::Serve)?));
-        let accepting = accept(endpoint, Arc::new(server), self.stop.subscribe());
-        *running = Some(tokio::spawn(accepting));
+        let serving = serve(endpoint, Arc::new(server), self.stop.subscribe());
+        *running = Some(tokio::spawn(serving));
         Ok(())
     }
 
@@ -253,31 +220,24 @@ struct Server {
     tls: Tls,
 }
 
-/// Accepts connections until told to stop, then ends them all.
-async fn accept(endpoint: Endpoint, server: Arc<Server>, mut stop: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(server.config.connection_limit));
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let next = async {
-            // The semaphore is never closed.
-            let permit = room.clone().acquire_owned().await.ok();
-            (endpoint.accept().await, permit)
-        };
-        let (incoming, permit) = tokio::select! {
-            (Some(incoming), permit) = next => (incoming, permit),
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
+/// Serves connections until told to stop.
+async fn serve(endpoint: Endpoint, server: Arc<Server>, stop: watch::Receiver<bool>) {
+    let connection = |incoming: quinn::Incoming, permit| {
         let server = server.clone();
-        connections.spawn(async move {
+        async move {
             let peer = incoming.remote_address();
             if let Err(error) = server.connection(incoming).await {
                 tracing::debug!(%peer, %error, "connection ended");
             }
             drop(permit);
-        });
-    }
-    connections.shutdown().await;
+        }
+    };
+    let next = async || match endpoint.accept().await {
+        Some(incoming) => incoming,
+        // The endpoint is closed after this task has ended.
+        None => std::future::pending().await,
+    };
+    accept(&server.config, stop, next, connection).await;
 }
 
 impl Server {
@@ -354,8 +314,8 @@ fn certificate(connection: &Connection) -> io::Result<PeerCertificate> {
     Ok(PeerCertificate::new(first.into_owned()))
 }
 
-/// Whether a connection failed because of what the two ends think of each other's certificates.
-fn is_refusal(error: &io::Error) -> bool {
+/// What the two ends have against each other's certificates, if that is what `error` says.
+fn refusal(error: &io::Error) -> Option<String> {
     let mut source = error.get_ref().map(|inner| inner as &dyn std::error::Error);
     while let Some(inner) = source {
         let code = match inner.downcast_ref::<ConnectionError>() {
@@ -363,13 +323,15 @@ fn is_refusal(error: &io::Error) -> bool {
             Some(ConnectionError::ConnectionClosed(close)) => Some(close.error_code),
             _ => None,
         };
+        // RFC 9001, section 4.8: alerts of TLS.
         if let Some(code) = code {
-            // RFC 9001, section 4.8: alerts of TLS.
-            return (0x100..0x200).contains(&u64::from(code));
+            return (0x100..0x200)
+                .contains(&u64::from(code))
+                .then(|| error.to_string());
         }
         source = inner.source();
     }
-    false
+    None
 }
 
 /// The tasks behind an endpoint: the address is free when they have ended.

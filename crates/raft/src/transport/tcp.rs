@@ -17,9 +17,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 
+use super::network::{Callee, accept, accept_tcp};
 use super::wire::{self, Stream};
 use super::{BoxFuture, Handler, NetworkConfig, Transport, TransportError, hello};
 use crate::types::NodeId;
@@ -59,22 +59,8 @@ impl TcpTransport {
         self.address
     }
 
-    async fn connect(
-        &self,
-        from: NodeId,
-        to: NodeId,
-        address: &str,
-    ) -> Result<Stream, TransportError> {
-        let unreachable = |reason: String| TransportError::Unreachable {
-            node: to,
-            address: address.to_owned(),
-            reason,
-        };
-        let refused = |reason: String| TransportError::Refused {
-            node: to,
-            address: address.to_owned(),
-            reason,
-        };
+    async fn connect(&self, from: NodeId, callee: Callee<'_>) -> Result<Stream, TransportError> {
+        let Callee { node: to, address } = callee;
         let connecting = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
@@ -82,19 +68,9 @@ impl TcpTransport {
             let welcome = hello::say(&mut stream, from, to, &self.config.cluster).await?;
             io::Result::Ok(welcome.map(|()| stream))
         };
-        tokio::time::timeout(self.config.connect_timeout, connecting)
+        callee
+            .connected(&self.config, connecting, wire::refusal)
             .await
-            .map_err(|_| {
-                unreachable(format!(
-                    "no connection within {:?}",
-                    self.config.connect_timeout
-                ))
-            })?
-            .map_err(|e| match wire::refusal(&e) {
-                Some(reason) => refused(reason),
-                None => unreachable(e.to_string()),
-            })?
-            .map_err(refused)
     }
 
     /// One request on `stream`. The stream is usable again only if the whole answer was read.
@@ -106,11 +82,10 @@ impl TcpTransport {
     async fn request(
         &self,
         from: NodeId,
-        to: NodeId,
-        address: &str,
+        callee: Callee<'_>,
         request: &[u8],
     ) -> Result<Vec<u8>, TransportError> {
-        let key = (to, address.to_owned());
+        let key = (callee.node, callee.address.to_owned());
         let kept = self.idle.lock().get_mut(&key).and_then(Vec::pop);
         if let Some(mut stream) = kept {
             // The peer may have restarted since; Raft's requests may be repeated.
@@ -120,15 +95,9 @@ impl TcpTransport {
             }
             self.idle.lock().remove(&key);
         }
-        let mut stream = self.connect(from, to, address).await?;
-        let answer =
-            self.exchange(&mut stream, request)
-                .await
-                .map_err(|e| TransportError::Unreachable {
-                    node: to,
-                    address: address.to_owned(),
-                    reason: e.to_string(),
-                })?;
+        let mut stream = self.connect(from, callee).await?;
+        let answer = self.exchange(&mut stream, request).await;
+        let answer = answer.map_err(|error| callee.unreachable(error))?;
         self.keep(key, stream);
         Ok(answer)
     }
@@ -155,18 +124,11 @@ impl Transport for TcpTransport {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, TransportError>> {
         Box::pin(async move {
-            if request.len() > self.config.frame_limit {
-                return Err(TransportError::TooLarge {
-                    bytes: request.len(),
-                    limit: self.config.frame_limit,
-                });
-            }
-            tokio::time::timeout(deadline, self.request(from, to, address, &request))
+            let callee = Callee { node: to, address };
+            let answer = self.request(from, callee, &request);
+            callee
+                .answered(&self.config, request.len(), deadline, answer)
                 .await
-                .map_err(|_| TransportError::TimedOut {
-                    node: to,
-                    waited: deadline,
-                })?
         })
     }
 
@@ -181,7 +143,7 @@ impl Transport for TcpTransport {
             config: self.config.clone(),
         };
         let stop = self.stop.subscribe();
-        *self.server.lock() = Some(tokio::spawn(accept(listener, Arc::new(server), stop)));
+        *self.server.lock() = Some(tokio::spawn(serve(listener, Arc::new(server), stop)));
         Ok(())
     }
 
@@ -205,40 +167,19 @@ struct Server {
     config: Arc<NetworkConfig>,
 }
 
-/// Accepts connections until told to stop, then ends them all.
-async fn accept(listener: TcpListener, server: Arc<Server>, mut stop: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(server.config.connection_limit));
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let next = async {
-            // The semaphore is never closed.
-            let permit = room.clone().acquire_owned().await.ok();
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
-            next = next => next,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let server = server.clone();
-                connections.spawn(async move {
-                    if let Err(error) = server.connection(stream).await {
-                        tracing::debug!(%peer, %error, "connection ended");
-                    }
-                    drop(permit);
-                });
+/// Serves connections until told to stop.
+async fn serve(listener: TcpListener, server: Arc<Server>, stop: watch::Receiver<bool>) {
+    let connection = |(stream, peer), permit| {
+        let server = server.clone();
+        async move {
+            if let Err(error) = server.connection(stream).await {
+                tracing::debug!(%peer, %error, "connection ended");
             }
-            Err(error) => {
-                // Out of descriptors, most likely: trying again at once would only spin.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            drop(permit);
         }
-    }
-    drop(listener);
-    connections.shutdown().await;
+    };
+    let next = || accept_tcp(&listener);
+    accept(&server.config, stop, next, connection).await;
 }
 
 impl Server {
