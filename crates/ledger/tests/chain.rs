@@ -291,3 +291,67 @@ fn a_row_behind_the_ledgers_back_is_named_by_its_key() {
         verify_state(&replica.view(), 1, &mut |_, _| {}).expect_err("an entity was altered");
     assert!(error.to_string().contains("entity \"\\x1d\""), "{error}");
 }
+
+#[test]
+fn a_past_version_that_nothing_came_before_is_compared_with_the_block_that_ended_it() {
+    let refused = |replica: &Replica| {
+        let error = verify_chain(&replica.view(), 1, &mut |_, _| {});
+        error.expect_err("a past version was altered").to_string()
+    };
+    // It was there before the vault kept its past.
+    let mut replica = Replica::with_vault();
+    replica.commit(Transaction::new(1).set(b"k", b"first"));
+    replica.one(Command::set_retention(1, 5));
+    replica.commit(Transaction::new(1).set(b"k", b"second"));
+    verify(&replica, 1).expect("sound before anything is planted");
+    let version = |version: u64| {
+        move |_: &[u8], mut row: Vec<u8>| {
+            row[..8].copy_from_slice(&version.to_be_bytes());
+            Some(row)
+        }
+    };
+    replica.tamper("ledger_versions", version(7));
+    let error = refused(&replica);
+    assert!(
+        error.ends_with("before block 2: its version is 7, it should be 1"),
+        "{error}"
+    );
+    replica.tamper("ledger_versions", version(1));
+    verify(&replica, 1).expect("sound after everything was put back");
+
+    // It was never there.
+    let mut replica = Replica::new();
+    replica.one(Command::create_vault_retaining("test", 5));
+    replica.commit(Transaction::new(1).set(b"k", b"first"));
+    let present = replica.rows()["ledger_entities"][0].1.clone();
+    replica.tamper("ledger_versions", |_, _| Some(present.clone()));
+    let error = refused(&replica);
+    assert!(
+        error.ends_with("its version is 1, it should be none: it was not there"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_vault_has_no_two_blocks_of_one_log_entry() {
+    let mut replica = Replica::with_vault();
+    replica.commit(Transaction::new(1).set(b"k", b"first"));
+    replica.index -= 1;
+    replica.commit(Transaction::new(1).set(b"k", b"second"));
+    let error = verify_chain(&replica.view(), 1, &mut |_, _| {}).expect_err("an entry came twice");
+    assert_eq!(
+        error.to_string(),
+        "vault 1, block 2: the log index is 2, it should be 3"
+    );
+}
+
+#[test]
+fn a_vault_that_claims_the_greatest_height_misses_a_block() {
+    let replica = history();
+    replica.claim_the_greatest_height("test");
+    let error = verify_chain(&replica.view(), 1, &mut |_, _| {}).expect_err("it has 31 blocks");
+    assert_eq!(
+        error.to_string(),
+        "vault 1, block 31: the block is missing, it should be there"
+    );
+}

@@ -540,3 +540,29 @@ fn with_a_vault_gone_that_used_up_what_an_entry_may_expire_the_others_are_replay
         Some(StateKey::Entity(b"meanwhile".to_vec()))
     );
 }
+
+#[test]
+fn a_block_of_no_later_entry_than_the_one_before_is_a_difference() {
+    for back in [1, 3] {
+        let mut replica = Replica::with_vault();
+        for number in 0..5 {
+            replica.commit(Transaction::new(1).set(key(number), b""));
+        }
+        replica.index -= back;
+        replica.commit(Transaction::new(1).set(key(9), b""));
+        let difference = difference(&replica);
+        assert_eq!((difference.vault, difference.height), (Some(1), Some(6)));
+        assert_eq!(difference.what, "the log index in the header");
+    }
+}
+
+#[test]
+fn vaults_that_claim_the_greatest_height_miss_a_block() {
+    let replica = history();
+    for name in ["one", "two"] {
+        replica.claim_the_greatest_height(name);
+    }
+    let difference = difference(&replica);
+    assert_eq!(difference.what, "the block");
+    assert_eq!(difference.stored, "missing");
+}
