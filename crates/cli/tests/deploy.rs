@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::served::Served;
+use common::served::{Served, alone};
 
 fn deploy(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy")).join(name)
@@ -56,17 +56,7 @@ fn the_commands_of_unit_and_compose_file_are_ones_that_the_tool_takes() {
 fn every_metric_of_the_dashboard_is_one_that_a_node_has() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("node.folio");
-    let node = Served::start([
-        "--id",
-        "1",
-        "--file",
-        common::text(&file),
-        "--listen",
-        "127.0.0.1:0",
-        "--peer-listen",
-        "127.0.0.1:0",
-        "--init",
-    ]);
+    let node = Served::start(alone(&file));
     let page = node.send("GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     let known: BTreeSet<&str> = page
         .lines()

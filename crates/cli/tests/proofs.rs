@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::served::Served;
+use common::served::{Served, alone};
 use common::{Run, folio, text};
 
 fn get(from: &[&str], claim: &[&str]) -> Run {
@@ -34,17 +34,7 @@ const CLAIMS: [&[&str]; 7] = [
 fn what_a_node_and_its_file_prove_is_the_same_and_is_checked_by_a_hash() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("node.folio");
-    let mut served = Served::start([
-        "--id",
-        "1",
-        "--init",
-        "--listen",
-        "127.0.0.1:0",
-        "--peer-listen",
-        "127.0.0.1:0",
-        "--file",
-        text(&file),
-    ]);
+    let mut served = Served::start(alone(&file));
     served.create_vault();
     for n in 0..9 {
         let body = format!(

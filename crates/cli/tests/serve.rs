@@ -7,21 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::served::Served;
+use common::served::{Served, alone};
 use common::{folio, text};
 
 fn serve(file: &Path) -> Served {
-    Served::start([
-        "--id",
-        "1",
-        "--init",
-        "--listen",
-        "127.0.0.1:0",
-        "--peer-listen",
-        "127.0.0.1:0",
-        "--file",
-        text(file),
-    ])
+    Served::start(alone(file))
 }
 
 #[test]
@@ -224,19 +214,10 @@ fn a_node_scrubs_its_file_when_it_is_asked_to() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("node.folio");
     drop(serve(&file));
-    let arguments = [
-        "serve",
-        "--id",
-        "1",
-        "--init",
-        "--listen",
-        "127.0.0.1:0",
-        "--peer-listen",
-        "127.0.0.1:0",
-    ];
     let mut process = Command::new(env!("CARGO_BIN_EXE_folio"))
-        .args(arguments)
-        .args(["--file", text(&file), "--scrub", "900M"])
+        .arg("serve")
+        .args(alone(&file))
+        .args(["--scrub", "900M"])
         .env("FOLIO_LOG", "folio_store=info")
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -250,7 +231,7 @@ fn a_node_scrubs_its_file_when_it_is_asked_to() {
     process.kill().expect("it runs");
     process.wait().expect("it ran");
     assert!(scrubbed, "the log does not tell of a pass");
-    let alone = folio([
+    let meaningless = folio([
         "serve",
         "--id",
         "1",
@@ -259,5 +240,5 @@ fn a_node_scrubs_its_file_when_it_is_asked_to() {
         "--scrub-every",
         "3",
     ]);
-    assert_eq!(alone.code, Some(2), "{alone:?}");
+    assert_eq!(meaningless.code, Some(2), "{meaningless:?}");
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use common::served::{Served, Three, host};
+use common::served::{Served, Three, alone, host};
 use common::{Run, folio, text};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio_rustls::rustls::crypto::ring;
@@ -133,28 +133,18 @@ fn a_cluster_speaks_tls_and_changes_its_authority_while_it_runs() {
     three.leader(|node, path, body| client.post(node, path, body));
 }
 
-/// Node 1 alone.
-fn alone(directory: &Path, place: &Path) -> Served {
-    Served::start([
-        "--id",
-        "1",
-        "--init",
-        "--listen",
-        "127.0.0.1:0",
-        "--peer-listen",
-        "127.0.0.1:0",
-        "--file",
-        text(&directory.join("node.folio")),
-        "--tls",
-        text(place),
-    ])
+/// Node 1 alone, with certificates.
+fn serve(directory: &Path, place: &Path) -> Served {
+    let file = directory.join("node.folio");
+    let tls = ["--tls", text(place)];
+    Served::start(alone(&file).into_iter().chain(tls))
 }
 
 #[test]
 fn a_new_certificate_is_shown_to_the_next_client_and_a_broken_one_to_nobody() {
     let directory = certificates();
     let place = directory.path();
-    let node = alone(place, place);
+    let node = serve(place, place);
     let client = Client::trusting(place);
     let first = client.shown(&node).unwrap();
     assert_eq!(client.shown(&node).unwrap(), first);
@@ -187,7 +177,7 @@ fn a_new_certificate_is_shown_to_the_next_client_and_a_broken_one_to_nobody() {
 #[test]
 fn a_client_that_does_not_encrypt_or_trusts_another_authority_is_told_so() {
     let directory = certificates();
-    let node = alone(directory.path(), directory.path());
+    let node = serve(directory.path(), directory.path());
     let plain = node.post("/v1/vaults", "{}");
     assert!(plain.starts_with("HTTP/1.1 400"), "{plain}");
     assert!(plain.contains("https_required"), "{plain}");

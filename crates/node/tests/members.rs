@@ -4,21 +4,8 @@ mod common;
 
 use std::net::SocketAddr;
 
-use common::{Answer, PATIENCE, Server, get, patch, post, send, start_cluster, start_node};
+use common::{delete, get, leader, patch, post, start_cluster, start_node};
 use serde_json::{Value, json};
-
-async fn delete(address: SocketAddr, path: &str) -> Answer {
-    let request = format!("DELETE {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    send(address, &request).await
-}
-
-/// The one that leads.
-async fn leader(servers: &[Server]) -> &Server {
-    let leader = servers[0].node.ledger().wait_for_leader(PATIENCE).await;
-    let leader = leader.expect("one is elected");
-    let found = servers.iter().find(|server| server.node.id() == leader);
-    found.expect("it is one of them")
-}
 
 /// Members as pairs of id and vote.
 async fn members(address: SocketAddr) -> Vec<(u64, bool)> {

@@ -18,11 +18,6 @@ async fn set(address: SocketAddr, key: &str, value: &str) {
     assert_eq!(done.status, 200, "{done:?}");
 }
 
-async fn delete(address: SocketAddr, path: &str) -> common::Answer {
-    let request = format!("DELETE {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    send(address, &request).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn entities_are_read_as_of_a_height_that_the_vault_retains() {
     let directory = tempfile::tempdir().unwrap();

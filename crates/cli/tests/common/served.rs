@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A running node, killed when the test is over.
@@ -19,6 +19,21 @@ impl Drop for Served {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The arguments of node 1, alone in its cluster, on ports of its own.
+pub fn alone(file: &Path) -> [&str; 9] {
+    [
+        "--id",
+        "1",
+        "--init",
+        "--listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
+        "--file",
+        super::text(file),
+    ]
 }
 
 impl Served {

@@ -93,6 +93,23 @@ pub async fn start_cluster(directory: &Path, count: u64, acquainted: bool) -> Ve
     servers
 }
 
+/// The one that leads.
+pub async fn leader(servers: &[Server]) -> &Server {
+    let leader = servers[0].node.ledger().wait_for_leader(PATIENCE).await;
+    let leader = leader.expect("one is elected");
+    let found = servers.iter().find(|server| server.node.id() == leader);
+    found.expect("it is one of them")
+}
+
+/// Waits until all of them have applied an entry.
+pub async fn applied(servers: impl IntoIterator<Item = &Server>, index: u64) {
+    for server in servers {
+        let ledger = server.node.ledger();
+        let applied = ledger.wait_for_applied(index, PATIENCE).await;
+        applied.expect("it is replicated");
+    }
+}
+
 pub async fn get(address: SocketAddr, path: &str) -> Answer {
     send(
         address,
@@ -118,6 +135,11 @@ pub async fn patch(address: SocketAddr, path: &str, body: &Value) -> Answer {
 
 pub async fn post_as(address: SocketAddr, path: &str, content_type: &str, body: &str) -> Answer {
     with_body(address, "POST", path, content_type, body).await
+}
+
+pub async fn delete(address: SocketAddr, path: &str) -> Answer {
+    let request = format!("DELETE {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    send(address, &request).await
 }
 
 async fn with_body(
