@@ -4,7 +4,9 @@ mod common;
 
 use std::net::SocketAddr;
 
-use common::{Answer, PATIENCE, get, post, post_as, send, start_cluster, start_node};
+use common::{
+    Answer, PATIENCE, Server, applied, get, leader, post, post_as, send, start_cluster, start_node,
+};
 use serde_json::{Value, json};
 
 /// A one-node cluster with a vault, number 1.
@@ -357,21 +359,21 @@ async fn metrics_are_counters_that_grow_with_what_was_done() {
     assert!(number("folio_fdatasyncs_total").await >= before + 2.0);
 }
 
+/// One that does not lead.
+fn follower<'a>(servers: &'a [Server], leader: &Server) -> &'a Server {
+    let id = leader.node.id();
+    let found = servers.iter().find(|server| server.node.id() != id);
+    found.expect("there are three")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_sends_the_client_to_the_leader() {
     let directory = tempfile::tempdir().expect("a directory");
     let servers = start_cluster(directory.path(), 3, true).await;
-    let leader = servers[0]
-        .node
-        .ledger()
-        .wait_for_leader(PATIENCE)
-        .await
-        .expect("a leader");
-    let (leading, following): (Vec<_>, Vec<_>) = servers
-        .iter()
-        .partition(|server| server.node.id() == leader);
+    let leader = leader(&servers).await;
+    let following = follower(&servers, leader);
     let refused = post(
-        following[0].address,
+        following.address,
         "/v1/vaults?x=1",
         &json!({ "name": "first" }),
     )
@@ -379,49 +381,27 @@ async fn a_follower_sends_the_client_to_the_leader() {
     assert_eq!((refused.status, refused.code()), (307, "not_leader"));
     assert_eq!(
         refused.headers["location"],
-        format!("http://{}/v1/vaults?x=1", leading[0].address)
+        format!("http://{}/v1/vaults?x=1", leader.address)
     );
-    assert_eq!(refused.body["leader"]["node"], leader);
+    assert_eq!(refused.body["leader"]["node"], leader.node.id());
 
-    let created = post(
-        leading[0].address,
-        "/v1/vaults",
-        &json!({ "name": "first" }),
-    )
-    .await;
+    let created = post(leader.address, "/v1/vaults", &json!({ "name": "first" })).await;
     assert_eq!(created.status, 201, "{created:?}");
     let index = created.body["log_index"].as_u64().expect("an index");
-    following[0]
-        .node
-        .ledger()
-        .wait_for_applied(index, PATIENCE)
-        .await
-        .expect("it is replicated");
-    let local = get(following[0].address, "/v1/vaults/1?read=local").await;
+    applied([following], index).await;
+    let local = get(following.address, "/v1/vaults/1?read=local").await;
     assert_eq!((local.status, &local.body["name"]), (200, &json!("first")));
-    assert_eq!(get(following[0].address, "/v1/vaults/1").await.status, 307);
+    assert_eq!(get(following.address, "/v1/vaults/1").await.status, 307);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_does_not_know_the_leaders_api_names_the_leader() {
     let directory = tempfile::tempdir().expect("a directory");
     let servers = start_cluster(directory.path(), 3, false).await;
-    let leader = servers[0]
-        .node
-        .ledger()
-        .wait_for_leader(PATIENCE)
-        .await
-        .expect("a leader");
-    let follower = servers
-        .iter()
-        .find(|server| server.node.id() != leader)
-        .expect("there are three");
-    let refused = post(follower.address, "/v1/vaults", &json!({ "name": "first" })).await;
+    let leader = leader(&servers).await;
+    let following = follower(&servers, leader);
+    let refused = post(following.address, "/v1/vaults", &json!({ "name": "first" })).await;
     assert_eq!((refused.status, refused.code()), (421, "not_leader"));
-    let leader = servers
-        .iter()
-        .find(|server| server.node.id() == leader)
-        .expect("it is one of them");
     assert_eq!(
         refused.body["leader"]["peer_address"],
         leader.node.peer_address().to_string()

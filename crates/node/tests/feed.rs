@@ -6,7 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 
-use common::{PATIENCE, get, post, send, start_cluster};
+use common::{PATIENCE, applied, get, leader, post, send, start_cluster};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -160,27 +160,11 @@ async fn a_feed_that_breaks_off_anywhere_goes_on_at_any_node() {
     const WRITES: u64 = 60;
     let directory = tempfile::tempdir().unwrap();
     let servers = start_cluster(directory.path(), 3, true).await;
-    let leader = servers[0]
-        .node
-        .ledger()
-        .wait_for_leader(PATIENCE)
-        .await
-        .unwrap();
-    let leading = servers
-        .iter()
-        .find(|server| server.node.id() == leader)
-        .unwrap();
+    let leading = leader(&servers).await;
     let address = leading.address;
     create_vault(address).await;
     let index = leading.node.ledger().status().last_log.unwrap();
-    for server in &servers {
-        server
-            .node
-            .ledger()
-            .wait_for_applied(index, PATIENCE)
-            .await
-            .unwrap();
-    }
+    applied(&servers, index).await;
     let writer = tokio::spawn(async move {
         for number in 0..WRITES {
             set(address, number, "value").await;

@@ -6,7 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 
-use common::{PATIENCE, get, post, start_cluster};
+use common::{applied, get, leader, post, start_cluster};
 use serde_json::{Value, json};
 
 async fn submit(address: SocketAddr, vault: u64, operations: Vec<Value>) -> u64 {
@@ -87,31 +87,14 @@ fn lists() -> Vec<&'static str> {
 async fn pages_join_up_at_whatever_nodes_they_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let servers = start_cluster(directory.path(), 3, true).await;
-    let leader = servers[0]
-        .node
-        .ledger()
-        .wait_for_leader(PATIENCE)
-        .await
-        .unwrap();
-    let leading = servers
-        .iter()
-        .find(|server| server.node.id() == leader)
-        .unwrap();
+    let leading = leader(&servers).await;
     fill(leading.address).await;
     // The first token has the leader make a key.
     let first = get(leading.address, "/v1/vaults?limit=1").await;
     assert!(first.body["next"].is_string(), "{first:?}");
     let last = leading.node.ledger().status().last_log.unwrap();
-    let mut addresses = Vec::new();
-    for server in &servers {
-        server
-            .node
-            .ledger()
-            .wait_for_applied(last, PATIENCE)
-            .await
-            .unwrap();
-        addresses.push(server.address);
-    }
+    applied(&servers, last).await;
+    let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
     for list in lists() {
         let whole = pages(&addresses[..1], list, 1000).await;
         assert!(whole.len() > 1, "{list}");

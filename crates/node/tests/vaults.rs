@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{get, patch, post, send, start_cluster};
+use common::{delete, get, patch, post, start_cluster};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
