@@ -18,6 +18,7 @@ use crate::block::BlockHeader;
 use crate::command::Command;
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::history::least_log_index_after;
 use crate::limits::MAX_PAGE;
 use crate::read::{LedgerView, VaultInfo};
 use crate::record::Record;
@@ -83,6 +84,10 @@ struct Suspect {
 }
 
 type Flow = std::ops::ControlFlow<()>;
+
+fn missing(vault: u64, height: u64) -> Difference {
+    Difference::new(vault, height, "the block", "missing", "there")
+}
 
 impl<'r> Replay<'r> {
     fn new(stored: &'r ReadTransaction, scratch: &'r Database) -> Result<Self> {
@@ -156,8 +161,13 @@ impl<'r> Replay<'r> {
                 }
                 first = before.height.saturating_add(1);
             }
-            self.total += info.height.saturating_add(1).saturating_sub(first);
-            if self.push(vault, first)?.is_break() {
+            let blocks = info.height.saturating_add(1).saturating_sub(first);
+            self.total = self.total.saturating_add(blocks);
+            let before = match first.checked_sub(1) {
+                Some(height) => self.header(vault, height)?,
+                None => None,
+            };
+            if self.push(vault, first, before.as_ref())?.is_break() {
                 return Ok(Some(()));
             }
         }
@@ -168,8 +178,8 @@ impl<'r> Replay<'r> {
         LedgerView::new(self.stored).block(vault, height)
     }
 
-    /// Queues the block at `height`, if the vault is that high.
-    fn push(&mut self, vault: u64, height: u64) -> Result<Flow> {
+    /// Queues the block at `height`, if the vault is that high. `before` is the block before it.
+    fn push(&mut self, vault: u64, height: u64, before: Option<&BlockHeader>) -> Result<Flow> {
         if self
             .vaults
             .get(&vault)
@@ -177,19 +187,24 @@ impl<'r> Replay<'r> {
         {
             return Ok(Flow::Continue(()));
         }
-        match self.header(vault, height)? {
-            Some(header) => self.next.push(Reverse((header.log_index, vault, height))),
-            None => {
-                self.end(Difference::new(
-                    vault,
-                    height,
-                    "the block",
-                    "missing",
-                    "there",
-                ))?;
-                return Ok(Flow::Break(()));
-            }
+        let Some(header) = self.header(vault, height)? else {
+            self.end(missing(vault, height))?;
+            return Ok(Flow::Break(()));
+        };
+        let least = before.map_or(0, least_log_index_after);
+        if header.log_index < least {
+            let what = "the log index in the header";
+            let should = format!("{least} or later");
+            self.end(Difference::new(
+                vault,
+                height,
+                what,
+                header.log_index,
+                should,
+            ))?;
+            return Ok(Flow::Break(()));
         }
+        self.next.push(Reverse((header.log_index, vault, height)));
         Ok(Flow::Continue(()))
     }
 
@@ -215,10 +230,11 @@ impl<'r> Replay<'r> {
             let Some(block) = self.stored_block(vault, height)? else {
                 return Ok(Some(Flow::Break(())));
             };
-            blocks.push(block);
-            if self.push(vault, height.saturating_add(1))?.is_break() {
+            let next = height.saturating_add(1);
+            if self.push(vault, next, Some(&block.header))?.is_break() {
                 return Ok(Some(Flow::Break(())));
             }
+            blocks.push(block);
         }
         if self.suspect.is_none() {
             let mut altered = blocks
@@ -238,13 +254,7 @@ impl<'r> Replay<'r> {
     fn stored_block(&mut self, vault: u64, height: u64) -> Result<Option<StoredBlock>> {
         let ledger = LedgerView::new(self.stored);
         let Some(header) = ledger.block(vault, height)? else {
-            self.end(Difference::new(
-                vault,
-                height,
-                "the block",
-                "missing",
-                "there",
-            ))?;
+            self.end(missing(vault, height))?;
             return Ok(None);
         };
         let encoded = ledger.encoded_records(vault, height)?;

@@ -1,11 +1,14 @@
 //! Checking the chain of a vault from its first block to its last.
 
+use std::ops::Bound;
+
 use folio_store::ReadTransaction;
 
 use super::versions::VersionCheck;
 use super::{VerifyError, compare};
 use crate::block::transactions_root;
 use crate::digest::Digest;
+use crate::history::least_log_index_after;
 use crate::merkle::{self, Frontier};
 use crate::read::LedgerView;
 use crate::tables::{Blocks, History};
@@ -51,7 +54,7 @@ pub fn verify_chain(
     };
     let mut versions = VersionCheck::new(view, vault, info.retained_from)?;
     let mut time = 0;
-    let mut log_index = 0;
+    let mut least_log_index = 0;
     for height in 0..=info.height {
         let place = || format!("vault {vault}, block {height}");
         let Some(header) = ledger.block(vault, height)? else {
@@ -76,7 +79,7 @@ pub fn verify_chain(
             place,
             "the log index",
             header.log_index,
-            header.log_index.max(log_index),
+            header.log_index.max(least_log_index),
         )?;
         let transactions = ledger.encoded_records(vault, height)?;
         compare(
@@ -100,7 +103,7 @@ pub fn verify_chain(
                 .map_or(Digest::ZERO, Digest);
             compare(place, "the history tree", stored, expected)?;
         }
-        (time, log_index) = (header.time, header.log_index);
+        (time, least_log_index) = (header.time, least_log_index_after(&header));
         report.blocks += 1;
         report.transactions += u64::from(header.transactions);
         report.state_root = header.state_root;
@@ -122,12 +125,13 @@ pub fn verify_chain(
                 header.relationships,
             )?;
         }
-        progress(height + 1, info.height + 1);
+        progress(report.blocks, info.height.saturating_add(1));
     }
     versions.end()?;
+    let last = (vault, info.height);
     let beyond = view
         .table::<Blocks>()?
-        .range((vault, info.height + 1)..=(vault, u64::MAX))?
+        .range((Bound::Excluded(last), Bound::Included((vault, u64::MAX))))?
         .count();
     compare(
         || format!("vault {vault}"),
