@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use folio_store::{BackupOptions, BackupPoint, BackupReport, Database, apply_backup};
 
+use crate::amount::Rate;
 use crate::output::{self, Table, grouped, size};
-use crate::rate::Rate;
 use crate::run::Failure;
 use crate::verify::{progress_bar, show_progress};
 

@@ -1,7 +1,5 @@
 //! `folio cert`: an authority for a cluster, and certificates for its nodes.
 
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -12,8 +10,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use tempfile::NamedTempFile;
 
+use crate::files::{PUBLIC, SECRET, about, write};
 use crate::output;
 use crate::run::Failure;
 
@@ -181,35 +179,4 @@ fn valid_for(params: &mut CertificateParams, days: u32) {
     let now = SystemTime::now();
     params.not_before = (now - CLOCKS).into();
     params.not_after = (now + DAY * days).into();
-}
-
-/// The modes of files for everybody and for their owner.
-const PUBLIC: u32 = 0o644;
-const SECRET: u32 = 0o600;
-
-/// Writes a file that is there as a whole or not at all.
-fn write(path: &Path, contents: &str, mode: u32, replace: bool) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::Error(format!("{} is there already, and is kept", path.display()))
-        }
-        _ => about(path, error),
-    };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(directory).map_err(failed)?;
-    file.write_all(contents.as_bytes()).map_err(failed)?;
-    let permissions = std::fs::Permissions::from_mode(mode);
-    file.as_file()
-        .set_permissions(permissions)
-        .map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    let persisted = match replace {
-        true => file.persist(path),
-        false => file.persist_noclobber(path),
-    };
-    persisted.map(drop).map_err(|error| failed(error.error))
-}
-
-fn about(path: &Path, error: impl std::fmt::Display) -> Failure {
-    Failure::Error(format!("{}: {error}", path.display()))
 }

@@ -2,26 +2,31 @@
 //!
 //! Exit codes: 0 success, 1 error, 2 wrong usage, 3 corruption found, 4 unavailable.
 
+mod amount;
 mod backup;
 mod cert;
 mod client;
 mod demo;
 mod dump;
+mod files;
 mod import;
 mod load;
 mod output;
 mod proof;
-mod rate;
 mod recover;
 mod replay;
 mod run;
 mod serve;
+mod settings;
 mod stat;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use run::Failure;
+use settings::Layers;
 
 /// A replicated ledger in one file per node.
 #[derive(Parser)]
@@ -39,7 +44,9 @@ enum Command {
     /// Run a cluster in this process on real data, stop its leader, and check every node
     Demo(demo::Arguments),
     /// Run one node of a cluster
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
+    /// Show and check the settings of a node
+    Config(settings::Arguments),
     /// Make certificates for the nodes of a cluster
     Cert(cert::Arguments),
     /// Check every page, every row and every block of a file, or the file of a running node
@@ -65,10 +72,25 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let done = match arguments.command {
+    match carry_out() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                eprintln!("folio: {message}");
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn carry_out() -> Result<(), Failure> {
+    let layers = Layers::read(Arguments::command())?;
+    let arguments =
+        Arguments::from_arg_matches(&layers.matches).unwrap_or_else(|error| error.exit());
+    match arguments.command {
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments, &layers),
+        Command::Config(arguments) => settings::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
@@ -80,22 +102,12 @@ fn main() -> ExitCode {
         Command::Import(arguments) => import::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Apply(arguments) => backup::apply(&arguments),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if let Some(message) = failure.message() {
-                eprintln!("folio: {message}");
-            }
-            ExitCode::from(failure.code())
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {

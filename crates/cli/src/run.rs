@@ -4,6 +4,8 @@ use std::fmt::Display;
 
 use folio_node::offline::OpenError;
 
+use crate::settings::LogFormat;
+
 /// Why a command did not succeed. Each way has an exit code of its own, for scripts.
 #[derive(Debug)]
 pub enum Failure {
@@ -68,22 +70,33 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::Error(format!("cannot start the asynchronous runtime: {error}")))
 }
 
-/// Starts writing the log to standard error. `FOLIO_LOG` replaces the level.
+/// Starts writing the log to standard error, for people. `FOLIO_LOG` replaces the level.
 pub fn log_at(level: &str) -> Result<(), Failure> {
+    let wanted = std::env::var("FOLIO_LOG").unwrap_or_default();
+    let filter = match &wanted[..] {
+        "" => level,
+        filter => filter,
+    };
+    log_as(filter, LogFormat::Text)
+}
+
+/// Starts writing what passes the filter to standard error.
+pub fn log_as(filter: &str, format: LogFormat) -> Result<(), Failure> {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
 
-    let wanted = std::env::var("FOLIO_LOG")
-        .ok()
-        .filter(|filter| !filter.is_empty());
-    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(level))
-        .map_err(|error| Failure::Usage(format!("FOLIO_LOG is not a log filter: {error}")))?;
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| Failure::Usage(format!("`{filter}` is not a log filter: {error}")))?;
     let colourless = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal() && !colourless)
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log
+            .with_ansi(std::io::stderr().is_terminal() && !colourless)
+            .init(),
+    }
     Ok(())
 }
 

@@ -10,9 +10,9 @@ use folio_store::VerifyOptions;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::amount::Rate;
 use crate::client::{Client, Trust};
 use crate::output::{self, Format, Table, grouped, size};
-use crate::rate::Rate;
 use crate::replay;
 use crate::run::Failure;
 

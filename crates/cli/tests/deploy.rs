@@ -30,13 +30,30 @@ fn the_commands_of_unit_and_compose_file_are_ones_that_the_tool_takes() {
         .lines()
         .find_map(|line| line.strip_prefix("ExecStart="));
     let start = start.expect("the unit starts something").replace("%i", "1");
-    let example = unit
-        .lines()
-        .find_map(|line| line.split_once("FOLIO_OPTIONS="));
-    let (_, options) = example.expect("the unit has an example");
     let (program, arguments) = start.split_once(' ').expect("the program has arguments");
     assert_eq!(program, "/usr/local/bin/folio");
-    assert_taken(&arguments.replace("$FOLIO_OPTIONS", options));
+    let flag = |assignment: &str| {
+        let (variable, value) = assignment.split_once('=').expect("it has a value");
+        let name = variable.to_lowercase().replace('_', "-");
+        match value {
+            "true" => format!("--{name}"),
+            value => format!("--{name} {value}"),
+        }
+    };
+    let comment = unit.lines().take_while(|line| line.starts_with('#'));
+    let words = comment.flat_map(|line| line.split([' ', ',']).collect::<Vec<_>>());
+    let variables: Vec<_> = words
+        .filter_map(|word| {
+            word.strip_prefix("FOLIO_")
+                .filter(|rest| rest.contains('='))
+        })
+        .map(flag)
+        .collect();
+    assert!(
+        variables.len() > 4,
+        "the unit has an example: {variables:?}"
+    );
+    assert_taken(&format!("{arguments} {}", variables.join(" ")));
 
     let compose = read("compose.yaml");
     let mut commands = 0;

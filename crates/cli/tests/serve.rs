@@ -242,3 +242,167 @@ fn a_node_scrubs_its_file_when_it_is_asked_to() {
     ]);
     assert_eq!(meaningless.code, Some(2), "{meaningless:?}");
 }
+
+/// A node with free ports that keeps what it has in `data`.
+fn in_directory(data: &Path, more: &[&str]) -> Served {
+    Served::start(["--data", text(data)].iter().chain(more))
+}
+
+#[test]
+fn the_data_directory_is_all_that_a_restart_needs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("node");
+    let certificates = directory.path().join("certificates");
+    for arguments in [
+        vec!["cert", "authority", text(&certificates)],
+        vec!["cert", "node", text(&certificates), "--id", "7"],
+    ] {
+        let made = folio(arguments);
+        assert_eq!(made.code, Some(0), "{made:?}");
+    }
+    let first = Command::new(env!("CARGO_BIN_EXE_folio"))
+        .current_dir(directory.path())
+        .env("FOLIO_CLUSTER", "a \"name\"")
+        .env("FOLIO_PEER_LISTEN", "127.0.0.1:0")
+        .args([
+            "serve",
+            "--data",
+            "node",
+            "--init",
+            "--id",
+            "7",
+            "--tls",
+            "certificates",
+        ])
+        .args(["--listen", "127.0.0.1:0", "--raft-queue-limit", "99"])
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut first = Served::of(first.expect("the binary was built"));
+    first.process.kill().expect("it runs");
+    first.process.wait().expect("it ran");
+
+    let remembered = std::fs::read_to_string(data.join("folio.toml")).expect("it is there");
+    let tls = format!("tls = \"{}\"", text(&certificates));
+    for line in [
+        "id = 7",
+        "[raft]\nqueue-limit = 99",
+        r#"cluster = "a \"name\"""#,
+        &tls,
+    ] {
+        assert!(remembered.contains(line), "{remembered}");
+    }
+    let again = in_directory(&data, &[]);
+    let url = format!("https://{}", again.address);
+    let authority = certificates.join("authority.pem");
+    let verified = folio(["verify", "--node", &url, "--ca", text(&authority)]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    let other = folio(["serve", "--data", text(&data), "--id", "8"]);
+    assert_eq!(other.code, Some(1), "it is node 7: {other:?}");
+}
+
+#[test]
+fn flags_go_before_the_environment_that_before_a_file_and_that_before_what_is_remembered() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("node");
+    std::fs::create_dir(&data).expect("it is writable");
+    let file = directory.path().join("settings.toml");
+    let layers = [
+        (
+            &data.join("folio.toml"),
+            "id = 1\ncluster = 'remembered'\nlisten = 'remembered'\npeer-listen = 'remembered'\nfile = 'remembered'\n",
+        ),
+        (
+            &file,
+            "cluster = 'file'\nlisten = 'file'\npeer-listen = 'file'\n",
+        ),
+    ];
+    for (path, settings) in layers {
+        std::fs::write(path, settings).expect("it is writable");
+    }
+    // What is wrong with an address names it.
+    let run = |variables: &[(&str, &str)], flags: &[&str]| {
+        let run = Command::new(env!("CARGO_BIN_EXE_folio"))
+            .current_dir(directory.path())
+            .args(["serve", "--data", text(&data)])
+            .envs(variables.iter().copied())
+            .args(flags)
+            .output();
+        String::from_utf8(run.expect("the binary was built").stderr).expect("it prints text")
+    };
+    let file = ["--config", text(&file)];
+    let variable = [("FOLIO_PEER_LISTEN", "environment")];
+    assert!(run(&[], &[]).contains("remembered is not an address"));
+    assert!(run(&[], &file).contains("file is not an address"));
+    assert!(run(&variable, &file).contains("environment is not an address"));
+    let flags = [&file[..], &["--peer-listen", "flag"]].concat();
+    assert!(run(&variable, &flags).contains("flag is not an address"));
+    let mistyped = run(&[("FOLIO_LISTN", "a")], &[]);
+    assert!(mistyped.contains("FOLIO_LISTN"), "{mistyped}");
+}
+
+#[test]
+fn a_file_of_settings_is_checked_before_anything_is_started() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("settings.toml");
+    let data = directory.path().join("node");
+    std::fs::write(&file, "id = 1\n\n[raft]\nheartbeat-interval = '2s'\n").expect("it is writable");
+    let checked = folio(["config", "check", text(&file)]);
+    assert_eq!(checked.code, Some(2), "{checked:?}");
+    assert!(
+        checked
+            .stderr
+            .contains("election-timeout-min is 1.25s: set it to 4s or more"),
+        "{checked:?}"
+    );
+    let refused = folio([
+        "serve",
+        "--data",
+        text(&data),
+        "--init",
+        "--config",
+        text(&file),
+    ]);
+    assert_eq!(
+        (refused.code, data.exists()),
+        (Some(2), false),
+        "{refused:?}"
+    );
+
+    std::fs::write(&file, "id = 1\n[raft]\nheartbeat = '2s'\n").expect("it is writable");
+    let unknown = folio(["config", "check", text(&file)]);
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(
+        unknown
+            .stderr
+            .contains("settings.toml:3: there is no setting heartbeat in [raft]"),
+        "{unknown:?}"
+    );
+
+    std::fs::write(&file, folio(["config", "example"]).stdout).expect("it is writable");
+    let right = folio(["config", "check", text(&file)]);
+    assert_eq!(right.code, Some(0), "{right:?}");
+}
+
+#[test]
+fn a_log_for_programs_is_an_object_a_line() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = Command::new(env!("CARGO_BIN_EXE_folio"))
+        .args([
+            "serve",
+            "--data",
+            text(directory.path()),
+            "--log-format",
+            "json",
+        ])
+        .env("FOLIO_LISTN", "mistyped")
+        .output()
+        .expect("the binary was built");
+    let said = String::from_utf8(run.stderr).expect("it prints text");
+    let line: serde_json::Value =
+        serde_json::from_str(said.lines().next().expect("it warns")).expect("it is JSON");
+    assert_eq!(
+        (&line["level"], &line["variable"]),
+        (&"WARN".into(), &"FOLIO_LISTN".into()),
+        "{said}"
+    );
+}

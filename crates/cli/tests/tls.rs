@@ -339,7 +339,7 @@ fn addresses_that_others_can_reach_are_allowed_with_tls() {
         text(place),
     ]);
     assert_eq!(named.code, Some(2), "{named:?}");
-    assert!(named.stderr.contains("--peers 1=HOST:7101"), "{named:?}");
+    assert!(named.stderr.contains("--advertise HOST"), "{named:?}");
 }
 
 #[test]

@@ -15,4 +15,4 @@ pub mod verification;
 pub use agreement::Divergence;
 pub use https::TlsListener;
 pub use network::{AddressError, resolve};
-pub use node::{Node, NodeError, NodeOptions};
+pub use node::{DEFAULT_CACHE_BYTES, Node, NodeError, NodeOptions};

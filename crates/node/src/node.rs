@@ -30,10 +30,15 @@ pub struct NodeOptions {
     pub peer_listen: SocketAddr,
     /// The node's certificates. None: neither its peers nor its clients are encrypted or authenticated.
     pub tls: Option<Tls>,
+    /// The memory for pages of the file, in bytes.
+    pub cache_bytes: usize,
     /// The settings of the replication, the same on every node. A log entry may have as many bytes as the largest
     /// transaction, if less is set.
     pub raft: Config,
 }
+
+/// The memory for pages of the file of a node, if nothing is said about it.
+pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -89,10 +94,12 @@ impl Node {
             cluster,
             peer_listen,
             tls,
+            cache_bytes,
             raft,
         } = options;
         let path = file.clone();
-        let (database, has_history) = tokio::task::spawn_blocking(move || open(&path)).await??;
+        let (database, has_history) =
+            tokio::task::spawn_blocking(move || open(&path, cache_bytes)).await??;
         let config = NetworkConfig {
             tls: tls.clone(),
             ..NetworkConfig::new(cluster)
@@ -223,8 +230,10 @@ fn with_room(raft: Config) -> Config {
 }
 
 /// Opens or creates the file, and tells whether there is a Raft log in it.
-fn open(file: &Path) -> folio_store::Result<(Database, bool)> {
-    let database = Database::builder().open_or_create(file)?;
+fn open(file: &Path, cache_bytes: usize) -> folio_store::Result<(Database, bool)> {
+    let database = Database::builder()
+        .cache_size(cache_bytes)
+        .open_or_create(file)?;
     let raft = RaftSummary::read(&database.begin_read()?)?;
     Ok((database, raft.last_log.is_some() || raft.purged.is_some()))
 }

@@ -33,6 +33,7 @@ async fn start(directory: &Path, id: NodeId, peer_listen: SocketAddr) -> Server 
         cluster: "test".to_owned(),
         peer_listen,
         tls: None,
+        cache_bytes: folio_node::DEFAULT_CACHE_BYTES,
         raft: Config {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout_min: Duration::from_millis(400),

@@ -108,6 +108,7 @@ impl Cluster {
             cluster: "demo".to_owned(),
             peer_listen,
             tls: None,
+            cache_bytes: folio_node::DEFAULT_CACHE_BYTES,
             raft: raft_config(),
         };
         let node = Node::start(options)

@@ -39,12 +39,16 @@ pub fn alone(file: &Path) -> [&str; 9] {
 impl Served {
     /// Starts a node and waits until it says where it listens.
     pub fn start<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_folio"))
+        let process = Command::new(env!("CARGO_BIN_EXE_folio"))
             .arg("serve")
             .args(arguments)
             .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary was built");
+            .spawn();
+        Self::of(process.expect("the binary was built"))
+    }
+
+    /// A node that was started: waits until it says where it listens.
+    pub fn of(mut process: Child) -> Self {
         let mut line = String::new();
         let stdout = process.stdout.take().expect("it is piped");
         BufReader::new(stdout)

@@ -49,6 +49,7 @@ pub async fn start_node(directory: &Path, id: NodeId) -> Node {
         cluster: "test".to_owned(),
         peer_listen: (Ipv4Addr::LOCALHOST, 0).into(),
         tls: None,
+        cache_bytes: folio_node::DEFAULT_CACHE_BYTES,
         raft: Config::default(),
     };
     Node::start(options).await.expect("the node starts")
