@@ -13,47 +13,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use folio_api::Divergence;
 use folio_ledger::agreement::{Asked, Held, MAX_ASKED, held, question, read_answer};
 use folio_ledger::{Ledger, LedgerView};
 use folio_raft::{Error, NodeId, ReadLevel, ReplicatedDatabase, Role};
-use serde::Serialize;
 
 /// The time between two comparisons.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long another node has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// A vault whose history here is not that of the others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Divergence {
-    /// The vault.
-    pub vault: u64,
-    /// The height of the first block that differs.
-    pub height: u64,
-    /// The hash that this node has there.
-    pub ours: String,
-    /// The hash that `node` has there.
-    pub theirs: String,
-    /// The node that it was compared with.
-    pub node: NodeId,
-}
-
-impl std::fmt::Display for Divergence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Divergence {
-            vault,
-            height,
-            ours,
-            theirs,
-            node,
-        } = self;
-        write!(
-            f,
-            "vault {vault} differs from that of other nodes since block {height}: it has the hash {ours} here and {theirs} on node {node}"
-        )
-    }
-}
 
 /// What a node knows of its vaults and those of others.
 #[derive(Default)]

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::serve::Listener;
+use folio_api::MEDIA_TYPE;
 use folio_raft::transport::Tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 
-use crate::api::problem::{MEDIA_TYPE, Problem};
+use crate::api::problem::Problem;
 
 /// Handshakes under way at a time; further clients have to wait.
 const HANDSHAKES: usize = 256;
@@ -81,7 +82,7 @@ async fn greet(tls: Tls, mut stream: TcpStream) -> io::Result<TlsStream<TcpStrea
     stream.set_nodelay(true)?;
     let mut first = [0];
     if stream.peek(&mut first).await? > 0 && first != [HANDSHAKE] {
-        stream.write_all(answer_to_plain().as_bytes()).await?;
+        stream.write_all(answer_to_plain()?.as_bytes()).await?;
         stream.shutdown().await?;
         let mut request = (&mut stream).take(PLAIN_BYTES);
         tokio::io::copy(&mut request, &mut tokio::io::sink()).await?;
@@ -91,10 +92,10 @@ async fn greet(tls: Tls, mut stream: TcpStream) -> io::Result<TlsStream<TcpStrea
 }
 
 /// The answer to a request in plain HTTP.
-fn answer_to_plain() -> String {
-    let document = Problem::https_required().document().to_string();
-    format!(
+fn answer_to_plain() -> io::Result<String> {
+    let document = serde_json::to_string(&Problem::https_required().document())?;
+    Ok(format!(
         "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {}\r\n\r\n{document}",
         document.len()
-    )
+    ))
 }

@@ -12,7 +12,6 @@ mod node;
 pub mod offline;
 pub mod verification;
 
-pub use agreement::Divergence;
 pub use https::TlsListener;
 pub use network::{AddressError, resolve};
 pub use node::{DEFAULT_CACHE_BYTES, Node, NodeError, NodeOptions};

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use folio_api::Divergence;
 use folio_ledger::Ledger;
 use folio_ledger::limits::MAX_TRANSACTION_BYTES;
 use folio_raft::transport::{NetworkConfig, TcpTransport, Tls, TransportError};
 use folio_raft::{Config, NodeId, ReplicatedDatabase};
 use folio_store::Database;
 
-use crate::agreement::{self, Agreement, Divergence};
+use crate::agreement::{self, Agreement};
 use crate::feeds::Feeds;
 use crate::offline::RaftSummary;
 use crate::verification::{Verification, Verifications};

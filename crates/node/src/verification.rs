@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use folio_ledger::Ledger;
 use folio_raft::ReplicatedDatabase;
 use folio_store::{Scrub, ScrubOptions};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How many problems are told; a damaged file may have one for each page.
 const MAX_PROBLEMS: usize = 100;
 
 /// How far a verification is, or how it ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerificationState {
     /// None was asked for since the node started.
@@ -30,7 +31,7 @@ pub enum VerificationState {
 }
 
 /// The verification that was asked for last.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Verification {
     /// How far it is.
     pub state: VerificationState,
@@ -53,7 +54,7 @@ pub struct Verification {
 }
 
 /// Something wrong with the file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct VerificationProblem {
     /// The page, if it is about one.
     pub page: Option<u64>,

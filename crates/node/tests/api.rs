@@ -495,3 +495,19 @@ async fn a_node_verifies_its_file_while_it_serves() {
     let database = folio_store::Database::open(file).expect("nobody has it");
     assert_eq!(database.verify(|_, _| {}).expect("readable").problems, []);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_no_entry_has_yet_is_no_fault_of_the_node() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let address = with_vault(&directory).await;
+    let answer = get(address, "/v1/vaults/1?read=at_least:1000000").await;
+    assert_eq!((answer.status, answer.code()), (409, "not_yet_applied"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_successor_keeps_the_leadership() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let address = with_vault(&directory).await;
+    let answer = post(address, "/v1/leader", &json!({})).await;
+    assert_eq!((answer.status, answer.code()), (409, "handover_failed"));
+}

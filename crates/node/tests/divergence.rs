@@ -11,11 +11,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{Answer, PATIENCE, get, post};
+use folio_api::Divergence;
 use folio_ledger::LedgerView;
 use folio_ledger::command::Command;
 use folio_ledger::response::Response;
 use folio_ledger::transaction::Transaction;
-use folio_node::{Divergence, Node, NodeOptions, api};
+use folio_node::{Node, NodeOptions, api};
 use folio_raft::{Config, NodeId, ReadLevel, Role};
 use folio_store::Database;
 use serde_json::{Value, json};

@@ -129,3 +129,35 @@ async fn a_change_that_makes_no_sense_is_refused_with_the_reason() {
     }
     assert_eq!(members(at).await, [(1, true)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_a_place_to_reach_it_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let servers = start_cluster(directory.path(), 1, true).await;
+    let address = servers[0].address;
+    for wrong in [
+        "",
+        "localhost",
+        ":7101",
+        "a b:1",
+        "a:0",
+        "a:70000",
+        "http://a:1",
+    ] {
+        let learner = json!({ "id": 2, "address": wrong, "votes": false });
+        let added = post(address, "/v1/members", &learner).await;
+        assert_eq!(
+            (added.status, added.code()),
+            (400, "malformed_request"),
+            "{wrong}"
+        );
+        let moved = patch(address, "/v1/members/1", &json!({ "address": wrong })).await;
+        assert_eq!(
+            (moved.status, moved.code()),
+            (400, "malformed_request"),
+            "{wrong}"
+        );
+    }
+    let members = get(address, "/v1/members").await;
+    assert_eq!(members.body["members"].as_array().map(Vec::len), Some(1));
+}

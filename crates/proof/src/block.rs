@@ -48,6 +48,7 @@ pub const HEADER_BYTES: usize = 189;
 
 /// The header of a block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BlockHeader {
     /// The vault.
     pub vault: u64,

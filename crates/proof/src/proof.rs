@@ -20,6 +20,7 @@ use crate::state_key::{Entity, StateKey, content_hash};
 /// It is at most `64 * 8 + 32 * depth` bytes of hashes: about 1.3 KiB in a vault of ten million
 /// items.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StateProof {
     /// The hashes of the subtrees beside the way from the root to the bucket; the first is a child
     /// of the root.
@@ -133,6 +134,7 @@ impl StateProof {
 
 /// The audit path of a transaction in its block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TransactionProof {
     /// The place of the transaction in the block, from 0.
     pub position: u32,
@@ -156,6 +158,7 @@ impl TransactionProof {
 
 /// The audit path of a block in the history of a later one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BlockProof {
     /// The height of the block.
     pub height: u64,
@@ -178,6 +181,7 @@ impl BlockProof {
 /// The proof that a chain goes on from an earlier end of it: nothing that the earlier end commits to
 /// was changed or left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExtensionProof {
     /// That the earlier block is in the later chain.
     pub block: BlockProof,

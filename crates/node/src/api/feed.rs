@@ -19,17 +19,20 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use folio_api::{BlockHead, Code, ProblemDocument, ReadLevel, Recorded};
 use folio_ledger::{FeedItem, FeedPosition, PageLimit};
 use futures_util::stream::{Stream, unfold};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::Api;
-use super::json::{BlockHeadJson, TransactionJson};
+use super::openapi::{Input, Operation, Output};
 use super::problem::Problem;
-use super::read::Level;
 use super::routes::{Params, Place};
 use crate::feeds::FeedPlace;
 
@@ -43,32 +46,73 @@ const PAGE: PageLimit = PageLimit {
 /// beside busy ones is so many reads a second.
 const PAUSE: Duration = Duration::from_millis(20);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Changes {
+    /// The height to begin with, for a client that has seen nothing.
     #[serde(default)]
     from: u64,
     #[serde(default)]
-    read: Level,
+    read: ReadLevel,
+}
+
+/// The id of the event that the client saw last.
+pub(super) struct LastEventId(Option<FeedPosition>);
+
+impl<S: Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(id) = parts.headers.get("last-event-id") else {
+            return Ok(LastEventId(None));
+        };
+        let position = id.to_str().ok().and_then(|id| id.parse().ok());
+        let position = position.ok_or_else(|| {
+            Problem::malformed("`Last-Event-ID` is not the id of an event of a feed")
+        })?;
+        Ok(LastEventId(Some(position)))
+    }
+}
+
+impl Input for Result<LastEventId, Problem> {
+    fn describe(operation: &mut Operation<'_>) {
+        let about = "The id of the event that was seen last; goes before `from`.";
+        let schema = json!({ "type": "string", "pattern": r"^[0-9]{1,19}(\.[0-9]{1,9})?$" });
+        operation.header("Last-Event-ID", about, schema);
+    }
+}
+
+impl<S> Output for Sse<S> {
+    fn describe(operation: &mut Operation<'_>) {
+        let events = json!({
+            "transaction": operation.schema::<Recorded>(),
+            "block": operation.schema::<BlockHead>(),
+            "vault_deleted": operation.schema::<Gone>(),
+            "problem": operation.schema::<ProblemDocument>(),
+        });
+        let content = json!({ "schema": { "type": "string" }, "x-events": events });
+        let about = "Server-sent events; `x-events` has the schema of the data of each kind";
+        operation.response(200, about, "text/event-stream", content);
+    }
+}
+
+/// The last event of a feed whose vault was deleted.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "VaultGone")]
+struct Gone {
+    /// The vault.
+    vault: u64,
 }
 
 pub(super) async fn changes(
     State(api): State<Api>,
     vault: Place<u64>,
     params: Params<Changes>,
-    headers: HeaderMap,
+    last: Result<LastEventId, Problem>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let Path(vault) = vault?;
     let Query(Changes { from, read }) = params?;
-    let after = match headers.get("last-event-id") {
-        None => FeedPosition::before(from),
-        Some(id) => {
-            let position = id.to_str().ok().and_then(|id| id.parse().ok());
-            Some(position.ok_or_else(|| {
-                Problem::malformed("`Last-Event-ID` is not the id of an event of a feed")
-            })?)
-        }
-    };
+    let after = last?.0.or_else(|| FeedPosition::before(from));
     let place = api.node.feeds().enter();
     let place = place.ok_or_else(Problem::too_many_feeds)?;
     api.read_vault(read, vault, |_, _| Ok(())).await?;
@@ -114,9 +158,11 @@ impl Feed {
             // Taken before the read: what is applied meanwhile is not waited for.
             let applied = self.api.node.ledger().status().applied;
             let (vault, after) = (self.vault, self.after);
-            let page = self.api.read_vault(Level::LOCAL, vault, move |ledger, _| {
-                ledger.feed(vault, after, PAGE)
-            });
+            let page = self
+                .api
+                .read_vault(ReadLevel::Local, vault, move |ledger, _| {
+                    ledger.feed(vault, after, PAGE)
+                });
             match page.await {
                 Ok(page) => {
                     self.after = page.last().map(FeedItem::position).or(self.after);
@@ -155,23 +201,23 @@ impl Feed {
                 position,
                 record,
             } => {
-                let transaction = RecordedJson {
+                let transaction = Recorded {
                     height,
                     position,
                     transaction: record.into(),
                 };
                 self.json("transaction", &transaction).id(id)
             }
-            FeedItem::Block(header) => self.json("block", &BlockHeadJson::new(header)).id(id),
+            FeedItem::Block(header) => self.json("block", &BlockHead::from(header)).id(id),
         }
     }
 
     /// The last event of a feed that cannot go on.
     fn last(&mut self, problem: Problem) -> Event {
         self.over = true;
-        if problem.code() == "vault_deleted" {
+        if problem.code() == Code::VaultDeleted {
             let vault = self.vault;
-            return self.json("vault_deleted", &serde_json::json!({ "vault": vault }));
+            return self.json("vault_deleted", &Gone { vault });
         }
         self.json("problem", &problem.document())
     }
@@ -186,13 +232,4 @@ impl Feed {
             }
         }
     }
-}
-
-/// A transaction and where it is recorded.
-#[derive(Serialize)]
-struct RecordedJson {
-    height: u64,
-    position: u32,
-    #[serde(flatten)]
-    transaction: TransactionJson,
 }

@@ -9,32 +9,16 @@ use std::time::Duration;
 use axum::extract::{Json, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use folio_api::{Leader, Member, MemberChange, Members, Moved, NewMember, Successor};
 use folio_raft::NodeId;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::Api;
+use super::openapi::{Operation, Output};
 use super::problem::Problem;
 use super::routes::{Body, Place};
 
 /// How long an answer waits for a change; shorter than any request may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Answer to `GET /v1/members`.
-#[derive(Debug, Serialize)]
-pub(super) struct Members {
-    leader: Option<NodeId>,
-    term: u64,
-    members: Vec<Member>,
-}
-
-#[derive(Debug, Serialize)]
-struct Member {
-    id: NodeId,
-    /// Where the other nodes reach it.
-    address: String,
-    votes: bool,
-}
 
 pub(super) async fn list(State(api): State<Api>) -> Json<Members> {
     let status = api.node.ledger().status();
@@ -51,28 +35,7 @@ pub(super) async fn list(State(api): State<Api>) -> Json<Members> {
     })
 }
 
-/// A node that is to belong to the cluster. It runs already, with an empty file and without `--init`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewMember {
-    id: NodeId,
-    /// Its `--peer-listen` address, as the other nodes reach it.
-    address: String,
-    /// The voter whose place it takes.
-    replaces: Option<NodeId>,
-    /// Whether it gets a vote, once it has the whole log.
-    #[serde(default = "yes")]
-    votes: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-pub(super) async fn add(
-    State(api): State<Api>,
-    body: Body<NewMember>,
-) -> Result<Response, Problem> {
+pub(super) async fn add(State(api): State<Api>, body: Body<NewMember>) -> Result<Changed, Problem> {
     let NewMember {
         id,
         address,
@@ -87,6 +50,7 @@ pub(super) async fn add(
             "who replaces a voter votes: leave out `votes`",
         ));
     }
+    check_address(&address)?;
     let ledger = api.node.ledger().clone();
     carry_out(async move {
         match replaces {
@@ -103,19 +67,13 @@ pub(super) async fn add(
     .await
 }
 
-/// A member that is found elsewhere now.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Moved {
-    address: String,
-}
-
 pub(super) async fn change(
     State(api): State<Api>,
     member: Place<NodeId>,
     body: Body<Moved>,
-) -> Result<Response, Problem> {
+) -> Result<Changed, Problem> {
     let (Path(member), Json(Moved { address })) = (member?, body?);
+    check_address(&address)?;
     let ledger = api.node.ledger().clone();
     carry_out(async move { ledger.set_address(member, address).await }).await
 }
@@ -123,35 +81,69 @@ pub(super) async fn change(
 pub(super) async fn remove(
     State(api): State<Api>,
     member: Place<NodeId>,
-) -> Result<Response, Problem> {
+) -> Result<Changed, Problem> {
     let Path(member) = member?;
     let ledger = api.node.ledger().clone();
     carry_out(async move { ledger.remove(member).await }).await
 }
 
-/// Who is to lead.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Successor {
-    /// The voter whose log is furthest along, if nobody is named.
-    id: Option<NodeId>,
-}
-
 pub(super) async fn lead(
     State(api): State<Api>,
     body: Body<Successor>,
-) -> Result<Json<serde_json::Value>, Problem> {
-    let leader = api.node.ledger().transfer_leadership(body?.id).await?;
-    Ok(Json(json!({ "leader": leader })))
+) -> Result<Json<Leader>, Problem> {
+    let leader = api.node.ledger().transfer_leadership(body?.0.id).await?;
+    Ok(Json(Leader { leader }))
+}
+
+/// Whether others can be told to look there. Nobody knows yet whether somebody listens.
+fn check_address(address: &str) -> Result<(), Problem> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    let parts = address.rsplit_once(':');
+    let there = parts.is_some_and(|(host, port)| {
+        !host.is_empty() && host.chars().all(plain) && port.parse().is_ok_and(|port: u16| port > 0)
+    });
+    match there {
+        true => Ok(()),
+        false => Err(Problem::malformed(format!(
+            "`{}` is no address of a member: write HOST:PORT",
+            address.escape_debug()
+        ))),
+    }
+}
+
+/// What has become of a change; 202 while it goes on.
+pub(super) struct Changed(MemberChange);
+
+impl IntoResponse for Changed {
+    fn into_response(self) -> Response {
+        let status = match self.0.done {
+            true => StatusCode::OK,
+            false => StatusCode::ACCEPTED,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}
+
+impl Output for Changed {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.json::<MemberChange>(200, "Done");
+        operation.json::<MemberChange>(202, "Under way");
+    }
 }
 
 /// Carries a change out to its end, whether or not the client waits for it.
 async fn carry_out(
     change: impl Future<Output = folio_raft::Result<u64>> + Send + 'static,
-) -> Result<Response, Problem> {
+) -> Result<Changed, Problem> {
     let Ok(ended) = tokio::time::timeout(PATIENCE, tokio::spawn(change)).await else {
-        return Ok((StatusCode::ACCEPTED, Json(json!({ "done": false }))).into_response());
+        return Ok(Changed(MemberChange {
+            done: false,
+            log_index: None,
+        }));
     };
     let log_index = ended.map_err(Problem::internal)??;
-    Ok(Json(json!({ "done": true, "log_index": log_index })).into_response())
+    Ok(Changed(MemberChange {
+        done: true,
+        log_index: Some(log_index),
+    }))
 }

@@ -4,16 +4,15 @@ use std::fmt::Write;
 use std::time::SystemTime;
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
 use folio_raft::transport::Tls;
 use folio_raft::{Histogram, Metrics, Role, Status};
 
 use super::Api;
+use super::openapi::Text;
 use super::problem::Problem;
 use crate::feeds::Feeds;
 
-pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn metrics(State(api): State<Api>) -> Result<Text, Problem> {
     let ledger = api.node.ledger();
     let mut text = render(&ledger.status(), &ledger.metrics()?);
     text += &feeds(api.node.feeds());
@@ -21,7 +20,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse,
     if let Some(expires) = api.node.tls().and_then(Tls::expires) {
         text += &certificate(expires);
     }
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text))
+    Ok(Text(text))
 }
 
 fn feeds(feeds: &Feeds) -> String {

@@ -6,40 +6,34 @@ use axum::extract::{Json, Path, Query, State};
 use axum::http::Uri;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use folio_api::{
+    BlockAnswer, BlockHead, Entity, EntityAnswer, ExtensionAnswer, ReadLevel, RelationshipAnswer,
+    TransactionAnswer,
+};
 use folio_ledger::LedgerView;
 use folio_ledger::error::{LedgerError, Result as Read};
-use folio_ledger::proof::{BlockProof, ExtensionProof, StateProof, TransactionProof};
 use folio_ledger::state_key::{Relationship, StateKey};
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::Api;
-use super::json::{BlockHeadJson, EntityJson};
 use super::problem::Problem;
-use super::read::{Level, Read as AtLevel, key_in_path};
+use super::read::{Read as AtReadLevel, key_in_path};
 use super::routes::{Answer, Params, Place, vault_in_path};
 
 /// The block that an answer is proved by.
-fn head(ledger: LedgerView<'_>, vault: u64, height: u64) -> Read<BlockHeadJson> {
+fn head(ledger: LedgerView<'_>, vault: u64, height: u64) -> Read<BlockHead> {
     let header = ledger.block(vault, height)?.ok_or_else(|| {
         LedgerError::Inconsistent(format!("block {height} of vault {vault} is missing"))
     })?;
-    Ok(BlockHeadJson::new(header))
-}
-
-/// An entity, or that there is none.
-#[derive(Serialize)]
-pub(super) struct EntityAnswer {
-    block: BlockHeadJson,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    entity: Option<EntityJson>,
-    proof: StateProof,
+    Ok(header.into())
 }
 
 pub(super) async fn entity(
     State(api): State<Api>,
     place: Place<(u64, String)>,
     uri: Uri,
-    params: Params<AtLevel>,
+    params: Params<AtReadLevel>,
 ) -> Answer<EntityAnswer> {
     let vault = match place {
         Ok(Path((vault, _))) => vault,
@@ -50,29 +44,24 @@ pub(super) async fn entity(
         let entity = ledger.entity(vault, &key)?;
         Ok(EntityAnswer {
             block: head(ledger, vault, info.height)?,
-            entity: entity.map(|entity| EntityJson::new(key.clone(), entity)),
+            entity: entity.map(|entity| Entity::new(key.clone(), entity)),
             proof: ledger.prove(vault, &StateKey::Entity(key))?,
         })
     });
     Ok(Json(answer.await?))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Names {
+    /// What the relationship is about.
     resource: String,
+    /// Its name.
     relation: String,
+    /// Who or what stands in it.
     subject: String,
     #[serde(default)]
-    read: Level,
-}
-
-/// Whether a relationship is there.
-#[derive(Serialize)]
-pub(super) struct RelationshipAnswer {
-    block: BlockHeadJson,
-    exists: bool,
-    proof: StateProof,
+    read: ReadLevel,
 }
 
 pub(super) async fn relationship(
@@ -93,19 +82,10 @@ pub(super) async fn relationship(
     Ok(Json(answer.await?))
 }
 
-/// A transaction in its block.
-#[derive(Serialize)]
-pub(super) struct TransactionAnswer {
-    block: BlockHeadJson,
-    /// The canonical encoding of its record, in base64.
-    record: String,
-    proof: TransactionProof,
-}
-
 pub(super) async fn transaction(
     State(api): State<Api>,
     place: Place<(u64, u64, u32)>,
-    params: Params<AtLevel>,
+    params: Params<AtReadLevel>,
 ) -> Answer<TransactionAnswer> {
     let Path((vault, height, position)) = place?;
     let answer = api.read_vault(params?.read, vault, move |ledger, _| {
@@ -129,21 +109,13 @@ pub(super) async fn transaction(
         .ok_or_else(|| Problem::transaction_not_found(vault, height, position))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct InChain {
     /// The end of the chain; the latest block if it is not given.
     head: Option<u64>,
     #[serde(default)]
-    read: Level,
-}
-
-/// A block in the chain that ends with another.
-#[derive(Serialize)]
-pub(super) struct BlockAnswer {
-    block: BlockHeadJson,
-    head: BlockHeadJson,
-    proof: BlockProof,
+    read: ReadLevel,
 }
 
 pub(super) async fn block(
@@ -168,22 +140,15 @@ pub(super) async fn block(
     answer.map(Json).map_err(|ends| not_in_order(vault, ends))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ends {
+    /// The height of the earlier end.
     from: u64,
     /// The latest block if it is not given.
     to: Option<u64>,
     #[serde(default)]
-    read: Level,
-}
-
-/// The end of a chain, and a later one.
-#[derive(Serialize)]
-pub(super) struct ExtensionAnswer {
-    from: BlockHeadJson,
-    to: BlockHeadJson,
-    proof: ExtensionProof,
+    read: ReadLevel,
 }
 
 pub(super) async fn extension(

@@ -1,10 +1,11 @@
 //! How a request reads and writes: read levels, sizes of pages, and keys in paths.
 
+use folio_api::{MAX_LIMIT, ReadLevel};
 use folio_ledger::command::{Command, validate};
 use folio_ledger::error::LedgerError;
 use folio_ledger::response::Response;
 use folio_ledger::{LedgerView, VaultInfo};
-use folio_raft::ReadLevel;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Api;
@@ -12,59 +13,44 @@ use super::problem::Problem;
 
 /// How many rows a page has when the request does not say.
 const DEFAULT_LIMIT: usize = 100;
-/// How many rows a page has at most.
-const MAX_LIMIT: usize = 1000;
 
-/// How fresh a read has to be, as `?read=` says it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Level(ReadLevel);
+/// The level of the replicated database.
+fn level(of: ReadLevel) -> folio_raft::ReadLevel {
+    use folio_raft::ReadLevel as To;
 
-impl TryFrom<String> for Level {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let level = match text.as_str() {
-            "linearizable" => ReadLevel::Linearizable,
-            "lease" => ReadLevel::Lease,
-            "follower" => ReadLevel::Follower,
-            "local" => ReadLevel::Local,
-            other => match other.strip_prefix("at_least:").map(str::parse) {
-                Some(Ok(index)) => ReadLevel::AtLeast(index),
-                _ => {
-                    return Err(
-                        "`read` is one of `linearizable`, `lease`, `follower`, `local`, and `at_least:` with a log index"
-                            .into(),
-                    );
-                }
-            },
-        };
-        Ok(Level(level))
+    match of {
+        ReadLevel::Linearizable => To::Linearizable,
+        ReadLevel::Lease => To::Lease,
+        ReadLevel::Follower => To::Follower,
+        ReadLevel::AtLeast(index) => To::AtLeast(index),
+        ReadLevel::Local => To::Local,
     }
 }
 
-impl Level {
-    /// What this node has.
-    pub(super) const LOCAL: Level = Level(ReadLevel::Local);
-}
-
 /// `?read=`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Read {
     #[serde(default)]
-    pub(super) read: Level,
+    pub(super) read: ReadLevel,
 }
 
 impl Api {
     /// Reads the ledger on a thread for blocking work.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        level: Level,
+        at: ReadLevel,
         read: impl FnOnce(LedgerView<'_>) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, Problem> {
         let read = move |view: &_| read(LedgerView::new(view));
-        Ok(self.node.ledger().read(level.0, read).await??)
+        match self.node.ledger().read(level(at), read).await {
+            Err(error @ folio_raft::Error::Timeout { .. })
+                if matches!(at, ReadLevel::AtLeast(_)) =>
+            {
+                Err(Problem::not_yet_applied(error))
+            }
+            done => Ok(done??),
+        }
     }
 
     /// That this node's copy of a vault is not that of the others is a problem.
@@ -78,7 +64,7 @@ impl Api {
     /// Reads a vault. That it is not there is a problem.
     pub(super) async fn read_vault<T: Send + 'static>(
         &self,
-        level: Level,
+        at: ReadLevel,
         vault: u64,
         read: impl FnOnce(LedgerView<'_>, VaultInfo) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, Problem> {
@@ -88,7 +74,7 @@ impl Api {
             None if ledger.was_deleted(vault)? => Ok(Err(Problem::vault_deleted(vault))),
             None => Ok(Err(Problem::vault_not_found(vault))),
         };
-        self.read(level, read).await?
+        self.read(at, read).await?
     }
 
     /// Has the cluster carry out a command. What was refused is a problem.
@@ -152,23 +138,6 @@ mod tests {
         assert_eq!(key("%ff%00%2F").ok(), Some(b"\xff\x00/".to_vec()));
         for broken in ["%", "%f", "a%fg", "%%%"] {
             assert!(key(broken).is_err(), "{broken}");
-        }
-    }
-
-    #[test]
-    fn every_read_level_has_a_name() {
-        let level = |text: &str| Level::try_from(text.to_owned()).map(|level| level.0);
-        for (text, expected) in [
-            ("linearizable", ReadLevel::Linearizable),
-            ("lease", ReadLevel::Lease),
-            ("follower", ReadLevel::Follower),
-            ("local", ReadLevel::Local),
-            ("at_least:17", ReadLevel::AtLeast(17)),
-        ] {
-            assert_eq!(level(text), Ok(expected));
-        }
-        for wrong in ["", "Local", "at_least", "at_least:", "at_least:-1"] {
-            assert!(level(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -2,20 +2,23 @@
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::Uri;
+use folio_api::{
+    Block, Entity, LastNumbers, MAX_LIMIT, NewNumbers, NewTransaction, NewVault, Numbers, Page,
+    PastEntity, ReadLevel, Receipt, Relationship, RetentionSet, Session, SessionClosed,
+    SessionOpened, Vault, VaultChange, VaultCreated, VaultDeleted,
+};
 use folio_ledger::command::{Command, Counter};
 use folio_ledger::response::Response;
-use folio_ledger::{FeedItem, FeedPosition, Order, RelationshipList, VaultInfo};
+use folio_ledger::{FeedItem, FeedPosition, Order, RelationshipList};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::Api;
-use super::json::{
-    BlockJson, EntityJson, NewNumbers, NewTransaction, NewVault, Page, PastEntityJson, ReceiptJson,
-    RelationshipJson, Session, VaultChange, in_session,
-};
+use super::command::{self, in_session};
+use super::openapi::Created;
 use super::problem::Problem;
-use super::read::{Level, Read, key_in_path, page_limit};
+use super::read::{Read, key_in_path, page_limit};
 use super::token::{List, place_of_relationship, relationship_of_place};
 
 pub(super) type Body<T> = Result<Json<T>, JsonRejection>;
@@ -25,19 +28,19 @@ pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 pub(super) async fn open_session(
     State(api): State<Api>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Created<SessionOpened>, Problem> {
     match api.write(Command::open_session()).await? {
-        Response::SessionOpened { session } => {
-            Ok((StatusCode::CREATED, Json(json!({ "session": session }))))
-        }
+        Response::SessionOpened { session } => Ok(Created(SessionOpened { session })),
         other => Err(unexpected(&other)),
     }
 }
 
 /// The place in the session that is to be closed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AtSequence {
+    /// One that the session has not used.
+    #[schemars(range(min = 1))]
     sequence: u64,
 }
 
@@ -45,11 +48,11 @@ pub(super) async fn close_session(
     State(api): State<Api>,
     session: Place<u64>,
     params: Params<AtSequence>,
-) -> Answer<Value> {
+) -> Answer<SessionClosed> {
     let Path(session) = session?;
     let close = Command::close_session(session, params?.0.sequence);
     match api.write(close).await? {
-        Response::SessionClosed => Ok(Json(json!({ "closed": session }))),
+        Response::SessionClosed => Ok(Json(SessionClosed { closed: session })),
         // The sequence number is that of an earlier command, whose answer this is.
         _ => Err(Problem::malformed(format!(
             "session {session} has used this `sequence` for another command; it is still open"
@@ -60,29 +63,29 @@ pub(super) async fn close_session(
 pub(super) async fn create_vault(
     State(api): State<Api>,
     body: Body<NewVault>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
-    match api.write(body?.0.command()).await? {
-        Response::VaultCreated { vault, log_index } => Ok((
-            StatusCode::CREATED,
-            Json(json!({ "vault": vault, "log_index": log_index })),
-        )),
+) -> Result<Created<VaultCreated>, Problem> {
+    match api.write(command::create_vault(body?.0)).await? {
+        Response::VaultCreated { vault, log_index } => {
+            Ok(Created(VaultCreated { vault, log_index }))
+        }
         other => Err(unexpected(&other)),
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListVaults {
     after: Option<String>,
+    #[schemars(range(min = 1, max = MAX_LIMIT))]
     limit: Option<usize>,
     #[serde(default)]
-    read: Level,
+    read: ReadLevel,
 }
 
 pub(super) async fn list_vaults(
     State(api): State<Api>,
     params: Params<ListVaults>,
-) -> Answer<Page<VaultInfo>> {
+) -> Answer<Page<Vault>> {
     let ListVaults { after, limit, read } = params?.0;
     let limit = page_limit(limit)?;
     let list = List::vaults();
@@ -96,8 +99,10 @@ pub(super) async fn list_vaults(
     items.truncate(limit);
     let last = items.last().filter(|_| more);
     let next = last.map(|info| info.vault.to_be_bytes().to_vec());
-    let next = api.token(&list, next).await?;
-    Ok(Json(Page { items, next }))
+    Ok(Json(Page {
+        items: items.into_iter().map(command::vault).collect(),
+        next: api.token(&list, next).await?,
+    }))
 }
 
 fn number_of_place(place: &[u8]) -> Result<u64, Problem> {
@@ -113,31 +118,31 @@ pub(super) async fn get_vault(
     State(api): State<Api>,
     vault: Place<u64>,
     params: Params<Read>,
-) -> Answer<VaultInfo> {
+) -> Answer<Vault> {
     let Path(vault) = vault?;
     let found = api.read_vault(params?.read, vault, |_, info| Ok(info));
-    Ok(Json(found.await?))
+    Ok(Json(command::vault(found.await?)))
 }
 
 pub(super) async fn change_vault(
     State(api): State<Api>,
     vault: Place<u64>,
     body: Body<VaultChange>,
-) -> Answer<Value> {
+) -> Answer<RetentionSet> {
     let Path(vault) = vault?;
-    match api.write(body?.0.command(vault)).await? {
-        Response::RetentionSet { vault, retention } => {
-            Ok(Json(json!({ "vault": vault, "retention": retention })))
-        }
+    match api.write(command::change_vault(vault, body?.0)).await? {
+        Response::RetentionSet { vault, retention } => Ok(Json(RetentionSet { vault, retention })),
         other => Err(unexpected(&other)),
     }
 }
 
 /// A place in a session, in the query of a request that has no body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct InSession {
     session: Option<u64>,
+    /// Counts the session's commands from 1; goes together with `session`.
+    #[schemars(range(min = 1))]
     sequence: Option<u64>,
 }
 
@@ -157,7 +162,7 @@ pub(super) async fn delete_vault(
     State(api): State<Api>,
     vault: Place<u64>,
     params: Params<InSession>,
-) -> Answer<Value> {
+) -> Answer<VaultDeleted> {
     let Path(vault) = vault?;
     let delete = in_session(Command::delete_vault(vault), params?.0.place()?);
     match api.write(delete).await? {
@@ -166,12 +171,12 @@ pub(super) async fn delete_vault(
             height,
             block_hash,
             log_index,
-        } => Ok(Json(json!({
-            "vault": vault,
-            "height": height,
-            "block_hash": block_hash,
-            "log_index": log_index,
-        }))),
+        } => Ok(Json(VaultDeleted {
+            vault,
+            height,
+            block_hash,
+            log_index,
+        })),
         other => Err(unexpected(&other)),
     }
 }
@@ -179,25 +184,30 @@ pub(super) async fn delete_vault(
 pub(super) async fn allocate_numbers(
     State(api): State<Api>,
     body: Body<NewNumbers>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
-    match api.write(body?.0.command()).await? {
+) -> Result<Created<Numbers>, Problem> {
+    match api.write(command::allocate_numbers(body?.0)).await? {
         Response::NumbersAllocated {
             counter,
             first,
             count,
-        } => Ok((
-            StatusCode::CREATED,
-            Json(json!({ "counter": counter, "first": first, "count": count })),
-        )),
+        } => Ok(Created(Numbers {
+            counter: command::counter(counter),
+            first,
+            count,
+        })),
         other => Err(unexpected(&other)),
     }
 }
 
-pub(super) async fn last_numbers(State(api): State<Api>, params: Params<Read>) -> Answer<Value> {
+pub(super) async fn last_numbers(
+    State(api): State<Api>,
+    params: Params<Read>,
+) -> Answer<LastNumbers> {
     let last = api.read(params?.read, |ledger| {
-        let organization = ledger.last_allocated(Counter::Organization)?;
-        let user = ledger.last_allocated(Counter::User)?;
-        Ok(json!({ "organization": organization, "user": user }))
+        Ok(LastNumbers {
+            organization: ledger.last_allocated(Counter::Organization)?,
+            user: ledger.last_allocated(Counter::User)?,
+        })
     });
     Ok(Json(last.await?))
 }
@@ -206,30 +216,32 @@ pub(super) async fn submit(
     State(api): State<Api>,
     vault: Place<u64>,
     body: Body<NewTransaction>,
-) -> Answer<ReceiptJson> {
+) -> Answer<Receipt> {
     let Path(vault) = vault?;
-    match api.write(body?.0.command(vault)).await? {
-        Response::Committed(receipt) => Ok(Json(receipt.into())),
+    match api.write(command::submit(vault, body?.0)).await? {
+        Response::Committed(receipt) => Ok(Json(command::receipt(receipt))),
         other => Err(unexpected(&other)),
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListEntities {
+    /// What the keys begin with.
     #[serde(default)]
     prefix: String,
     after: Option<String>,
+    #[schemars(range(min = 1, max = MAX_LIMIT))]
     limit: Option<usize>,
     #[serde(default)]
-    read: Level,
+    read: ReadLevel,
 }
 
 pub(super) async fn list_entities(
     State(api): State<Api>,
     vault: Place<u64>,
     params: Params<ListEntities>,
-) -> Answer<Page<EntityJson>> {
+) -> Answer<Page<Entity>> {
     let Path(vault) = vault?;
     let ListEntities {
         prefix,
@@ -248,18 +260,19 @@ pub(super) async fn list_entities(
     let items = page.items.into_iter();
     Ok(Json(Page {
         items: items
-            .map(|(key, entity)| EntityJson::new(key, entity))
+            .map(|(key, entity)| Entity::new(key, entity))
             .collect(),
         next: api.token(&list, page.next).await?,
     }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadEntity {
+    /// For what the entity was as of this height, as far back as the vault retains it.
     height: Option<u64>,
     #[serde(default)]
-    read: Level,
+    read: ReadLevel,
 }
 
 pub(super) async fn get_entity(
@@ -267,7 +280,7 @@ pub(super) async fn get_entity(
     place: Place<(u64, String)>,
     uri: Uri,
     params: Params<ReadEntity>,
-) -> Answer<EntityJson> {
+) -> Answer<Entity> {
     let ReadEntity { height, read } = params?.0;
     let (vault, key) = entity_in_path(place, &uri)?;
     let wanted = key.clone();
@@ -278,20 +291,22 @@ pub(super) async fn get_entity(
         })
         .await??;
     match found {
-        Some(entity) => Ok(Json(EntityJson::new(key, entity))),
+        Some(entity) => Ok(Json(Entity::new(key, entity))),
         None => Err(Problem::entity_not_found(vault, &key)),
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadHistory {
+    /// The height to begin with.
     #[serde(default)]
     from: u64,
     after: Option<String>,
+    #[schemars(range(min = 1, max = MAX_LIMIT))]
     limit: Option<usize>,
     #[serde(default)]
-    read: Level,
+    read: ReadLevel,
 }
 
 pub(super) async fn entity_history(
@@ -299,7 +314,7 @@ pub(super) async fn entity_history(
     place: Place<(u64, String)>,
     uri: Uri,
     params: Params<ReadHistory>,
-) -> Answer<Page<PastEntityJson>> {
+) -> Answer<Page<PastEntity>> {
     let ReadHistory {
         from,
         after,
@@ -320,7 +335,7 @@ pub(super) async fn entity_history(
     let next = page.next.map(|from| from.to_be_bytes().to_vec());
     let items = page.items.into_iter();
     Ok(Json(Page {
-        items: items.map(|past| PastEntityJson::new(&key, past)).collect(),
+        items: items.map(|past| command::past_entity(&key, past)).collect(),
         next: api.token(&list, next).await?,
     }))
 }
@@ -339,23 +354,28 @@ pub(super) fn vault_in_path(path: &str) -> Option<u64> {
     path.split('/').nth(3)?.parse().ok()
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListRelationships {
+    /// Those of this resource; not together with `subject`.
     resource: Option<String>,
+    /// Those of this subject.
     subject: Option<String>,
+    /// Those of this relation.
     relation: Option<String>,
+    /// From which end.
     #[serde(default)]
-    order: OrderJson,
+    order: ListOrder,
     after: Option<String>,
+    #[schemars(range(min = 1, max = MAX_LIMIT))]
     limit: Option<usize>,
     #[serde(default)]
-    read: Level,
+    read: ReadLevel,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum OrderJson {
+enum ListOrder {
     #[default]
     Forwards,
     Backwards,
@@ -365,7 +385,7 @@ pub(super) async fn list_relationships(
     State(api): State<Api>,
     vault: Place<u64>,
     params: Params<ListRelationships>,
-) -> Answer<Page<RelationshipJson>> {
+) -> Answer<Page<Relationship>> {
     let Path(vault) = vault?;
     let ListRelationships {
         resource,
@@ -383,8 +403,8 @@ pub(super) async fn list_relationships(
     }
     let limit = page_limit(limit)?;
     let order = match order {
-        OrderJson::Forwards => Order::Forwards,
-        OrderJson::Backwards => Order::Backwards,
+        ListOrder::Forwards => Order::Forwards,
+        ListOrder::Backwards => Order::Backwards,
     };
     let names = [resource.as_deref(), relation.as_deref(), subject.as_deref()];
     let list = List::relationships(vault, names, order);
@@ -411,22 +431,23 @@ pub(super) async fn list_relationships(
     }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadBlock {
     /// The position of the first transaction to show.
     #[serde(default)]
     from: u32,
+    #[schemars(range(min = 1, max = MAX_LIMIT))]
     limit: Option<usize>,
     #[serde(default)]
-    read: Level,
+    read: ReadLevel,
 }
 
 pub(super) async fn get_block(
     State(api): State<Api>,
     place: Place<(u64, u64)>,
     params: Params<ReadBlock>,
-) -> Answer<BlockJson> {
+) -> Answer<Block> {
     let Path((vault, height)) = place?;
     let ReadBlock { from, limit, read } = params?.0;
     let limit = page_limit(limit)?;
@@ -447,7 +468,7 @@ pub(super) async fn get_block(
                 FeedItem::Transaction { record, .. } => Some(record),
                 FeedItem::Block(_) => None,
             });
-            Ok(Some(BlockJson::new(header, from, rest)))
+            Ok(Some(Block::new(header, from, rest)))
         })
         .await?;
     found

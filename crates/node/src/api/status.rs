@@ -1,57 +1,18 @@
 //! What a node says about itself.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::State;
-use folio_raft::{NodeId, Role, Status};
+use folio_api::{FileStatus, Role, Status};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
 use super::problem::Problem;
-use crate::agreement::Divergence;
 
-/// Answer to `GET /v1/status`.
-#[derive(Debug, Serialize)]
-pub(super) struct StatusJson {
-    node: NodeId,
-    version: &'static str,
-    role: &'static str,
-    term: u64,
-    leader: Option<NodeId>,
-    last_log: Option<u64>,
-    applied: Option<u64>,
-    checkpointed: Option<u64>,
-    snapshot: Option<u64>,
-    purged: Option<u64>,
-    /// Members that vote, and where their peers reach them.
-    voters: BTreeMap<NodeId, String>,
-    learners: BTreeMap<NodeId, String>,
-    /// What was damaged, while the state of the node is being rebuilt.
-    rebuilding: Option<String>,
-    /// The vaults that this node does not serve, because they are not those of other nodes.
-    diverged: Vec<Divergence>,
-    /// Why the node stopped, if it did.
-    error: Option<String>,
-    file: FileJson,
-}
-
-#[derive(Debug, Serialize)]
-struct FileJson {
-    path: String,
-    page_size: u64,
-    pages: u64,
-    free_pages: u64,
-    /// Durable commits since the node started.
-    flushes: u64,
-    /// `fdatasync` calls since the node started.
-    fdatasyncs: u64,
-}
-
-pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusJson>, Problem> {
+pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Problem> {
     let status = api.node.ledger().status();
     let statistics = api.node.ledger().statistics()?;
-    let Status {
+    let folio_raft::Status {
         node,
         term,
         leader,
@@ -66,9 +27,9 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusJson>, P
         error,
         ..
     } = status;
-    Ok(Json(StatusJson {
+    Ok(Json(Status {
         node,
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         role: role(status.role),
         term,
         leader,
@@ -82,7 +43,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusJson>, P
         rebuilding,
         diverged: api.node.divergences(),
         error,
-        file: FileJson {
+        file: FileStatus {
             path: api.node.file().display().to_string(),
             page_size: statistics.page_size,
             pages: statistics.length_pages,
@@ -93,26 +54,33 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusJson>, P
     }))
 }
 
+/// The node can serve.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Health {
+    /// Always `ready`.
+    status: &'static str,
+}
+
 /// Answers at all when the node runs, and with success when it knows a leader.
-pub(super) async fn health(
-    State(api): State<Api>,
-) -> Result<Json<BTreeMap<&'static str, &'static str>>, Problem> {
+pub(super) async fn health(State(api): State<Api>) -> Result<Json<Health>, Problem> {
     let status = api.node.ledger().status();
     match (status.error, status.leader) {
         (Some(error), _) => Err(Problem::node_stopped(error)),
         (None, None) => Err(Problem::no_leader()),
-        (None, Some(_)) => Ok(Json(BTreeMap::from([("status", "ready")]))),
+        (None, Some(_)) => Ok(Json(Health { status: "ready" })),
     }
 }
 
-fn role(role: Role) -> &'static str {
+fn role(role: folio_raft::Role) -> Role {
+    use folio_raft::Role as Of;
+
     match role {
-        Role::Leader => "leader",
-        Role::Follower => "follower",
-        Role::Candidate => "candidate",
-        Role::Learner => "learner",
-        Role::Stopped => "stopped",
+        Of::Leader => Role::Leader,
+        Of::Follower => Role::Follower,
+        Of::Candidate => Role::Candidate,
+        Of::Learner => Role::Learner,
+        Of::Stopped => Role::Stopped,
         // The list of roles may grow.
-        _ => "other",
+        _ => Role::Other,
     }
 }

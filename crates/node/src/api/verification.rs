@@ -2,15 +2,15 @@
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Json, Query, State};
-use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::Api;
+use super::openapi::Accepted;
 use super::problem::Problem;
 use crate::verification::Verification;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Start {
     /// The most bytes to read in a second; 0 for as many as possible.
@@ -21,21 +21,28 @@ pub(super) struct Start {
 pub(super) async fn start(
     State(api): State<Api>,
     params: Result<Query<Start>, QueryRejection>,
-) -> Result<(StatusCode, Json<Verification>), Problem> {
+) -> Result<Accepted<Verification>, Problem> {
     if !api.node.start_verification(params?.rate)? {
         return Err(Problem::verification_running());
     }
-    Ok((StatusCode::ACCEPTED, Json(api.node.verification())))
+    Ok(Accepted(api.node.verification()))
 }
 
-pub(super) async fn rebuild(State(api): State<Api>) -> Result<(StatusCode, Json<Value>), Problem> {
+/// The state of the node is being rebuilt.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Rebuilding {
+    /// That it is.
+    rebuilding: bool,
+}
+
+pub(super) async fn rebuild(State(api): State<Api>) -> Result<Accepted<Rebuilding>, Problem> {
     let divergences = api.node.divergences();
     let reason = match divergences.first() {
         Some(first) => format!("somebody asked for that; {first}"),
         None => "somebody asked for that".to_owned(),
     };
     match api.node.rebuild(reason).await? {
-        true => Ok((StatusCode::ACCEPTED, Json(json!({ "rebuilding": true })))),
+        true => Ok(Accepted(Rebuilding { rebuilding: true })),
         false => Err(Problem::nobody_to_rebuild_from()),
     }
 }

@@ -1,0 +1,165 @@
+//! What the API has: one line or two for each route.
+
+use folio_api::Code;
+
+use super::openapi::{self, About, Routes};
+use super::{feed, members, metrics, prove, routes, status, verification};
+
+/// What a read of this node may be refused with.
+const READ: &[Code] = &[
+    Code::NotLeader,
+    Code::NoLeader,
+    Code::NoQuorum,
+    Code::TooFarBehind,
+    Code::NotYetApplied,
+    Code::ShuttingDown,
+    Code::Rebuilding,
+    Code::NodeStopped,
+    Code::StorageFailed,
+];
+
+/// What anything about a vault may be refused with.
+const VAULT: &[Code] = &[Code::VaultNotFound, Code::VaultDeleted, Code::VaultDiverged];
+
+/// What a command may be refused with.
+const WRITE: &[Code] = &[
+    Code::NotLeader,
+    Code::NoLeader,
+    Code::NoQuorum,
+    Code::ShuttingDown,
+    Code::Rebuilding,
+    Code::NodeStopped,
+    Code::StorageFailed,
+    Code::Overloaded,
+    Code::InvalidCommand,
+    Code::OutcomeUnknown,
+];
+
+/// What a command in a session may be refused with.
+const SESSION: &[Code] = &[
+    Code::SessionUnknown,
+    Code::SessionExpired,
+    Code::StaleSequence,
+];
+
+/// What a JSON body may be refused with.
+const BODY: &[Code] = &[Code::UnsupportedMediaType];
+
+/// What a change of the cluster may be refused with.
+const CLUSTER: &[Code] = &[
+    Code::NotLeader,
+    Code::NoLeader,
+    Code::NoQuorum,
+    Code::ShuttingDown,
+    Code::Rebuilding,
+    Code::NodeStopped,
+    Code::StorageFailed,
+    Code::MembershipUnchanged,
+    Code::Overloaded,
+    Code::OutcomeUnknown,
+];
+
+/// What asking a node about itself may be refused with.
+const NODE: &[Code] = &[Code::ShuttingDown, Code::NodeStopped, Code::StorageFailed];
+
+const fn about(
+    name: &'static str,
+    summary: &'static str,
+    problems: &'static [&'static [Code]],
+) -> About {
+    About {
+        name,
+        summary,
+        problems,
+    }
+}
+
+/// Every route, its handler, and what the document says of it.
+#[rustfmt::skip]
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .section("Sessions and numbers")
+        .post("/v1/sessions", routes::open_session,
+            about("open_session", "Opens a session, in which a repeated write happens once", &[WRITE]))
+        .delete("/v1/sessions/{session}", routes::close_session,
+            about("close_session", "Ends a session", &[WRITE, SESSION]))
+        .post("/v1/numbers", routes::allocate_numbers,
+            about("allocate_numbers", "Takes numbers that nobody else gets", &[WRITE, SESSION, BODY]))
+        .get("/v1/numbers", routes::last_numbers,
+            about("last_numbers", "The last numbers that were taken", &[READ]))
+
+        .section("Vaults")
+        .post("/v1/vaults", routes::create_vault,
+            about("create_vault", "Creates a vault", &[WRITE, SESSION, BODY]))
+        .get("/v1/vaults", routes::list_vaults,
+            about("list_vaults", "Lists vaults", &[READ, WRITE]))
+        .get("/v1/vaults/{vault}", routes::get_vault,
+            about("get_vault", "A vault: height, block hash, state root", &[READ, VAULT]))
+        .patch("/v1/vaults/{vault}", routes::change_vault,
+            about("change_vault", "Sets how many blocks back the entities of a vault can be read", &[WRITE, VAULT, SESSION, BODY]))
+        .delete("/v1/vaults/{vault}", routes::delete_vault,
+            about("delete_vault", "Deletes a vault with everything in it", &[WRITE, VAULT, SESSION]))
+        .post("/v1/vaults/{vault}/transactions", routes::submit,
+            about("submit", "Carries out a transaction, all of it or nothing",
+                &[WRITE, VAULT, SESSION, BODY, &[Code::ConditionFailed]]))
+        .get("/v1/vaults/{vault}/entities", routes::list_entities,
+            about("list_entities", "Lists entities in the order of their keys", &[READ, WRITE, VAULT]))
+        .get("/v1/vaults/{vault}/entities/{*key}", routes::get_entity,
+            about("get_entity", "An entity, or what it was",
+                &[READ, VAULT, &[Code::EntityNotFound, Code::HeightNotRetained, Code::BlockNotFound]]))
+        .get("/v1/vaults/{vault}/history/{*key}", routes::entity_history,
+            about("entity_history", "What an entity was since a height",
+                &[READ, WRITE, VAULT, &[Code::HeightNotRetained, Code::BlockNotFound]]))
+        .get("/v1/vaults/{vault}/relationships", routes::list_relationships,
+            about("list_relationships", "Lists relationships", &[READ, WRITE, VAULT]))
+        .get("/v1/vaults/{vault}/blocks/{height}", routes::get_block,
+            about("get_block", "A block and its transactions", &[READ, VAULT, &[Code::BlockNotFound]]))
+        .get("/v1/vaults/{vault}/changes", feed::changes,
+            about("changes", "All that happens from a height on, as server-sent events",
+                &[READ, VAULT, &[Code::TooManyFeeds]]))
+
+        .section("Proofs")
+        .get("/v1/vaults/{vault}/proofs/entities/{*key}", prove::entity,
+            about("prove_entity", "An entity or its absence, and the proof of it", &[READ, VAULT]))
+        .get("/v1/vaults/{vault}/proofs/relationships", prove::relationship,
+            about("prove_relationship", "Whether a relationship is there, and the proof of it", &[READ, VAULT]))
+        .get("/v1/vaults/{vault}/proofs/transactions/{height}/{position}", prove::transaction,
+            about("prove_transaction", "The record of a transaction, and the proof that it is in its block",
+                &[READ, VAULT, &[Code::TransactionNotFound]]))
+        .get("/v1/vaults/{vault}/proofs/blocks/{height}", prove::block,
+            about("prove_block", "The proof that a block is in a chain", &[READ, VAULT, &[Code::BlockNotFound]]))
+        .get("/v1/vaults/{vault}/proofs/extensions", prove::extension,
+            about("prove_extension", "The proof that a chain goes on from an earlier end",
+                &[READ, VAULT, &[Code::BlockNotFound]]))
+
+        .section("Cluster")
+        .get("/v1/members", members::list,
+            about("list_members", "Who belongs to the cluster", &[]))
+        .post("/v1/members", members::add,
+            about("add_member", "Adds a node, or puts it in the place of another", &[CLUSTER, BODY]))
+        .patch("/v1/members/{member}", members::change,
+            about("change_member", "Says that a member is found elsewhere now", &[CLUSTER, BODY]))
+        .delete("/v1/members/{member}", members::remove,
+            about("remove_member", "Removes a member", &[CLUSTER]))
+        .post("/v1/leader", members::lead,
+            about("transfer_leadership", "Hands the leadership over", &[CLUSTER, BODY, &[Code::HandoverFailed]]))
+
+        .section("Node")
+        .get("/v1/status", status::status,
+            about("get_status", "What this node knows of itself and the cluster", &[NODE]))
+        .get("/v1/health", status::health,
+            about("get_health", "Whether this node can serve", &[NODE, &[Code::NoLeader]]))
+        .get("/metrics", metrics::metrics,
+            about("get_metrics", "This node's counters, in the text format of Prometheus", &[NODE]))
+        .get("/v1/verification", verification::show,
+            about("get_verification", "How far the verification of this node's file is, and what it found", &[]))
+        .post("/v1/verification", verification::start,
+            about("start_verification", "Begins to verify this node's file", &[NODE, &[Code::VerificationRunning]]))
+        .delete("/v1/verification", verification::stop,
+            about("stop_verification", "Stops it", &[]))
+        .post("/v1/rebuild", verification::rebuild,
+            about("rebuild", "Gives up this node's state, and has it rebuilt from another node",
+                &[NODE, &[Code::NobodyToRebuildFrom]]))
+        .get("/v1/openapi.json", openapi::serve,
+            about("get_openapi", "This document", &[]))
+}
