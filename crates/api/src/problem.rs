@@ -126,7 +126,7 @@ codes! {
     TooManyFeeds: 503 "too_many_feeds", "Too many feeds are open";
     /// The vault at this node is not that of the others. Nothing was done; try elsewhere.
     VaultDiverged: 503 "vault_diverged", "This node does not serve the vault";
-    /// It took too long. Nothing was done.
+    /// It took too long; a write may have been done.
     Timeout: 504 "timeout", "It took too long";
     /// It may have been done: repeat it in the same session to find out.
     OutcomeUnknown: 504 "outcome_unknown", "It is not known whether this was done";

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, Operation};
+use crate::{Bytes, Condition, Delete, Must, Operation, Relationship, Set, Target};
 
 /// A place in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,4 +128,43 @@ pub struct NewTransaction {
     /// What is to be done, in this order.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 1024)))]
     pub operations: Vec<Operation>,
+}
+
+impl NewTransaction {
+    /// Requires something before anything is done.
+    pub fn require(mut self, target: impl Into<Target>, must: Must) -> Self {
+        let target = target.into();
+        self.conditions.push(Condition { target, must });
+        self
+    }
+
+    /// Creates an entity, or gives it a new value.
+    pub fn set(self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        self.with(Operation::Set(Set {
+            key: key.into(),
+            value: value.into(),
+            expires_at: None,
+        }))
+    }
+
+    /// Deletes an entity.
+    pub fn delete(self, key: impl Into<Bytes>) -> Self {
+        self.with(Operation::Delete(Delete { key: key.into() }))
+    }
+
+    /// Creates a relationship.
+    pub fn relate(self, relationship: Relationship) -> Self {
+        self.with(Operation::Relate(relationship))
+    }
+
+    /// Deletes a relationship.
+    pub fn unrelate(self, relationship: Relationship) -> Self {
+        self.with(Operation::Unrelate(relationship))
+    }
+
+    /// Does one thing more.
+    pub fn with(mut self, operation: Operation) -> Self {
+        self.operations.push(operation);
+        self
+    }
 }

@@ -70,6 +70,24 @@ pub enum Target {
     Relationship(Relationship),
 }
 
+impl From<&str> for Target {
+    fn from(key: &str) -> Self {
+        Target::Entity(key.into())
+    }
+}
+
+impl From<Bytes> for Target {
+    fn from(key: Bytes) -> Self {
+        Target::Entity(key)
+    }
+}
+
+impl From<Relationship> for Target {
+    fn from(relationship: Relationship) -> Self {
+        Target::Relationship(relationship)
+    }
+}
+
 /// A condition with any of its members.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,133 @@
+//! What answers may be anything, or nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use folio_client::{Client, Error, ReadLevel, Settings, transaction};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// Answers every request with these bytes, and counts the requests.
+async fn answering(bytes: impl Into<Vec<u8>>) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (bytes, count) = (bytes.into(), Arc::new(AtomicUsize::new(0)));
+    let counted = count.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 1 << 16];
+            if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                counted.fetch_add(1, Ordering::Relaxed);
+                // The client may have gone.
+                let _ = stream.write_all(&bytes).await;
+            }
+        }
+    });
+    (address, count)
+}
+
+fn client(addresses: &[&str]) -> Client {
+    let settings = Settings::new(addresses).unwrap();
+    Client::new(settings.deadline(Duration::from_millis(700))).unwrap()
+}
+
+fn problem(status: u16, code: &str, more: &str) -> String {
+    let body = format!(
+        r#"{{"type": "", "title": "", "status": {status}, "code": "{code}", "detail": ""}}"#
+    );
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: application/problem+json\r\nContent-Length: {length}\r\n{more}\r\n{body}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_folio_node_is_told_so() {
+    for bytes in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
+    ] {
+        let (address, _) = answering(bytes).await;
+        let failed = client(&[&address])
+            .vault(1, ReadLevel::Local)
+            .await
+            .unwrap_err();
+        let told = matches!(failed, Error::NotFolio { .. } | Error::Unavailable { .. });
+        assert!(told, "{bytes}: {failed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_may_have_been_done_is_not_sent_again_outside_a_session() {
+    for bytes in [
+        String::new(),
+        "SSH-2.0\r\n".into(),
+        problem(504, "outcome_unknown", ""),
+        problem(504, "timeout", ""),
+        problem(500, "storage_failed", ""),
+    ] {
+        let (address, count) = answering(bytes.clone()).await;
+        let write = transaction().set("a", "b");
+        let failed = client(&[&address]).submit(1, &write).await.unwrap_err();
+        assert!(
+            matches!(failed, Error::OutcomeUnknown { .. }),
+            "{bytes}: {failed}"
+        );
+        assert_eq!(count.load(Ordering::Relaxed), 1, "{bytes}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_was_not_done_is_sent_again_until_the_deadline() {
+    for (status, code) in [
+        (503, "no_leader"),
+        (503, "of_tomorrow"),
+        (421, "not_leader"),
+    ] {
+        let (address, count) = answering(problem(status, code, "")).await;
+        let write = transaction().set("a", "b");
+        let failed = client(&[&address]).submit(1, &write).await.unwrap_err();
+        assert!(
+            matches!(failed, Error::Unavailable { .. }),
+            "{code}: {failed}"
+        );
+        assert!(count.load(Ordering::Relaxed) > 1, "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirects_that_lead_in_a_circle_are_not_followed_without_end_nor_in_haste() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let itself = listener.local_addr().unwrap();
+    drop(listener);
+    let there = format!("Location: http://{itself}/v1/vaults/1\r\n");
+    let (address, count) = answering(problem(307, "not_leader", &there)).await;
+    let back = format!("Location: {address}/v1/vaults/1\r\n");
+    let (circle, _) = answering(problem(307, "not_leader", &back)).await;
+    for first in [&address, &circle] {
+        let failed = client(&[first])
+            .vault(1, ReadLevel::Linearizable)
+            .await
+            .unwrap_err();
+        assert!(matches!(failed, Error::Unavailable { .. }), "{failed}");
+    }
+    assert!(count.load(Ordering::Relaxed) < 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_there_is_no_doubt_about_a_write() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let failed = client(&[&nobody])
+        .submit(1, &transaction().set("a", "b"))
+        .await;
+    assert!(
+        matches!(failed, Err(Error::Unavailable { .. })),
+        "{failed:?}"
+    );
+}
