@@ -27,6 +27,9 @@ pub struct Member {
     pub id: NodeId,
     /// Where the other nodes reach it.
     pub address: String,
+    /// Where clients reach it, if it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
     /// Whether it votes.
     pub votes: bool,
 }
@@ -41,6 +44,9 @@ pub struct NewMember {
     pub id: NodeId,
     /// Its `--peer-listen` address, as the other nodes reach it.
     pub address: String,
+    /// Its API, as clients reach it: any node can send them there then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
     /// The voter whose place it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<NodeId>,
@@ -60,6 +66,67 @@ fn yes() -> bool {
 pub struct Moved {
     /// Where the other nodes reach it.
     pub address: String,
+    /// Where clients reach it; as before if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+}
+
+/// Body of `POST /v1/invitations`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewInvitation {
+    /// How many hours it is good for.
+    #[serde(default = "a_day")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 168)))]
+    pub hours: u32,
+}
+
+fn a_day() -> u32 {
+    24
+}
+
+/// Answer to `POST /v1/invitations`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Invited {
+    /// What a new node shows. Whoever has it can become a member.
+    pub invitation: String,
+    /// Until when it is good, in seconds since the Unix epoch.
+    pub until: u64,
+}
+
+/// Body of `POST /v1/join`: a node that is to become a member asks for an id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct JoinRequest {
+    /// Of this cluster.
+    pub invitation: String,
+}
+
+/// Answer to `POST /v1/join`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Welcome {
+    /// The name of the cluster.
+    pub cluster: String,
+    /// The number of the new node, which no other has or had.
+    pub id: NodeId,
+}
+
+/// Body of `POST /v1/join/{member}`: the node runs by now, under the id that it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Newcomer {
+    /// Of this cluster.
+    pub invitation: String,
+    /// Where the other nodes reach it.
+    pub address: String,
+    /// Where clients reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
 }
 
 /// What has become of a change of members.

@@ -18,8 +18,8 @@ mod vault;
 pub use block::{Block, BlockHead, Recorded, RecordedTransaction};
 pub use bytes::Bytes;
 pub use cluster::{
-    Divergence, FileStatus, Leader, Member, MemberChange, Members, Moved, NewMember, NodeId, Role,
-    Status, Successor,
+    Divergence, FileStatus, Invited, JoinRequest, Leader, Member, MemberChange, Members, Moved,
+    NewInvitation, NewMember, Newcomer, NodeId, Role, Status, Successor, Welcome,
 };
 pub use entity::{Entity, Page, PastEntity};
 pub use problem::{Code, MEDIA_TYPE, ProblemDocument};

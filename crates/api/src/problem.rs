@@ -88,6 +88,8 @@ codes! {
     NobodyToRebuildFrom: 409 "nobody_to_rebuild_from", "There is no other node to have the state from";
     /// The change of members makes no sense now, and nothing was done.
     MembershipUnchanged: 409 "membership_unchanged", "The members stay as they are";
+    /// The invitation to the cluster is not good.
+    NotInvited: 403 "not_invited", "The node may not become a member";
     /// The leadership was not handed over; the node may lead still, `GET /v1/members` tells.
     HandoverFailed: 409 "handover_failed", "The leadership was not handed over";
     /// The node has not got so far as the read asks for, although it waited. Try again later, or elsewhere.

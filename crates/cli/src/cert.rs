@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 pub struct Place<'a>(pub &'a Path);
 
 impl Place<'_> {
-    fn authority(&self) -> PathBuf {
+    pub fn authority(&self) -> PathBuf {
         self.0.join("authority.pem")
     }
 

@@ -24,11 +24,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_ANSWER: u64 = 16 << 20;
 
 /// Whom a command trusts.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct Trust {
     /// The certificate of the cluster's authority, for a node at https://
     #[arg(long, value_name = "FILE", requires = "node")]
     ca: Option<PathBuf>,
+}
+
+impl Trust {
+    /// Whoever has a certificate of this authority, and nobody without one if there is an authority.
+    pub fn in_authority(ca: Option<PathBuf>) -> Self {
+        Trust { ca }
+    }
 }
 
 /// A node, by the address of its API.
@@ -80,7 +87,50 @@ impl Client {
 
     /// The status and the JSON of the answer.
     pub fn send(&self, method: &str, path: &str) -> Result<(u16, Value), Failure> {
-        let answer = self.exchange(method, path).map_err(|error| {
+        self.answer(method, path, "")
+            .map(|answer| (answer.status, answer.body))
+    }
+
+    /// The status and the JSON of the answer to a POST, at the node that this one sends its clients to, if it does.
+    pub fn post(&self, path: &str, body: &Value) -> Result<(u16, Value), Failure> {
+        let body = body.to_string();
+        let answer = self.answer("POST", path, &body)?;
+        let elsewhere = answer.location.as_deref().and_then(|url| {
+            let end = url.find("://")? + 3;
+            let end = url[end..].find('/').map_or(url.len(), |slash| end + slash);
+            self.at(&url[..end])
+        });
+        let answer = match elsewhere {
+            Some(leader) => leader.answer("POST", path, &body)?,
+            None => answer,
+        };
+        Ok((answer.status, answer.body))
+    }
+
+    /// The same with another node of the cluster.
+    fn at(&self, url: &str) -> Option<Client> {
+        let (secure, address) = match url.strip_prefix("https://") {
+            Some(address) => (true, address),
+            None => (false, url.strip_prefix("http://")?),
+        };
+        let host = host_of(address)?;
+        let tls = match (&self.tls, secure) {
+            (Some(tls), true) => Some(Tls {
+                config: tls.config.clone(),
+                host: ServerName::try_from(host.to_owned()).ok()?,
+            }),
+            (None, false) => None,
+            // Nobody is sent from an encrypted place to one that is not.
+            _ => return None,
+        };
+        Some(Client {
+            address: address.to_owned(),
+            tls,
+        })
+    }
+
+    fn answer(&self, method: &str, path: &str, body: &str) -> Result<Answer, Failure> {
+        let answer = self.exchange(method, path, body).map_err(|error| {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
             match inner.map(refusal) {
                 Some(reason) => Failure::Error(format!("{}: {reason}", self.address)),
@@ -92,11 +142,13 @@ impl Client {
         })
     }
 
-    fn exchange(&self, method: &str, path: &str) -> io::Result<Vec<u8>> {
+    fn exchange(&self, method: &str, path: &str, body: &str) -> io::Result<Vec<u8>> {
         let mut stream = self.connect()?;
+        let length = body.len();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}",
             self.address
         )?;
         stream.flush()?;
@@ -195,13 +247,30 @@ fn host_of(address: &str) -> Option<&str> {
     Some(bare.unwrap_or(host))
 }
 
-/// The status and the body of an answer that came to its end.
-fn parse(answer: &[u8]) -> Option<(u16, Value)> {
+/// An answer that came to its end.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    status: u16,
+    /// Where the node sends its client.
+    location: Option<String>,
+    body: Value,
+}
+
+fn parse(answer: &[u8]) -> Option<Answer> {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let location = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("location")
+            .then(|| value.trim().to_owned())
+    });
     let body = serde_json::from_slice(&answer[end + 4..]).ok()?;
-    Some((status, body))
+    Some(Answer {
+        status,
+        location,
+        body,
+    })
 }
 
 #[cfg(test)]
@@ -243,7 +312,8 @@ mod tests {
     #[test]
     fn an_answer_has_a_status_and_json() {
         let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
-        assert_eq!(parse(answer), Some((202, serde_json::json!({"a": 1}))));
+        let parsed = parse(answer).map(|answer| (answer.status, answer.body));
+        assert_eq!(parsed, Some((202, serde_json::json!({"a": 1}))));
         for wrong in [&answer[..20], &answer[..50], b"", b"SSH-2.0\r\n\r\n{}"] {
             assert_eq!(parse(wrong), None);
         }

@@ -10,6 +10,7 @@ mod demo;
 mod dump;
 mod files;
 mod import;
+mod join;
 mod load;
 mod output;
 mod proof;

@@ -1,5 +1,6 @@
 //! `folio serve`: one node of a cluster as a process of its own.
 
+use std::collections::BTreeMap;
 use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use axum::Router;
 use axum::serve::Listener;
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use folio_node::{AddressError, Node, NodeOptions, TlsListener, api, resolve};
+use folio_node::{AddressError, MemberAddress, Node, NodeOptions, TlsListener, api, resolve};
 use folio_raft::NodeId;
 use folio_store::ScrubOptions;
 use tokio::net::TcpListener;
@@ -21,9 +22,13 @@ use tokio::task::JoinHandle;
 use crate::amount::Rate;
 use crate::cert::Place;
 use crate::files;
+use crate::join::Guest;
 use crate::output;
 use crate::run::{self, Failure};
 use crate::settings::{self, Layers, Member, Settings, by_id};
+
+/// How long a node that is alone may take to lead.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long open requests may take to end once the node has been told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -37,13 +42,10 @@ Examples:
   The same node again, whatever it was started with first:
     folio serve --data node-1
 
-  Three nodes on one machine that form a cluster together; --init does nothing when it is there:
-    P=1=127.0.0.1:7101,2=127.0.0.1:7102,3=127.0.0.1:7103
-    A=1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003
-    folio serve --id 2 --file node-2.folio --listen 127.0.0.1:7002 --peer-listen 127.0.0.1:7102 --apis $A
-    folio serve --id 3 --file node-3.folio --listen 127.0.0.1:7003 --peer-listen 127.0.0.1:7103 --apis $A
-    folio serve --id 1 --file node-1.folio --listen 127.0.0.1:7001 --peer-listen 127.0.0.1:7101 --apis $A \\
-        --init --peers $P
+  Three nodes on one machine. The first one leaves an invitation in its directory:
+    folio serve --data node-1 --init
+    folio serve --data node-2 --join node-1/invitation --listen 127.0.0.1:7002 --peer-listen 127.0.0.1:7102
+    folio serve --data node-3 --join node-1/invitation --listen 127.0.0.1:7003 --peer-listen 127.0.0.1:7103
 
   Then:
     curl -s localhost:7001/v1/status
@@ -65,6 +67,10 @@ pub struct Arguments {
     /// this node alone
     #[arg(long, value_name = "ID=ADDRESS,...", value_delimiter = ',')]
     peers: Vec<Member>,
+    /// Become a member of a cluster, if this node is not in one yet: an invitation, or a file with one. `folio serve --init`
+    /// leaves one in the data directory that is good for a day, and POST /v1/invitations makes others
+    #[arg(long, value_name = "INVITATION", conflicts_with_all = ["init", "peers"], hide_env_values = true)]
+    join: Option<String>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -81,26 +87,39 @@ pub fn run(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
 
 async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
     let settings = &arguments.settings;
-    let mut members = by_id(&arguments.peers, "--peers")?;
+    let members = by_id(&arguments.peers, "--peers")?;
     let apis = by_id(&settings.apis, "--apis")?;
     let file = settings.place()?;
-    let id = match settings.id {
-        Some(id) => id,
-        None if arguments.init => 1,
-        None => return Err(no_id(&file)),
+    // Who has an id already shows its invitation once it runs, if it is no member by then: invitations end.
+    let is_known = settings.id.is_some()
+        && settings
+            .data
+            .as_deref()
+            .is_some_and(|data| Settings::remembered(data).exists());
+    let invitation = arguments.join.as_deref();
+    let guest = match invitation.filter(|_| !is_known) {
+        Some(given) => Some(self::guest(given, settings)?),
+        None => None,
+    };
+    let id = match (settings.id, &guest) {
+        (Some(id), _) => id,
+        (None, _) if arguments.init => 1,
+        (None, Some(guest)) => guest.ask_for_id().await?,
+        (None, None) => return Err(no_id(&file)),
     };
     if !members.is_empty() && !members.contains_key(&id) {
         return Err(Failure::Usage(format!(
             "--peers does not name this node, {id}"
         )));
     }
+    let cluster = guest.as_ref().map_or(&settings.cluster[..], Guest::cluster);
     let mut interrupted = listen_to(SignalKind::interrupt())?;
     let mut terminated = listen_to(SignalKind::terminate())?;
     let peer_listen = address(&settings.peer_listen, settings).await?;
     let api_listen = address(&settings.listen, settings).await?;
     let tls = settings.tls.as_deref();
     let tls = tls.map(|directory| Place(directory).tls(id)).transpose()?;
-    if arguments.init && members.is_empty() {
+    if invitation.is_some() || arguments.init && members.is_empty() {
         settings.advertised(peer_listen)?;
     }
     let listener = TcpListener::bind(api_listen)
@@ -108,12 +127,12 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
         .map_err(|error| Failure::Error(format!("cannot listen on {api_listen}: {error}")))?;
 
     if let Some(data) = &settings.data {
-        remember(data, layers, id)?;
+        remember(data, layers, id, cluster)?;
     }
     let options = NodeOptions {
         id,
         file,
-        cluster: settings.cluster.clone(),
+        cluster: cluster.to_owned(),
         peer_listen,
         tls,
         cache_bytes: settings.cache_bytes(),
@@ -130,13 +149,22 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
         }
         None => None,
     };
-    if arguments.init {
-        if members.is_empty() {
-            members.insert(id, settings.advertised(node.peer_address())?);
-        }
-        node.form_cluster(members).await.map_err(Failure::from)?;
-    }
     let api_address = listener.local_addr().map_err(Failure::error)?;
+    let own = MemberAddress {
+        peers: settings
+            .advertised(node.peer_address())
+            .unwrap_or_else(|_| node.peer_address().to_string()),
+        api: settings.advertised_api(api_address),
+    };
+    if arguments.init {
+        form(&node, own, members, &apis, settings.data.as_deref()).await?;
+    } else if let Some(given) = invitation
+        && !node.votes().await
+    {
+        let guest = self::guest(given, settings)?;
+        guest.enter(&node, &own.peers, own.api).await?;
+        output::print(&format!("joined the cluster {}\n", node.cluster()))?;
+    }
     let scheme = match node.tls() {
         Some(_) => "https",
         None => "http",
@@ -207,6 +235,67 @@ async fn address(text: &str, settings: &Settings) -> Result<SocketAddr, Failure>
         })
 }
 
+/// The invitation of a node that is to become a member.
+fn guest(given: &str, settings: &Settings) -> Result<Guest, Failure> {
+    if settings.data.is_none() {
+        return Err(Failure::Usage(
+            "a node that joins remembers its id and its cluster in its data directory: name one with --data".into(),
+        ));
+    }
+    let authority = settings
+        .tls
+        .as_deref()
+        .map(|directory| Place(directory).authority());
+    Guest::new(given, authority)
+}
+
+/// Begins a cluster, unless the node is in one. Alone in a new one, it leaves an invitation for others.
+async fn form(
+    node: &Node,
+    own: MemberAddress,
+    members: BTreeMap<NodeId, String>,
+    apis: &BTreeMap<NodeId, String>,
+    data: Option<&Path>,
+) -> Result<(), Failure> {
+    let alone = members.is_empty();
+    let mut members: BTreeMap<NodeId, MemberAddress> = members
+        .into_iter()
+        .map(|(id, peers)| {
+            let api = apis.get(&id).cloned();
+            (id, MemberAddress { peers, api })
+        })
+        .collect();
+    match members.get_mut(&node.id()) {
+        Some(named) => named.api = named.api.take().or(own.api),
+        None => drop(members.insert(node.id(), own)),
+    }
+    let members = members
+        .into_iter()
+        .map(|(id, address)| (id, address.to_string()));
+    let is_new = node
+        .form_cluster(members.collect())
+        .await
+        .map_err(Failure::from)?;
+    let Some(data) = data.filter(|_| alone && is_new) else {
+        return Ok(());
+    };
+    node.ledger()
+        .wait_for_leader(PATIENCE)
+        .await
+        .map_err(Failure::error)?;
+    if node.members().values().all(|member| member.api.is_none()) {
+        return Ok(());
+    }
+    let invitation = api::invitation(node, 24).await.map_err(Failure::error)?;
+    let file = data.join("invitation");
+    files::write(&file, &(invitation.to_secret() + "\n"), files::SECRET, true)?;
+    output::print(&format!(
+        "began the cluster {}; for a day others join it with: folio serve --data DIRECTORY --join {}\n",
+        node.cluster(),
+        file.display()
+    ))
+}
+
 /// Which node is it? A directory that remembers one has said so.
 fn no_id(file: &Path) -> Failure {
     let reason = match file.exists() {
@@ -217,14 +306,14 @@ fn no_id(file: &Path) -> Failure {
 }
 
 /// Writes down how a node is started first, so that its directory is enough to start it again.
-fn remember(data: &Path, layers: &Layers, id: NodeId) -> Result<(), Failure> {
+fn remember(data: &Path, layers: &Layers, id: NodeId, cluster: &str) -> Result<(), Failure> {
     let failed = |error| Failure::Error(format!("{}: cannot create it: {error}", data.display()));
     std::fs::create_dir_all(data).map_err(failed)?;
     let file = Settings::remembered(data);
     if file.exists() {
         return Ok(());
     }
-    let text = layers.to_remember(&[("id", id.to_string())]);
+    let text = layers.to_remember(&[("id", id.to_string()), ("cluster", cluster.to_owned())]);
     files::write(&file, &text, files::SECRET, false)
 }
 

@@ -86,6 +86,8 @@ pub enum Counter {
     Organization,
     /// Users.
     User,
+    /// Nodes of the cluster that keeps the ledger.
+    Node,
 }
 
 impl Counter {
@@ -94,6 +96,7 @@ impl Counter {
         match self {
             Counter::Organization => counter::ORGANIZATION,
             Counter::User => counter::USER,
+            Counter::Node => counter::NODE,
         }
     }
 }

@@ -117,6 +117,7 @@ pub(crate) mod counter {
     pub(crate) const SESSION: &str = "session";
     pub(crate) const ORGANIZATION: &str = "organization";
     pub(crate) const USER: &str = "user";
+    pub(crate) const NODE: &str = "node";
 }
 
 /// A session: the latest sequence number, its answer, and when it was used.

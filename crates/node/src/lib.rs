@@ -3,15 +3,19 @@
 //! [`Node`] opens the file, joins its peers and answers reads and writes in the process; [`api::router`] puts the
 //! HTTP API in front of it; [`offline`] looks into a file that no node has open.
 
+mod address;
 mod agreement;
 pub mod api;
 mod feeds;
 mod https;
+mod invitation;
 mod network;
 mod node;
 pub mod offline;
 pub mod verification;
 
+pub use address::{MemberAddress, is_host_and_port};
 pub use https::TlsListener;
+pub use invitation::{Invitation, InvitationError, SignedInvitation};
 pub use network::{AddressError, resolve};
 pub use node::{DEFAULT_CACHE_BYTES, Node, NodeError, NodeOptions};

@@ -13,10 +13,14 @@ use folio_raft::transport::{NetworkConfig, TcpTransport, Tls, TransportError};
 use folio_raft::{Config, NodeId, ReplicatedDatabase};
 use folio_store::Database;
 
+use crate::address::{MemberAddress, PeerTransport};
 use crate::agreement::{self, Agreement};
 use crate::feeds::Feeds;
 use crate::offline::RaftSummary;
 use crate::verification::{Verification, Verifications};
+
+/// How long a node that was started may take to find its members in its file.
+const MEMBERS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -64,6 +68,7 @@ pub enum NodeError {
 pub struct Node {
     id: NodeId,
     file: PathBuf,
+    cluster: String,
     peer_address: SocketAddr,
     tls: Option<Tls>,
     /// Whether the node was in a cluster when it was started.
@@ -103,10 +108,11 @@ impl Node {
             tokio::task::spawn_blocking(move || open(&path, cache_bytes)).await??;
         let config = NetworkConfig {
             tls: tls.clone(),
-            ..NetworkConfig::new(cluster)
+            ..NetworkConfig::new(cluster.clone())
         };
         let transport = TcpTransport::bind(&peer_listen.to_string(), config).await?;
         let peer_address = transport.local_address();
+        let transport = Arc::new(PeerTransport(transport));
         let ledger =
             ReplicatedDatabase::start(with_room(raft), id, database, Ledger, transport).await?;
         let agreement = Arc::<Agreement>::default();
@@ -116,6 +122,7 @@ impl Node {
             _watch: Arc::new(Watch(watching.abort_handle())),
             id,
             file,
+            cluster,
             peer_address,
             tls,
             has_history,
@@ -125,13 +132,51 @@ impl Node {
         })
     }
 
-    /// Makes a cluster of `members`, ids and the addresses of their peers' side. A node that is a member of a cluster
-    /// already stays in it: so a node may be started the same way every time.
-    pub async fn form_cluster(&self, members: BTreeMap<NodeId, String>) -> Result<(), NodeError> {
+    /// Makes a cluster of `members`, ids and the addresses of their peers' side, perhaps with those of their APIs
+    /// ([`MemberAddress`]). A node that is a member of a cluster already stays in it: so a node may be started the same
+    /// way every time. Says whether there is a new cluster now.
+    pub async fn form_cluster(&self, members: BTreeMap<NodeId, String>) -> Result<bool, NodeError> {
         if !self.has_history {
             self.ledger.initialize(members).await?;
         }
-        Ok(())
+        Ok(!self.has_history)
+    }
+
+    /// Whether the node has a vote in a cluster, as far as it knows.
+    pub async fn votes(&self) -> bool {
+        // A node that was just started does not know it at once.
+        if !self.has_history {
+            return false;
+        }
+        let known = self
+            .ledger
+            .wait_for("the members", MEMBERS_PATIENCE, |status| {
+                !status.voters.is_empty()
+            });
+        let known = known.await;
+        known.is_ok_and(|status| status.voters.contains_key(&self.id))
+    }
+
+    /// The members of the cluster, as far as this node knows.
+    pub fn members(&self) -> BTreeMap<NodeId, MemberAddress> {
+        let status = self.ledger.status();
+        let all = status.voters.into_iter().chain(status.learners);
+        all.map(|(id, text)| (id, MemberAddress::parse(&text)))
+            .collect()
+    }
+
+    /// The URL of an API of this cluster: all its nodes speak what this one does.
+    pub(crate) fn url(&self, api: &str) -> String {
+        let scheme = match self.tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        format!("{scheme}://{api}")
+    }
+
+    /// The name of the cluster.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
     }
 
     /// The node's id.

@@ -353,6 +353,25 @@ async fn every_route_answers_as_the_document_says() {
     node.ask("get_status", "GET /v1/status", None).await;
     node.ask("remove_member", "DELETE /v1/members/2", None)
         .await;
+    // No member says where its API is, so nobody could use an invitation.
+    node.ask("invite", "POST /v1/invitations", Some(json!({})))
+        .await;
+    let moved = json!({ "address": "127.0.0.1:9", "api": "127.0.0.1:7001" });
+    node.ask("change_member", "PATCH /v1/members/1", Some(moved))
+        .await;
+    let invited = node
+        .ask("invite", "POST /v1/invitations", Some(json!({})))
+        .await;
+    let invitation = &invited.body["invitation"];
+    for (invitation, expected) in [(invitation.clone(), 201), (json!("made up"), 403)] {
+        let asked = json!({ "invitation": invitation });
+        let answer = node
+            .ask("ask_for_id", "POST /v1/join", Some(asked.clone()))
+            .await;
+        assert_eq!(answer.status, expected, "{answer:?}");
+        let newcomer = json!({ "invitation": invitation, "address": "nowhere" });
+        node.ask("enter", "POST /v1/join/3", Some(newcomer)).await;
+    }
     node.ask(
         "transfer_leadership",
         "POST /v1/leader",

@@ -129,6 +129,7 @@ fn shown(arg: &Arg) -> String {
         Some("id") => "1",
         Some("apis") => return "[\"1=a.example.com:7001\", \"2=b.example.com:7001\"]".to_owned(),
         Some("advertise") => "a.example.com:7101",
+        Some("advertise-api") => "a.example.com:7001",
         Some("data") => "/var/lib/folio",
         Some("file") => "/var/lib/folio/node.folio",
         Some("tls") => "/etc/folio/certificates",

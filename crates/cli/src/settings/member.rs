@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use folio_node::is_host_and_port;
 use folio_raft::NodeId;
 
 use crate::run::Failure;
@@ -21,7 +22,7 @@ impl FromStr for Member {
         let form = "write ID=HOST:PORT, for example 1=127.0.0.1:7101";
         let (id, address) = text.split_once('=').ok_or(form)?;
         let id = id.parse().ok().filter(|id| *id > 0).ok_or(form)?;
-        match is_address(address) {
+        match is_host_and_port(address) {
             true => Ok(Member {
                 id,
                 address: address.to_owned(),
@@ -31,18 +32,9 @@ impl FromStr for Member {
     }
 }
 
-/// Whether this is `HOST:PORT`.
-pub fn is_address(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    !host.is_empty() && host.chars().all(plain) && port.parse::<u16>().is_ok()
-}
-
 /// The address with `port`, unless it has one.
 pub fn with_port(text: &str, port: u16) -> String {
-    match is_address(text) {
+    match is_host_and_port(text) {
         true => text.to_owned(),
         false => format!("{text}:{port}"),
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+use folio_node::is_host_and_port;
 use folio_raft::{Config, FollowerReads, NodeId};
 
 use crate::amount::{Rate, Size, Span};
@@ -54,6 +55,9 @@ pub struct Settings {
     /// How other nodes reach this one, as HOST or HOST:PORT, if it is not by --peer-listen
     #[arg(long, value_name = "ADDRESS")]
     pub advertise: Option<String>,
+    /// How clients reach this node, as HOST or HOST:PORT, if it is not by --listen
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise_api: Option<String>,
     /// The members' API addresses, where this node is to redirect clients to others than those that the members gave
     /// when they joined
     #[arg(long, value_name = "ID=ADDRESS,...", value_delimiter = ',')]
@@ -293,12 +297,17 @@ impl Settings {
                 "scrub-every means nothing without scrub: say with scrub how many bytes a second may be read".into(),
             ));
         }
-        if let Some(text) = &self.advertise
-            && !member::is_address(&member::with_port(text, 1))
-        {
-            return Err(Failure::Usage(format!(
-                "advertise is `{text}`: write HOST or HOST:PORT"
-            )));
+        for (name, given) in [
+            ("advertise", &self.advertise),
+            ("advertise-api", &self.advertise_api),
+        ] {
+            if let Some(text) = given
+                && !is_host_and_port(&member::with_port(text, 1))
+            {
+                return Err(Failure::Usage(format!(
+                    "{name} is `{text}`: write HOST or HOST:PORT"
+                )));
+            }
         }
         self.raft().map(drop)
     }
@@ -359,6 +368,22 @@ impl Settings {
                 "{bound} is every address of this machine: say with --advertise HOST by which one other nodes reach it"
             ))),
             None => Ok(bound.to_string()),
+        }
+    }
+
+    /// How clients reach this node, which listens for them on `bound`; `None` if nothing says so.
+    pub fn advertised_api(&self, bound: SocketAddr) -> Option<String> {
+        let host = |text: &str| match is_host_and_port(text) {
+            true => text
+                .rsplit_once(':')
+                .map_or(text, |(host, _)| host)
+                .to_owned(),
+            false => text.to_owned(),
+        };
+        match (&self.advertise_api, &self.advertise) {
+            (Some(text), _) => Some(member::with_port(text, bound.port())),
+            (None, Some(text)) => Some(member::with_port(&host(text), bound.port())),
+            (None, None) => (!bound.ip().is_unspecified()).then(|| bound.to_string()),
         }
     }
 

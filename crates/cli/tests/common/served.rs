@@ -49,11 +49,12 @@ impl Served {
 
     /// A node that was started: waits until it says where it listens.
     pub fn of(mut process: Child) -> Self {
-        let mut line = String::new();
         let stdout = process.stdout.take().expect("it is piped");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("it prints text");
+        let lines = BufReader::new(stdout).lines();
+        let line = lines
+            .map(|line| line.expect("it prints text"))
+            .find(|line| line.starts_with("node "))
+            .unwrap_or_default();
         let address = line
             .split("://")
             .nth(1)

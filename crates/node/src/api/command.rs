@@ -47,10 +47,12 @@ pub(super) fn in_session(command: Command, session: Option<Session>) -> Command 
     }
 }
 
-pub(super) fn counter(of: command::Counter) -> Counter {
+/// None for what only the cluster itself numbers.
+pub(super) fn counter(of: command::Counter) -> Option<Counter> {
     match of {
-        command::Counter::Organization => Counter::Organization,
-        command::Counter::User => Counter::User,
+        command::Counter::Organization => Some(Counter::Organization),
+        command::Counter::User => Some(Counter::User),
+        command::Counter::Node => None,
     }
 }
 

@@ -16,22 +16,24 @@ use super::Api;
 use super::openapi::{Operation, Output};
 use super::problem::Problem;
 use super::routes::{Body, Place};
+use crate::address::{MemberAddress, is_host_and_port};
 
 /// How long an answer waits for a change; shorter than any request may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) async fn list(State(api): State<Api>) -> Json<Members> {
     let status = api.node.ledger().status();
-    let member = |votes| move |(id, address)| Member { id, address, votes };
-    let voters = status.voters.into_iter().map(member(true));
-    let mut members: Vec<_> = voters
-        .chain(status.learners.into_iter().map(member(false)))
-        .collect();
-    members.sort_by_key(|member| member.id);
+    let members = api.node.members().into_iter();
+    let members = members.map(|(id, MemberAddress { peers, api })| Member {
+        id,
+        address: peers,
+        api,
+        votes: status.voters.contains_key(&id),
+    });
     Json(Members {
         leader: status.leader,
         term: status.term,
-        members,
+        members: members.collect(),
     })
 }
 
@@ -39,6 +41,7 @@ pub(super) async fn add(State(api): State<Api>, body: Body<NewMember>) -> Result
     let NewMember {
         id,
         address,
+        api: its_api,
         replaces,
         votes,
     } = body?.0;
@@ -50,8 +53,34 @@ pub(super) async fn add(State(api): State<Api>, body: Body<NewMember>) -> Result
             "who replaces a voter votes: leave out `votes`",
         ));
     }
-    check_address(&address)?;
+    admit(&api, id, addresses(address, its_api)?, replaces, votes).await
+}
+
+/// The addresses of a member, as a client has given them. Nobody knows yet whether somebody listens there.
+pub(super) fn addresses(peers: String, api: Option<String>) -> Result<MemberAddress, Problem> {
+    match std::iter::once(&peers)
+        .chain(&api)
+        .find(|address| !is_host_and_port(address))
+    {
+        None => Ok(MemberAddress { peers, api }),
+        Some(address) => Err(Problem::malformed(format!(
+            "`{}` is no address of a member: write HOST:PORT",
+            address.escape_debug()
+        ))),
+    }
+}
+
+/// Makes a node a member, in the place of another if one is named.
+pub(super) async fn admit(
+    api: &Api,
+    id: NodeId,
+    found: MemberAddress,
+    replaces: Option<NodeId>,
+    votes: bool,
+) -> Result<Changed, Problem> {
+    api.take_node_id(id).await?;
     let ledger = api.node.ledger().clone();
+    let address = found.to_string();
     carry_out(async move {
         match replaces {
             Some(old) => ledger.replace(old, id, address).await,
@@ -72,10 +101,11 @@ pub(super) async fn change(
     member: Place<NodeId>,
     body: Body<Moved>,
 ) -> Result<Changed, Problem> {
-    let (Path(member), Json(Moved { address })) = (member?, body?);
-    check_address(&address)?;
+    let (Path(member), Json(moved)) = (member?, body?);
+    let before = || api.node.members().remove(&member)?.api;
+    let found = addresses(moved.address, moved.api.or_else(before))?;
     let ledger = api.node.ledger().clone();
-    carry_out(async move { ledger.set_address(member, address).await }).await
+    carry_out(async move { ledger.set_address(member, found.to_string()).await }).await
 }
 
 pub(super) async fn remove(
@@ -93,22 +123,6 @@ pub(super) async fn lead(
 ) -> Result<Json<Leader>, Problem> {
     let leader = api.node.ledger().transfer_leadership(body?.0.id).await?;
     Ok(Json(Leader { leader }))
-}
-
-/// Whether others can be told to look there. Nobody knows yet whether somebody listens.
-fn check_address(address: &str) -> Result<(), Problem> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    let parts = address.rsplit_once(':');
-    let there = parts.is_some_and(|(host, port)| {
-        !host.is_empty() && host.chars().all(plain) && port.parse().is_ok_and(|port: u16| port > 0)
-    });
-    match there {
-        true => Ok(()),
-        false => Err(Problem::malformed(format!(
-            "`{}` is no address of a member: write HOST:PORT",
-            address.escape_debug()
-        ))),
-    }
 }
 
 /// What has become of a change; 202 while it goes on.

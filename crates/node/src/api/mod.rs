@@ -12,6 +12,7 @@
 
 mod command;
 mod feed;
+mod join;
 mod members;
 mod metrics;
 mod openapi;
@@ -38,7 +39,9 @@ use axum::response::{IntoResponse, Response};
 use folio_raft::NodeId;
 
 use crate::node::Node;
+pub use join::invitation;
 use problem::Problem;
+pub(crate) use token::hmac;
 
 /// The largest body of a request: a transaction of the largest size, in base64, with room for the JSON around it.
 pub const MAX_BODY_BYTES: usize = 8 << 20;
@@ -57,7 +60,8 @@ struct Api {
     document: Bytes,
 }
 
-/// The API of `node`. `addresses` are the API addresses of the members, for redirects to the leader; it may be empty.
+/// The API of `node`. `addresses` are the API addresses of the members, for redirects to the leader, where
+/// they are others than those that the membership has; it may be empty.
 pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
     let (routes, document) = table::routes().finish();
     let api = Api {
@@ -95,15 +99,12 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     let Some(problem) = response.extensions().get::<Problem>() else {
         return response;
     };
-    let address = problem
-        .leader()
-        .and_then(|leader| api.addresses.get(&leader));
-    // The others speak what this node does.
-    let scheme = match api.node.tls() {
-        Some(_) => "https",
-        None => "http",
-    };
-    match address.map(|address| HeaderValue::try_from(format!("{scheme}://{address}{target}"))) {
+    let address = problem.leader().and_then(|leader| {
+        let given = api.addresses.get(&leader).cloned();
+        given.or_else(|| api.node.members().remove(&leader)?.api)
+    });
+    let location = address.map(|address| api.node.url(&address) + &target);
+    match location.map(HeaderValue::try_from) {
         Some(Ok(location)) => problem.clone().redirected_to(location).into_response(),
         _ => response,
     }

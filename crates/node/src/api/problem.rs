@@ -17,7 +17,14 @@ use folio_raft::NodeId;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::address::MemberAddress;
 use crate::feeds::MAX_FEEDS;
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
 
 /// An error as the client sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,6 +131,14 @@ impl Problem {
             Code::NobodyToRebuildFrom,
             "this node is the only one of its cluster that votes",
         )
+    }
+
+    pub(super) fn membership_unchanged(detail: impl ToString) -> Self {
+        Problem::new(Code::MembershipUnchanged, detail)
+    }
+
+    pub(super) fn not_invited(detail: impl ToString) -> Self {
+        Problem::new(Code::NotInvited, detail)
     }
 
     pub(super) fn no_leader() -> Self {
@@ -293,6 +308,14 @@ impl From<folio_raft::Error> for Problem {
     fn from(error: folio_raft::Error) -> Self {
         use folio_raft::Error;
 
+        // Clients are told where the peers of a leader reach it, not all that the membership says.
+        let error = match error {
+            Error::NotLeader { leader, address } => Error::NotLeader {
+                leader,
+                address: address.map(|address| MemberAddress::parse(&address).peers),
+            },
+            other => other,
+        };
         let detail = error.to_string();
         let code = match error {
             Error::NotLeader {

@@ -191,7 +191,8 @@ pub(super) async fn allocate_numbers(
             first,
             count,
         } => Ok(Created(Numbers {
-            counter: command::counter(counter),
+            counter: command::counter(counter)
+                .ok_or_else(|| Problem::internal("numbers of nodes were not asked for"))?,
             first,
             count,
         })),
@@ -477,6 +478,6 @@ pub(super) async fn get_block(
 }
 
 /// The ledger answers each kind of command in one way.
-fn unexpected(response: &Response) -> Problem {
+pub(super) fn unexpected(response: &Response) -> Problem {
     Problem::internal(format!("the ledger answered a command with {response:?}"))
 }

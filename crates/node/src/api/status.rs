@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use folio_api::{FileStatus, Role, Status};
+use folio_raft::NodeId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
 use super::problem::Problem;
+use crate::address::MemberAddress;
 
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Problem> {
     let status = api.node.ledger().status();
@@ -38,8 +40,8 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Probl
         checkpointed,
         snapshot,
         purged,
-        voters,
-        learners,
+        voters: voters.into_iter().map(peers).collect(),
+        learners: learners.into_iter().map(peers).collect(),
         rebuilding,
         diverged: api.node.divergences(),
         error,
@@ -52,6 +54,11 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Probl
             fdatasyncs: statistics.syncs,
         },
     }))
+}
+
+/// A member, and where its peers reach it.
+fn peers((id, address): (NodeId, String)) -> (NodeId, String) {
+    (id, MemberAddress::parse(&address).peers)
 }
 
 /// The node can serve.

@@ -3,7 +3,7 @@
 use folio_api::Code;
 
 use super::openapi::{self, About, Routes};
-use super::{feed, members, metrics, prove, routes, status, verification};
+use super::{feed, join, members, metrics, prove, routes, status, verification};
 
 /// What a read of this node may be refused with.
 const READ: &[Code] = &[
@@ -141,6 +141,12 @@ pub(super) fn routes() -> Routes {
             about("change_member", "Says that a member is found elsewhere now", &[CLUSTER, BODY]))
         .delete("/v1/members/{member}", members::remove,
             about("remove_member", "Removes a member", &[CLUSTER]))
+        .post("/v1/invitations", join::invite,
+            about("invite", "Makes an invitation, with which a new node becomes a member", &[CLUSTER, BODY]))
+        .post("/v1/join", join::ask,
+            about("ask_for_id", "Gives an id to a new node that has an invitation", &[CLUSTER, BODY, &[Code::NotInvited]]))
+        .post("/v1/join/{member}", join::enter,
+            about("enter", "Makes that node a member", &[CLUSTER, BODY, &[Code::NotInvited]]))
         .post("/v1/leader", members::lead,
             about("transfer_leadership", "Hands the leadership over", &[CLUSTER, BODY, &[Code::HandoverFailed]]))
 

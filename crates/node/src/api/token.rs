@@ -85,7 +85,7 @@ impl List {
 }
 
 /// HMAC-SHA-256 (RFC 2104) with a key of up to one block.
-fn hmac(key: &[u8], message: &[&[u8]]) -> Digest {
+pub(crate) fn hmac(key: &[u8], message: &[&[u8]]) -> Digest {
     let mut block = [0; 64];
     block[..key.len()].copy_from_slice(key);
     let (inner, outer) = (block.map(|byte| byte ^ 0x36), block.map(|byte| byte ^ 0x5c));

@@ -9,6 +9,8 @@ use folio_store::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::address::MemberAddress;
+
 /// What a node would find in its file when it starts.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RaftSummary {
@@ -69,7 +71,8 @@ impl RaftSummary {
                         let membership = state.membership.membership();
                         let member = |id| {
                             let node = membership.get_node(&id);
-                            (id, node.map(|node| node.addr.clone()).unwrap_or_default())
+                            let address = node.map(|node| MemberAddress::parse(&node.addr).peers);
+                            (id, address.unwrap_or_default())
                         };
                         summary.voters = membership.voter_ids().map(member).collect();
                         summary.learners = membership.learner_ids().map(member).collect();
