@@ -188,6 +188,8 @@ pub struct Status {
     pub learners: BTreeMap<NodeId, String>,
     /// What was damaged, while the state of the node is being rebuilt.
     pub rebuilding: Option<String>,
+    /// Why the node takes no writes, if its disk is full or nearly so.
+    pub disk_full: Option<String>,
     /// The vaults that it does not serve, because they are not those of other nodes.
     pub diverged: Vec<Divergence>,
     /// Why it stopped, if it did.

@@ -132,6 +132,8 @@ codes! {
     Timeout: 504 "timeout", "It took too long";
     /// It may have been done: repeat it in the same session to find out.
     OutcomeUnknown: 504 "outcome_unknown", "It is not known whether this was done";
+    /// Nothing was done: make room, or write to another node if one leads.
+    DiskFull: 507 "disk_full", "The disk of this node is full";
 }
 
 impl std::fmt::Display for Code {

@@ -5,8 +5,10 @@ mod common;
 use std::net::SocketAddr;
 
 use common::{
-    Answer, PATIENCE, Server, applied, get, leader, post, post_as, send, start_cluster, start_node,
+    Answer, PATIENCE, Server, applied, get, leader, post, post_as, send, start_cluster,
+    start_cluster_with, start_node,
 };
+use folio_raft::Config;
 use serde_json::{Value, json};
 
 /// A one-node cluster with a vault, number 1.
@@ -357,6 +359,28 @@ async fn metrics_are_counters_that_grow_with_what_was_done() {
     assert_eq!(number("folio_append_seconds_count").await, before + 2.0);
     assert_eq!(number("folio_leader").await, 1.0);
     assert!(number("folio_fdatasyncs_total").await >= before + 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_room_takes_no_writes_says_so_and_goes_on_answering_reads() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = Config {
+        disk_reserve: u64::MAX,
+        ..Config::default()
+    };
+    let servers = start_cluster_with(directory.path(), 1, true, &config).await;
+    let address = servers[0].address;
+    let refused = post(address, "/v1/vaults", &json!({ "name": "first" })).await;
+    assert_eq!((refused.status, refused.code()), (507, "disk_full"));
+    assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+
+    let status = get(address, "/v1/status").await.body;
+    let reason = status["disk_full"].as_str().expect("it says why");
+    assert!(reason.contains("bytes are left"), "{reason}");
+    assert_eq!(status["error"], Value::Null);
+    assert_eq!(get(address, "/v1/health").await.status, 200);
+    let vaults = get(address, "/v1/vaults").await;
+    assert_eq!((vaults.status, &vaults.body["items"]), (200, &json!([])));
 }
 
 /// One that does not lead.

@@ -75,6 +75,10 @@ pub struct Config {
     pub checkpoint_entries: u64,
     /// A checkpoint is made when the engine holds this many dirty pages.
     pub checkpoint_dirty_pages: u64,
+    /// With less room than this many bytes, on the disk and in the file together, a leader takes no more
+    /// commands: [`Error::DiskFull`]. What is left is for elections, membership and what followers have
+    /// to append. Where it is used up nevertheless, a node waits until there is room.
+    pub disk_reserve: u64,
 }
 
 impl Default for Config {
@@ -102,6 +106,7 @@ impl Default for Config {
             follower_reads: None,
             checkpoint_entries: 4096,
             checkpoint_dirty_pages: 4096,
+            disk_reserve: 64 << 20,
         }
     }
 }

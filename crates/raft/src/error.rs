@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can go wrong with a replicated database.
 ///
-/// For a write, [`NotLeader`](Error::NotLeader), [`Busy`](Error::Busy), [`TooLarge`](Error::TooLarge)
+/// For a write, [`NotLeader`](Error::NotLeader), [`Busy`](Error::Busy), [`DiskFull`](Error::DiskFull), [`TooLarge`](Error::TooLarge)
 /// and [`ShuttingDown`](Error::ShuttingDown) mean that the command was not proposed and may be sent
 /// again anywhere. After [`Unknown`](Error::Unknown) it may have been carried out, or may still be.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +138,13 @@ pub enum Error {
     Busy {
         /// How long it waited. Zero: it was not to wait.
         waited: Duration,
+    },
+    /// The disk of this node is full or nearly so, and the command was not proposed. Reads go on, and so do
+    /// writes once there is room.
+    #[error("the disk is full, so this node takes no writes: {reason}")]
+    DiskFull {
+        /// What there is and what is needed.
+        reason: String,
     },
     /// The command is larger than an entry may be.
     #[error("the command takes {bytes} bytes, above the limit of {limit}; split it")]

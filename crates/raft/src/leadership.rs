@@ -20,7 +20,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::Raft;
@@ -38,6 +38,8 @@ pub(crate) struct Leadership<S: StateMachine> {
     /// Held while a round is under way; the last one.
     round: tokio::sync::Mutex<Option<Round>>,
     lease: Mutex<Lease>,
+    /// Whether the others are not to hear from this node as their leader.
+    silent: AtomicBool,
     disclosed: Arc<Disclosed>,
     promises: Arc<Promises>,
 }
@@ -79,6 +81,7 @@ impl<S: StateMachine> Leadership<S> {
             raft,
             round: tokio::sync::Mutex::new(None),
             lease: Mutex::default(),
+            silent: AtomicBool::new(false),
             disclosed,
             promises,
         }
@@ -89,6 +92,12 @@ impl<S: StateMachine> Leadership<S> {
     /// before `since`.
     pub async fn confirm(&self, since: Instant) -> Result<u64> {
         let mut last = self.round.lock().await;
+        if self.silent.load(Ordering::Acquire) {
+            return Err(Error::NotLeader {
+                leader: None,
+                address: None,
+            });
+        }
         if let Some(round) = &*last
             // Later, not at the same tick: within one, nothing tells which came first.
             && round.began > since
@@ -121,6 +130,12 @@ impl<S: StateMachine> Leadership<S> {
             outcome: outcome.clone(),
         });
         Ok(outcome?)
+    }
+
+    /// Keeps this node, should it lead, from telling the others so, until they elect another; or ends that.
+    pub fn keep_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Release);
+        self.raft.runtime_config().heartbeat(!silent);
     }
 
     /// While the lease lasts: the index that a view must have applied to be as new as anything that

@@ -186,6 +186,17 @@ impl Database {
         }
     }
 
+    /// How many bytes of pages can be taken before the disk is full: what the storage can grow by, and what is free or not
+    /// used yet in the file. `None` if the storage does not know. Others who use the disk may take some of it first. Costs a
+    /// system call.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub fn room(&self) -> Result<Option<u64>> {
+        self.handle.engine().room()
+    }
+
     /// The open views, oldest first: which states are kept, by how many, for how long, and what that costs. Verifications
     /// and backups come first, together; readers in other processes, or through other handles, last. Those a handle
     /// that writes knows as of its last flush. One that reads knows of other readers that they are there, and which

@@ -280,6 +280,14 @@ pub struct Raft {
         hide_short_help = true
     )]
     pub checkpoint_dirty_pages: u64,
+    /// The room on the disk below which no more writes are taken
+    #[arg(
+        long = "raft-disk-reserve",
+        value_name = "BYTES",
+        default_value = "64M",
+        hide_short_help = true
+    )]
+    pub disk_reserve: Size,
 }
 
 impl Settings {
@@ -341,6 +349,7 @@ impl Settings {
             }),
             checkpoint_entries: given.checkpoint_entries,
             checkpoint_dirty_pages: given.checkpoint_dirty_pages,
+            disk_reserve: given.disk_reserve.0,
             ..Config::default()
         };
         // It calls them by the names of the fields.

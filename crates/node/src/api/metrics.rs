@@ -92,6 +92,11 @@ fn render(status: &Status, metrics: &Metrics) -> String {
         page.gauge(name, help, index.unwrap_or(0));
     }
     page.gauge(
+        "folio_disk_full",
+        "1 if this node takes no writes because its disk is full or nearly so.",
+        u64::from(status.disk_full.is_some()),
+    );
+    page.gauge(
         "folio_writes_waiting",
         "Writes that wait to be proposed.",
         metrics.writes_waiting,

@@ -226,7 +226,9 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if matches!(
             status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::INSUFFICIENT_STORAGE
         ) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -338,6 +340,7 @@ impl From<folio_raft::Error> for Problem {
             Error::Rebuilding { .. } => Code::Rebuilding,
             Error::Stopped { .. } => Code::NodeStopped,
             Error::Busy { .. } => Code::Overloaded,
+            Error::DiskFull { .. } => Code::DiskFull,
             Error::TooLarge { .. } => Code::TooLarge,
             Error::Unknown { .. } => Code::OutcomeUnknown,
             Error::Timeout { .. } => Code::Timeout,

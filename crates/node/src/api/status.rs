@@ -26,6 +26,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Probl
         voters,
         learners,
         rebuilding,
+        disk_full,
         error,
         ..
     } = status;
@@ -44,6 +45,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Probl
         learners: learners.into_iter().map(peers).collect(),
         rebuilding,
         diverged: api.node.divergences(),
+        disk_full,
         error,
         file: FileStatus {
             path: api.node.file().display().to_string(),

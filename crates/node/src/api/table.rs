@@ -31,6 +31,7 @@ const WRITE: &[Code] = &[
     Code::NodeStopped,
     Code::StorageFailed,
     Code::Overloaded,
+    Code::DiskFull,
     Code::InvalidCommand,
     Code::OutcomeUnknown,
 ];

@@ -43,6 +43,10 @@ impl Answer {
 }
 
 pub async fn start_node(directory: &Path, id: NodeId) -> Node {
+    start_node_with(directory, id, Config::default()).await
+}
+
+async fn start_node_with(directory: &Path, id: NodeId, raft: Config) -> Node {
     let options = NodeOptions {
         id,
         file: directory.join(format!("node-{id}.folio")),
@@ -50,20 +54,31 @@ pub async fn start_node(directory: &Path, id: NodeId) -> Node {
         peer_listen: (Ipv4Addr::LOCALHOST, 0).into(),
         tls: None,
         cache_bytes: folio_node::DEFAULT_CACHE_BYTES,
-        raft: Config::default(),
+        raft,
     };
     Node::start(options).await.expect("the node starts")
 }
 
 /// A cluster of `count` nodes with their APIs, of which one leads. The nodes know each other's APIs if `acquainted`.
 pub async fn start_cluster(directory: &Path, count: u64, acquainted: bool) -> Vec<Server> {
+    start_cluster_with(directory, count, acquainted, &Config::default()).await
+}
+
+/// The same with settings of Raft.
+pub async fn start_cluster_with(
+    directory: &Path,
+    count: u64,
+    acquainted: bool,
+    raft: &Config,
+) -> Vec<Server> {
     let mut parts = Vec::new();
     for id in 1..=count {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        parts.push((start_node(directory, id).await, listener, address));
+        let node = start_node_with(directory, id, raft.clone()).await;
+        parts.push((node, listener, address));
     }
     let members = parts
         .iter()

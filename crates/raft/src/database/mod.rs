@@ -6,6 +6,7 @@ mod members;
 mod propose;
 mod read;
 mod rebuild;
+mod room;
 mod status;
 mod witness;
 
@@ -91,6 +92,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             read_max_bytes: config.append_max_bytes,
             checkpoint_entries: config.checkpoint_entries,
             checkpoint_dirty_pages: config.checkpoint_dirty_pages,
+            disk_reserve: config.disk_reserve,
         };
         let opening =
             runtime::blocking(move || RaftLogStore::open(database, node, state_machine, options));
@@ -136,7 +138,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
                 proposer: Mutex::new(Some(Arc::new(Proposer::start(
                     raft.clone(),
                     &config,
-                    store.shared().meters.clone(),
+                    store.shared().clone(),
                 )))),
                 raft,
                 store,
@@ -150,6 +152,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
                 config,
             }),
         };
+        room::start(&database);
         match S::HOLDS_STATE {
             true => rebuild::start(&database),
             false => witness::start(&database),
@@ -184,6 +187,9 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let proposer = proposer.ok_or(Error::ShuttingDown)?;
         self.inner.store.shared().standing.borrow().check()?;
         self.ensure_leading()?;
+        if let Some(reason) = self.inner.store.shared().awaited_room() {
+            return Err(Error::DiskFull { reason });
+        }
         proposer.write(command, options).await
     }
 
@@ -206,7 +212,10 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow();
         let standing = shared.standing.borrow();
-        Status::new(&metrics, shared.checkpointed(), &standing, shared.fault())
+        Status {
+            disk_full: shared.want_of_room(),
+            ..Status::new(&metrics, shared.checkpointed(), &standing, shared.fault())
+        }
     }
 
     /// What this node did since it was started, and what it knows of its peers.
@@ -247,11 +256,13 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let mut metrics = self.inner.raft.metrics();
         let mut checkpoints = self.inner.store.shared().watch_checkpoints();
         let mut standing = self.inner.store.shared().standing.subscribe();
+        let mut room = self.inner.store.shared().room.subscribe();
         let waiting = async {
             loop {
                 metrics.borrow_and_update();
                 checkpoints.borrow_and_update();
                 standing.borrow_and_update();
+                room.borrow_and_update();
                 let status = self.status();
                 if condition(&status) {
                     return Ok(status);
@@ -264,6 +275,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
                     changed = metrics.changed() => changed,
                     changed = checkpoints.changed() => changed,
                     changed = standing.changed() => changed,
+                    changed = room.changed() => changed,
                 };
                 if changed.is_err() {
                     return Err(Error::ShuttingDown);
@@ -383,6 +395,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let proposer = self.inner.proposer.lock().take();
         drop(proposer);
         self.inner.link.transport.stop().await;
+        self.inner.store.shared().end_waiting_for_room();
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "Raft ended badly");
         }
@@ -420,7 +433,7 @@ impl<S: StateMachine> WeakHandle<S> {
             return;
         }
         if let Err(error) = database.transfer_leadership(None).await {
-            tracing::warn!(node = database.inner.link.node, %error, "this node leads without a state");
+            tracing::warn!(node = database.inner.link.node, %error, "this node leads although it should not");
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Meters;
 use crate::runtime;
 use crate::state_machine::StateMachine;
-use crate::store::Standing;
+use crate::store::{SharedStore, Standing};
 use crate::types::{Batch, TypeConfig};
 
 /// The answer to a write.
@@ -128,7 +128,8 @@ pub(super) struct Hold {
 
 impl<S: StateMachine> Proposer<S> {
     /// Starts the task that proposes. It ends when the proposer is dropped.
-    pub fn start(raft: Raft<TypeConfig<S>>, config: &Config, meters: Arc<Meters>) -> Self {
+    pub fn start(raft: Raft<TypeConfig<S>>, config: &Config, store: SharedStore<S>) -> Self {
+        let meters = store.meters.clone();
         let (queue, waiting) = mpsc::channel(config.queue_limit);
         let slots = Arc::new(Semaphore::new(config.entries_in_flight));
         let gatherer = Gatherer {
@@ -139,7 +140,7 @@ impl<S: StateMachine> Proposer<S> {
             max_bytes: config.batch_max_bytes,
             timeout: config.write_timeout,
             slots: slots.clone(),
-            meters: meters.clone(),
+            store,
         };
         runtime::spawn(gatherer.run());
         Self {
@@ -270,7 +271,7 @@ struct Gatherer<S: StateMachine> {
     max_bytes: usize,
     timeout: Duration,
     slots: Arc<Semaphore>,
-    meters: Arc<Meters>,
+    store: SharedStore<S>,
 }
 
 type Caller<S> = oneshot::Sender<Result<Written<<S as StateMachine>::Response>>>;
@@ -300,17 +301,24 @@ impl<S: StateMachine> Gatherer<S> {
                 answer_all::<S>(callers, || not_leader(&status));
                 continue;
             }
+            if let Some(reason) = self.store.refusal_for_room() {
+                answer_all::<S>(callers, || Error::DiskFull {
+                    reason: reason.clone(),
+                });
+                continue;
+            }
             let batch = Batch {
                 time: runtime::now(),
                 commands,
             };
             let span = tracing::debug_span!("propose", commands = batch.commands.len());
-            self.meters.batch_commands.note(batch.commands.len() as u64);
+            let meters = self.store.meters.clone();
+            meters.batch_commands.note(batch.commands.len() as u64);
             let began = Instant::now();
             // Accepted by Raft in the order of this loop; the answer is awaited elsewhere.
             let accepted = self.raft.client_write_ff(batch);
             let accepted = accepted.instrument(span.clone()).await;
-            let (raft, meters) = (self.raft.clone(), self.meters.clone());
+            let raft = self.raft.clone();
             let timeout = self.timeout;
             let answering = async move {
                 match accepted {

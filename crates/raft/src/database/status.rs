@@ -66,6 +66,9 @@ pub struct Status {
     pub rebuilding: Option<String>,
     /// Whether this node is a [`Witness`](crate::Witness).
     pub witness: bool,
+    /// Why this node takes no writes, if its disk is full or nearly so: see
+    /// [`Config::disk_reserve`](crate::Config::disk_reserve). It goes on by itself once there is room.
+    pub disk_full: Option<String>,
     /// Why the node stopped, if it did.
     pub error: Option<String>,
 }
@@ -99,6 +102,7 @@ impl Status {
                 Standing::Whole | Standing::Witness => None,
             },
             witness: *standing == Standing::Witness,
+            disk_full: None,
             error: fault.or_else(|| {
                 let error = metrics.running_state.as_ref().err();
                 error.map(ToString::to_string)

@@ -15,7 +15,7 @@ use crate::types::{Batch, Entry};
 
 /// Entries applied in one transaction, at most: a node that catches up must not hold its whole
 /// backlog in one.
-const ENTRIES_PER_TRANSACTION: usize = 64;
+pub(super) const ENTRIES_PER_TRANSACTION: usize = 64;
 
 impl<S: StateMachine> Shared<S> {
     /// Applies `entries`; one list of responses for each, empty for entries that are Raft's own.

@@ -6,7 +6,7 @@ use crate::snapshot::SnapshotError;
 use crate::state_machine::ApplyError;
 use crate::types::{NodeId, StorageError};
 
-/// Why a storage operation failed. openraft stops the node on any of these.
+/// Why a storage operation failed. openraft stops the node on any of these that it is told of.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
@@ -72,6 +72,18 @@ impl Failure {
                 source: ApplyError::Store(error),
                 ..
             } => Some(error).filter(|error| error.is_corruption()),
+            _ => None,
+        }
+    }
+
+    /// What the engine said, if it failed for want of room. Nothing has changed then.
+    pub fn full(&self) -> Option<&folio_store::Error> {
+        match self {
+            Self::Store(error)
+            | Self::Apply {
+                source: ApplyError::Store(error),
+                ..
+            } => Some(error).filter(|error| matches!(error, folio_store::Error::Full { .. })),
             _ => None,
         }
     }

@@ -22,6 +22,7 @@ mod opening;
 mod points;
 mod reader;
 mod rebuild;
+mod room;
 mod shared;
 mod snapshot;
 mod standing;
@@ -39,6 +40,7 @@ use folio_store::Database;
 use openraft::{
     ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader, RaftSnapshotBuilder, Snapshot,
 };
+use parking_lot::Mutex;
 // Deprecated where the newer traits are on; they are made of it.
 #[allow(deprecated)]
 use openraft::storage::RaftStorage;
@@ -53,8 +55,10 @@ pub use reader::LogReader;
 pub use shared::StoreOptions;
 pub use stored::{StoredEntry, StoredLog, StoredLogError, StoredState};
 
+use apply::ENTRIES_PER_TRANSACTION;
 pub(crate) use failure::{Failure, Result};
 pub(crate) use points::{Point, Points};
+pub(crate) use room::Room;
 pub(crate) use shared::{Lease, Shared, SharedStore, holds_state, state_record};
 pub(crate) use snapshot::{Staged, Staging};
 pub(crate) use standing::Standing;
@@ -122,18 +126,37 @@ impl<S: StateMachine> RaftLogStore<S> {
         self.shared.take_database()
     }
 
-    /// Runs `operation` on the storage thread. Its failure stops the node.
+    /// Runs `operation` on the storage thread, again if the disk had no room for it. Another failure stops the
+    /// node.
     async fn write<T: Send + 'static>(
         &self,
         subject: ErrorSubject<NodeId>,
-        operation: impl FnOnce(&Shared<S>, &Database) -> Result<T> + Send + 'static,
+        operation: impl Fn(&Shared<S>, &Database) -> Result<T> + Send + Sync + 'static,
     ) -> std::result::Result<T, StorageError> {
-        let shared = self.shared.clone();
-        let about = subject.clone();
-        self.threads
-            .run(move || shared.critical_to(&about, |database| operation(&shared, database)))
+        let operation = Arc::new(operation);
+        let attempt = || {
+            let (shared, operation) = (self.shared.clone(), operation.clone());
+            let about = subject.clone();
+            self.threads
+                .run(move || shared.critical_to(&about, |database| operation(&shared, database)))
+        };
+        self.with_room(attempt)
             .await
-            .map_err(|failure| failure.at(subject, ErrorVerb::Write))
+            .map_err(|failure| failure.at(subject.clone(), ErrorVerb::Write))
+    }
+
+    /// The same for an operation that changes the state.
+    async fn change<T: Send + 'static>(
+        &self,
+        operation: impl Fn(&Shared<S>, &Database) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<T> {
+        let operation = Arc::new(operation);
+        let attempt = || {
+            let (shared, operation) = (self.shared.clone(), operation.clone());
+            self.threads
+                .run_on_state(move || shared.critical(|database| operation(&shared, database)))
+        };
+        self.with_room(attempt).await
     }
 
     async fn read<T: Send + 'static>(
@@ -151,17 +174,26 @@ impl<S: StateMachine> RaftLogStore<S> {
         let Some(last) = entries.last().map(|entry| entry.log_id) else {
             return Ok(Vec::new());
         };
-        let shared = self.shared.clone();
-        let apply = move || {
-            shared.critical(|database| {
-                let responses = shared.apply(database, &entries)?;
-                let due = shared.checkpoint_is_due(database, Some(last.index));
-                Ok((responses, due))
-            })
-        };
-        let applied = self.threads.run_on_state(apply).await;
-        let (responses, due) =
-            applied.map_err(|failure| failure.at(ErrorSubject::Apply(last), ErrorVerb::Write))?;
+        let entries = Arc::new(entries);
+        let mut responses = Vec::with_capacity(entries.len());
+        let mut due = false;
+        // One transaction at a time, since those before one that finds no room stand.
+        for from in (0..entries.len()).step_by(ENTRIES_PER_TRANSACTION) {
+            let entries = entries.clone();
+            let apply = move |shared: &Shared<S>, database: &Database| {
+                let to = entries.len().min(from + ENTRIES_PER_TRANSACTION);
+                let responses = shared.apply(database, &entries[from..to])?;
+                Ok((
+                    responses,
+                    shared.checkpoint_is_due(database, Some(last.index)),
+                ))
+            };
+            let applied = self.change(apply).await;
+            let failed = |failure: Failure| failure.at(ErrorSubject::Apply(last), ErrorVerb::Write);
+            let applied = applied.map_err(failed)?;
+            responses.extend(applied.0);
+            due = applied.1;
+        }
         if due {
             self.threads.poke();
         }
@@ -169,30 +201,26 @@ impl<S: StateMachine> RaftLogStore<S> {
     }
 
     async fn install(&self, meta: SnapshotMeta, mut data: SnapshotData) -> Result<()> {
-        let shared = self.shared.clone();
         if let Some(staged) = data.staged.take() {
             // Outside Raft's own loop: only the swap is left to do.
-            let install =
-                move || shared.critical(|database| shared.install(database, &meta, &staged));
-            return self.threads.run_on_state(install).await;
-        }
-        if shared.is_witness() {
-            let install = move || {
-                shared.critical(|database| {
-                    let staged = shared.stage_nothing(database, &meta)?;
-                    shared.install(database, &meta, &staged)
-                })
-            };
-            return self.threads.run_on_state(install).await;
-        }
-        let mut file = data.into_file().await?;
-        let install = move || {
-            shared.critical(|database| {
-                let staged = shared.stage_file(database, &mut file)?;
+            let install = move |shared: &Shared<S>, database: &Database| {
                 shared.install(database, &meta, &staged)
-            })
+            };
+            return self.change(install).await;
+        }
+        if self.shared.is_witness() {
+            let install = move |shared: &Shared<S>, database: &Database| {
+                let staged = shared.stage_nothing(database, &meta)?;
+                shared.install(database, &meta, &staged)
+            };
+            return self.change(install).await;
+        }
+        let file = Mutex::new(data.into_file().await?);
+        let install = move |shared: &Shared<S>, database: &Database| {
+            let staged = shared.stage_file(database, &mut file.lock())?;
+            shared.install(database, &meta, &staged)
         };
-        self.threads.run_on_state(install).await
+        self.change(install).await
     }
 }
 
@@ -266,7 +294,8 @@ impl<S: StateMachine> RaftStorage<TypeConfig<S>> for RaftLogStore<S> {
         }
         let shared = self.shared.clone();
         let save = move || {
-            // It is remembered and logged there.
+            // What stops the node is remembered and logged there. What found no room is not missed: it only saves a
+            // restart some work, and the next append waits.
             let _ = shared.critical_to(&ErrorSubject::Store, |database| {
                 shared.save_committed(database, committed)
             });

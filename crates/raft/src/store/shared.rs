@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::failure::{Failure, Result};
 use super::opening;
 use super::points::Points;
+use super::room::Room;
 use super::standing::Standing;
 use super::tables::{State, StateRecord, Stateless};
 use crate::error::Error;
@@ -30,6 +31,8 @@ pub struct StoreOptions {
     pub checkpoint_entries: u64,
     /// A checkpoint is made when this many pages are dirty.
     pub checkpoint_dirty_pages: u64,
+    /// With less room than this many bytes no commands are taken.
+    pub disk_reserve: u64,
 }
 
 impl Default for StoreOptions {
@@ -39,6 +42,7 @@ impl Default for StoreOptions {
             read_max_bytes: config.append_max_bytes,
             checkpoint_entries: config.checkpoint_entries,
             checkpoint_dirty_pages: config.checkpoint_dirty_pages,
+            disk_reserve: config.disk_reserve,
         }
     }
 }
@@ -66,6 +70,8 @@ pub(crate) struct Shared<S> {
     /// Held by whoever changes the state. The last entry that Raft counts as applied, which a state
     /// that is being rebuilt has to reach.
     pub state: Mutex<Option<LogId>>,
+    /// Whether writes wait for the disk to have room.
+    pub room: watch::Sender<Room>,
     /// The first failure of this store, for the status.
     fault: watch::Sender<Option<String>>,
     /// Counts views that outlive a call; see [`Lease`].
@@ -113,6 +119,7 @@ impl<S: StateMachine> Shared<S> {
             checkpointed: watch::Sender::new(checkpointed),
             standing: watch::Sender::new(standing),
             state: Mutex::new(record.last_applied),
+            room: watch::Sender::default(),
             fault: watch::Sender::new(None),
             leases: watch::Sender::new(0),
             run: runtime::random(),
@@ -129,11 +136,13 @@ impl<S: StateMachine> Shared<S> {
         operation(database)
     }
 
-    /// The same, for an operation whose failure stops the node: it is remembered for the status.
+    /// The same, for an operation whose failure stops the node: it is remembered for the status. Not so one for want of
+    /// room, after which the caller tries again.
     pub fn critical<T>(&self, operation: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
         let result = self.with_database(operation);
         if let Err(failure) = &result
             && !matches!(failure, Failure::Stopped)
+            && failure.full().is_none()
         {
             tracing::error!(node = self.node, "{failure}");
             self.fault.send_modify(|fault| {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use folio_raft::transport::{MemoryNetwork, NetworkConfig, TcpTransport, Transport};
 use folio_raft::{Config, NodeId, ReplicatedDatabase, Role};
 use folio_store::Database;
+use folio_store::storage::{LimitedStorage, MemoryStorage, Storage};
 use tempfile::TempDir;
 
 use super::CounterMachine;
@@ -49,17 +50,32 @@ pub struct Cluster {
     pub config: Config,
     pub wires: Wires,
     pub addresses: BTreeMap<NodeId, String>,
+    /// The disks of nodes that have no file.
+    pub disks: BTreeMap<NodeId, Arc<LimitedStorage>>,
     pub nodes: BTreeMap<NodeId, Node>,
 }
 
 impl Cluster {
     /// Starts nodes 1 to `size` and makes them a cluster.
     pub async fn start(size: u64, config: Config, wires: Wires) -> Self {
+        Self::start_on(size, config, wires, None).await
+    }
+
+    /// The same on disks in memory with room for so many bytes.
+    pub async fn start_on(
+        size: u64,
+        config: Config,
+        wires: Wires,
+        disk_bytes: Option<u64>,
+    ) -> Self {
+        let disk = |bytes| Arc::new(LimitedStorage::new(Arc::new(MemoryStorage::new()), bytes));
+        let disks = (1..=size).filter_map(|id| Some((id, disk(disk_bytes?))));
         let mut cluster = Self {
             directory: tempfile::tempdir().expect("a directory"),
             config,
             wires,
             addresses: BTreeMap::new(),
+            disks: disks.collect(),
             nodes: BTreeMap::new(),
         };
         for id in 1..=size {
@@ -98,9 +114,13 @@ impl Cluster {
                 transport
             }
         };
-        let database = Database::builder()
-            .open_or_create(self.path(id))
-            .expect("opens");
+        let builder = Database::builder();
+        let database = match self.disks.get(&id) {
+            None => builder.open_or_create(self.path(id)),
+            Some(disk) if disk.is_empty().expect("a length") => builder.create_on(disk.clone()),
+            Some(disk) => builder.open_on(disk.clone()),
+        };
+        let database = database.expect("opens");
         let config = self.config.clone();
         let node = Node::start(config, id, database, CounterMachine, transport)
             .await

@@ -190,6 +190,15 @@ impl Engine {
             .sum()
     }
 
+    /// The bytes of the pages that can be taken before the disk is full, if the storage knows.
+    pub fn room(&self) -> Result<Option<u64>> {
+        let beyond = self.pager.storage.room();
+        let beyond = beyond.map_err(|error| self.pager.io_error("ask for room for", error))?;
+        let pages = self.space.lock().untaken();
+        let page_size = self.pager.page_size as u64;
+        Ok(beyond.map(|bytes| bytes.saturating_add(pages.saturating_mul(page_size))))
+    }
+
     /// The open views, oldest first, with the pages that each keeps from being used again; then those elsewhere.
     pub fn readers(&self) -> Vec<Reader> {
         let beside = self.commits_beside();

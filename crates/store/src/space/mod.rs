@@ -170,6 +170,11 @@ impl Space {
         self.length.saturating_sub(self.in_use)
     }
 
+    /// Pages that can be given out without growing the file.
+    pub fn untaken(&self) -> u64 {
+        self.physical.saturating_sub(self.in_use)
+    }
+
     /// Takes a free page, growing the file if it has too few.
     pub fn allocate(&mut self, lifetime: Lifetime, purpose: Purpose, pager: &Pager) -> Result<u64> {
         self.make_room(1 + self.kept_back(purpose), pager)?;

@@ -201,6 +201,10 @@ impl Storage for FaultStorage {
         self.inner.truncate(len)
     }
 
+    fn room(&self) -> io::Result<Option<u64>> {
+        self.inner.room()
+    }
+
     fn forget_cached(&self, offset: u64, len: u64) -> io::Result<()> {
         self.inner.forget_cached(offset, len)
     }

@@ -182,6 +182,17 @@ impl Storage for FileStorage {
         Ok(())
     }
 
+    /// What the file system has left for users without privileges. Others may take it first.
+    #[allow(
+        clippy::useless_conversion,
+        reason = "not everywhere are blocks counted in 64 bits"
+    )]
+    fn room(&self) -> io::Result<Option<u64>> {
+        let system = nix::sys::statvfs::fstatvfs(&self.file)?;
+        let blocks = u64::from(system.blocks_available());
+        Ok(Some(blocks.saturating_mul(system.fragment_size())))
+    }
+
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.check_writable()?;
         if len < self.len()? {

@@ -2,7 +2,7 @@
 //!
 //! The engine reaches everything that outlives the process through [`Storage`]. [`FileStorage`] is the one for
 //! production, [`MemoryStorage`] the one for scratch databases. The others are for tests, of the engine and of
-//! whatever is built on it: [`CountingStorage`] counts the calls, [`FaultStorage`] lets chosen ones fail, and
+//! whatever is built on it: [`CountingStorage`] counts the calls, [`FaultStorage`] lets chosen ones fail, [`LimitedStorage`] becomes full, and
 //! [`SimulatedDisk`] yields everything that a power cut can leave behind.
 
 mod chunks;
@@ -11,6 +11,7 @@ mod conformance;
 mod counting;
 mod fault;
 mod file;
+mod limited;
 mod memory;
 mod pins;
 mod random;
@@ -23,6 +24,7 @@ pub use counting::{CountingStorage, StorageCounts};
 pub use fault::{Fault, FaultPlan, FaultStorage, StorageCall};
 pub use file::FileStorage;
 pub(crate) use file::sync_folder_of;
+pub use limited::LimitedStorage;
 pub use memory::MemoryStorage;
 pub use pins::Pins;
 pub use random::SplitMix64;
@@ -84,6 +86,12 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// Says that these bytes will be read soon, so that a device that serves many reads at a time begins with them.
     fn will_read(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
+    }
+
+    /// By how many bytes the storage can grow now. `None`, which is what this gives unless it is overridden, if it does not
+    /// know.
+    fn room(&self) -> io::Result<Option<u64>> {
+        Ok(None)
     }
 
     /// The marks by which a writer knows of readers that have opened the same bytes through another handle. `None`, which

@@ -10,13 +10,12 @@ use std::{
 
 use folio_store::{
     Database, Error, Result,
-    storage::{MemoryStorage, SplitMix64},
+    storage::{LimitedStorage, MemoryStorage, SplitMix64},
 };
 
 use super::{
     Scratch,
     check::{check, names},
-    limited::LimitedStorage,
     load::{LANES, Load, Model, read_progress},
     report::{Known, Report},
     writer::{script, steps},

@@ -8,7 +8,6 @@ mod footprint;
 mod full_disk;
 mod inject;
 mod kill;
-mod limited;
 mod load;
 mod report;
 mod writer;

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use folio_store::storage::Storage;
+use super::Storage;
 
 /// Behaves as a file on a filesystem that is full at `limit` bytes: what fits of a write is written, then the call fails.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl LimitedStorage {
     }
 
     /// How far a call from `from` to `to` may go. What the storage has it keeps.
-    fn room(&self, from: u64, to: u64) -> io::Result<(u64, bool)> {
+    fn reach(&self, from: u64, to: u64) -> io::Result<(u64, bool)> {
         let limit = self.limit().max(self.inner.len()?);
         let end = to.min(limit).max(from);
         Ok((end, to > limit))
@@ -66,7 +66,7 @@ impl Storage for LimitedStorage {
 
     fn write_at(&self, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
         let length: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
-        let (end, full) = self.room(offset, offset + length)?;
+        let (end, full) = self.reach(offset, offset + length)?;
         if !full {
             return self.inner.write_at(offset, buffers);
         }
@@ -90,7 +90,7 @@ impl Storage for LimitedStorage {
     }
 
     fn grow(&self, from: u64, to: u64) -> io::Result<()> {
-        let (end, full) = self.room(from, to)?;
+        let (end, full) = self.reach(from, to)?;
         if end > from {
             self.inner.grow(from, end)?;
         }
@@ -105,6 +105,10 @@ impl Storage for LimitedStorage {
         self.inner.forget_cached(offset, len)
     }
 
+    fn room(&self) -> io::Result<Option<u64>> {
+        Ok(Some(self.limit().saturating_sub(self.inner.len()?)))
+    }
+
     fn name(&self) -> String {
         self.inner.name()
     }
@@ -112,8 +116,7 @@ impl Storage for LimitedStorage {
 
 #[cfg(test)]
 mod tests {
-    use folio_store::storage::MemoryStorage;
-
+    use super::super::MemoryStorage;
     use super::*;
 
     #[test]
@@ -123,6 +126,7 @@ mod tests {
         let full = storage.write_at(6, &[IoSlice::new(b"abc"), IoSlice::new(b"def")]);
         assert_eq!(full.expect_err("no room").kind(), ErrorKind::StorageFull);
         assert_eq!(storage.len().expect("a length"), 10);
+        assert_eq!(storage.room().expect("a length"), Some(0));
         let mut end = [0; 4];
         storage.read_at(6, &mut end).expect("what was written");
         assert_eq!(&end, b"abcd");
@@ -133,6 +137,7 @@ mod tests {
             .write_at(6, &[IoSlice::new(b"wxyz")])
             .expect("what is there stays");
         storage.set_limit(11);
+        assert_eq!(storage.room().expect("a length"), Some(1));
         storage.grow(10, 11).expect("room again");
     }
 }
