@@ -309,9 +309,10 @@ impl Clients {
 fn of_error(error: &Error) -> (Outcome, Option<NodeId>) {
     match error {
         Error::NotLeader { leader, .. } => (Outcome::Refused, *leader),
-        Error::Busy { .. } | Error::TooLarge { .. } | Error::ShuttingDown => {
-            (Outcome::Refused, None)
-        }
+        Error::Busy { .. }
+        | Error::DiskFull { .. }
+        | Error::TooLarge { .. }
+        | Error::ShuttingDown => (Outcome::Refused, None),
         _ => (Outcome::Unknown, None),
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use folio_raft::{Config, Error, FollowerReads, NodeId, ReplicatedDatabase, Role};
 use folio_store::Database;
-use folio_store::storage::{FaultPlan, FaultStorage, SimulatedDisk, SplitMix64};
+use folio_store::storage::{
+    FaultPlan, FaultStorage, LimitedStorage, SimulatedDisk, SplitMix64, Storage,
+};
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
@@ -55,6 +57,7 @@ fn config() -> Config {
             age: FOLLOWER_AGE,
         }),
         checkpoint_entries: 25,
+        disk_reserve: 96 << 10,
         ..Config::default()
     }
 }
@@ -74,14 +77,18 @@ pub enum End {
 struct Disk {
     simulated: Arc<SimulatedDisk>,
     faults: Arc<FaultStorage>,
+    /// What the node is given.
+    limited: Arc<LimitedStorage>,
     empty: bool,
 }
 
 impl Disk {
     fn new(simulated: SimulatedDisk, empty: bool) -> Self {
         let simulated = Arc::new(simulated);
+        let faults = Arc::new(FaultStorage::over_disk(simulated.clone()));
         Self {
-            faults: Arc::new(FaultStorage::over_disk(simulated.clone())),
+            limited: Arc::new(LimitedStorage::new(faults.clone(), u64::MAX)),
+            faults,
             simulated,
             empty,
         }
@@ -214,8 +221,9 @@ impl Cluster {
                 return;
             };
             member.disk.faults.heal();
+            member.disk.limited.set_limit(u64::MAX);
             let empty = std::mem::take(&mut member.disk.empty);
-            (member.disk.faults.clone(), empty, member.clock)
+            (member.disk.limited.clone(), empty, member.clock)
         };
         self.world.note(format_args!("start {id}"));
         let builder = Database::builder()
@@ -365,6 +373,22 @@ impl Cluster {
         {
             running.faulty = true;
             member.disk.faults.follow(plan);
+        }
+    }
+
+    /// Leaves the disk of a node with room for so many bytes more.
+    pub fn fill_disk(&self, id: NodeId, room: u64) {
+        if let Some(member) = self.members.lock().get(&id)
+            && let Ok(length) = member.disk.simulated.len()
+        {
+            member.disk.limited.set_limit(length + room);
+        }
+    }
+
+    /// Makes room on the disk of a node.
+    pub fn make_room(&self, id: NodeId) {
+        if let Some(member) = self.members.lock().get(&id) {
+            member.disk.limited.set_limit(u64::MAX);
         }
     }
 

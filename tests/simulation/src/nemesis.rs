@@ -42,6 +42,8 @@ pub enum Evil {
     DiskError,
     /// A disk fails and is thrown away: another node takes the place of its node.
     LostDisk,
+    /// A disk has no room for a while, or little.
+    FullDisk,
     /// A disk becomes slow, or fast again.
     SlowDisk,
     /// A clock jumps.
@@ -54,7 +56,7 @@ pub enum Evil {
     Membership,
 }
 
-const ALL: [(u64, Evil); 18] = [
+const ALL: [(u64, Evil); 19] = [
     (4, Evil::Split),
     (5, Evil::Isolate),
     (4, Evil::OneWay),
@@ -68,6 +70,7 @@ const ALL: [(u64, Evil); 18] = [
     (2, Evil::Restart),
     (4, Evil::DiskError),
     (2, Evil::LostDisk),
+    (3, Evil::FullDisk),
     (2, Evil::SlowDisk),
     (3, Evil::Clock),
     (2, Evil::Compact),
@@ -92,6 +95,8 @@ pub struct Nemesis {
     returning: BTreeMap<NodeId, Instant>,
     /// Nodes that stand still, and until when.
     paused: BTreeMap<NodeId, Instant>,
+    /// Nodes with a full disk, and until when.
+    full: BTreeMap<NodeId, Instant>,
     /// Nodes that were told to fail, and what becomes of them then.
     failing: BTreeMap<NodeId, End>,
     shared: Arc<Mutex<Shared>>,
@@ -117,6 +122,7 @@ impl Nemesis {
             cluster,
             returning: BTreeMap::new(),
             paused: BTreeMap::new(),
+            full: BTreeMap::new(),
             failing: BTreeMap::new(),
             shared: Arc::new(Mutex::new(Shared {
                 newest: size,
@@ -159,6 +165,10 @@ impl Nemesis {
     async fn bring_back(&mut self, now: Instant) {
         for id in take_over(&mut self.paused, now) {
             self.resume(id);
+        }
+        for id in take_over(&mut self.full, now) {
+            self.cluster.world.note(format_args!("room for {id}"));
+            self.cluster.make_room(id);
         }
         // As whoever watches over a service would.
         for id in self.cluster.running_ids() {
@@ -281,6 +291,15 @@ impl Nemesis {
                 self.paused
                     .insert(id, Instant::now() + Duration::from_millis(long));
             }
+            Evil::FullDisk => {
+                let room = self
+                    .random
+                    .weighted(&[(1, 0), (2, 64 << 10), (1, 256 << 10)]);
+                self.cluster.fill_disk(id, self.random.below(room + 1));
+                let long = 200 + self.random.below(4000);
+                self.full
+                    .insert(id, Instant::now() + Duration::from_millis(long));
+            }
             Evil::SlowDisk => {
                 machine.set_slowness(self.random.weighted(&[(2, 0), (1, 20), (1, 80)]))
             }
@@ -394,7 +413,9 @@ impl Nemesis {
         self.cluster.world.note(format_args!("nemesis: relents"));
         self.cluster.network.mend();
         self.cluster.network.set_weather(Weather::FAIR);
+        self.full.clear();
         for id in self.cluster.running_ids() {
+            self.cluster.make_room(id);
             if let Some(running) = self.cluster.running(id) {
                 running.machine.resume();
                 running.machine.set_slowness(0);
