@@ -239,6 +239,7 @@ impl Client {
     pub async fn move_member(&self, member: NodeId, address: &str) -> Result<MemberChange> {
         let moved = Moved {
             address: address.to_owned(),
+            api: None,
         };
         let path = Path::new("members").push(member);
         self.call(Method::PATCH, path, Some(&moved), Kind::Once)
