@@ -82,6 +82,8 @@ codes! {
     ConditionFailed: 409 "condition_failed", "A condition does not hold";
     /// The session has gone on to later commands.
     StaleSequence: 409 "stale_sequence", "The sequence number is stale";
+    /// The place in the session was used for another kind of command. Nothing was done.
+    SequenceUsed: 409 "sequence_used", "The sequence number was used for something else";
     /// A verification is under way; there is one at a time.
     VerificationRunning: 409 "verification_running", "A verification is running";
     /// The node is the only one of its cluster that votes.

@@ -5,7 +5,7 @@ mod common;
 use std::net::SocketAddr;
 
 use common::{
-    Answer, PATIENCE, Server, applied, get, leader, post, post_as, send, start_cluster,
+    Answer, PATIENCE, Server, applied, delete, get, leader, post, post_as, send, start_cluster,
     start_cluster_with, start_node,
 };
 use folio_raft::Config;
@@ -534,4 +534,28 @@ async fn who_has_no_successor_keeps_the_leadership() {
     let address = with_vault(&directory).await;
     let answer = post(address, "/v1/leader", &json!({})).await;
     assert_eq!((answer.status, answer.code()), (409, "handover_failed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_in_a_session_is_for_one_command() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let address = with_vault(&directory).await;
+    let session = post(address, "/v1/sessions", &json!(null)).await.body["session"].clone();
+    let place = json!({ "id": session, "sequence": 1 });
+    let vault = json!({ "name": "second", "session": place });
+    assert_eq!(post(address, "/v1/vaults", &vault).await.status, 201);
+    let numbers = json!({ "counter": "user", "session": place });
+    let set = json!({ "operations": [{ "set": { "key": "a", "value": "b" } }], "session": place });
+    for answer in [
+        post(address, "/v1/numbers", &numbers).await,
+        submit(address, set).await,
+        delete(address, &format!("/v1/sessions/{session}?sequence=1")).await,
+        delete(
+            address,
+            &format!("/v1/vaults/1?session={session}&sequence=1"),
+        )
+        .await,
+    ] {
+        assert_eq!((answer.status, answer.code()), (409, "sequence_used"));
+    }
 }

@@ -115,7 +115,7 @@ async fn a_closed_session_carries_nothing_out() {
     assert_eq!(first.status, 201, "{first:?}");
     let path = format!("/v1/sessions/{session}?sequence=");
     let used = delete(address, &format!("{path}1")).await;
-    assert_eq!((used.status, used.code()), (400, "malformed_request"));
+    assert_eq!((used.status, used.code()), (409, "sequence_used"));
     assert_eq!(
         post(address, "/v1/vaults", &create(1)).await.body,
         first.body

@@ -120,7 +120,7 @@ impl Api {
             LedgerResponse::NumbersAllocated { first, count, .. } => {
                 Ok(first + u64::from(count) - 1)
             }
-            other => Err(super::routes::unexpected(&other)),
+            _ => Err(Problem::sequence_used()),
         }
     }
 }

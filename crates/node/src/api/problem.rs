@@ -86,6 +86,14 @@ impl Problem {
         Problem::new(Code::NotYetApplied, detail)
     }
 
+    /// The ledger answers each kind of command in one way. Another answer is that of another command: the one that had
+    /// the same place in the session.
+    pub(super) fn sequence_used() -> Self {
+        let detail =
+            "this place in the session was used for another kind of command, and nothing was done";
+        Problem::new(Code::SequenceUsed, detail)
+    }
+
     pub(super) fn verification_running() -> Self {
         let detail = "a verification of this node's file is under way";
         Problem::new(Code::VerificationRunning, detail)

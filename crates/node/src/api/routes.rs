@@ -31,7 +31,7 @@ pub(super) async fn open_session(
 ) -> Result<Created<SessionOpened>, Problem> {
     match api.write(Command::open_session()).await? {
         Response::SessionOpened { session } => Ok(Created(SessionOpened { session })),
-        other => Err(unexpected(&other)),
+        _ => Err(Problem::sequence_used()),
     }
 }
 
@@ -53,10 +53,7 @@ pub(super) async fn close_session(
     let close = Command::close_session(session, params?.0.sequence);
     match api.write(close).await? {
         Response::SessionClosed => Ok(Json(SessionClosed { closed: session })),
-        // The sequence number is that of an earlier command, whose answer this is.
-        _ => Err(Problem::malformed(format!(
-            "session {session} has used this `sequence` for another command; it is still open"
-        ))),
+        _ => Err(Problem::sequence_used()),
     }
 }
 
@@ -68,7 +65,7 @@ pub(super) async fn create_vault(
         Response::VaultCreated { vault, log_index } => {
             Ok(Created(VaultCreated { vault, log_index }))
         }
-        other => Err(unexpected(&other)),
+        _ => Err(Problem::sequence_used()),
     }
 }
 
@@ -132,7 +129,7 @@ pub(super) async fn change_vault(
     let Path(vault) = vault?;
     match api.write(command::change_vault(vault, body?.0)).await? {
         Response::RetentionSet { vault, retention } => Ok(Json(RetentionSet { vault, retention })),
-        other => Err(unexpected(&other)),
+        _ => Err(Problem::sequence_used()),
     }
 }
 
@@ -177,7 +174,7 @@ pub(super) async fn delete_vault(
             block_hash,
             log_index,
         })),
-        other => Err(unexpected(&other)),
+        _ => Err(Problem::sequence_used()),
     }
 }
 
@@ -196,7 +193,7 @@ pub(super) async fn allocate_numbers(
             first,
             count,
         })),
-        other => Err(unexpected(&other)),
+        _ => Err(Problem::sequence_used()),
     }
 }
 
@@ -221,7 +218,7 @@ pub(super) async fn submit(
     let Path(vault) = vault?;
     match api.write(command::submit(vault, body?.0)).await? {
         Response::Committed(receipt) => Ok(Json(command::receipt(receipt))),
-        other => Err(unexpected(&other)),
+        _ => Err(Problem::sequence_used()),
     }
 }
 
@@ -475,9 +472,4 @@ pub(super) async fn get_block(
     found
         .map(Json)
         .ok_or_else(|| Problem::block_not_found(vault, height))
-}
-
-/// The ledger answers each kind of command in one way.
-pub(super) fn unexpected(response: &Response) -> Problem {
-    Problem::internal(format!("the ledger answered a command with {response:?}"))
 }

@@ -41,6 +41,7 @@ const SESSION: &[Code] = &[
     Code::SessionUnknown,
     Code::SessionExpired,
     Code::StaleSequence,
+    Code::SequenceUsed,
 ];
 
 /// What a JSON body may be refused with.
