@@ -64,6 +64,12 @@ codes! {
     MalformedRequest: 400 "malformed_request", "The request cannot be understood";
     /// The node speaks TLS only.
     HttpsRequired: 400 "https_required", "The request is not encrypted";
+    /// The request says nothing of who sends it, and not everybody may ask for this.
+    Unauthenticated: 401 "unauthenticated", "Who are you?";
+    /// The request says who sends it, and that is nobody whom this node knows.
+    UnknownClient: 401 "unknown_client", "This node does not know you";
+    /// The client has not got the role that is needed.
+    Forbidden: 403 "forbidden", "You may not do this";
     /// There is nothing under this path.
     RouteNotFound: 404 "route_not_found", "No such path";
     /// There never was such a vault.

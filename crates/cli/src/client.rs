@@ -23,18 +23,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// No answer that is asked for here is longer.
 const MAX_ANSWER: u64 = 16 << 20;
 
-/// Whom a command trusts.
+/// Whom a command trusts, and who it is.
 #[derive(Args, Default)]
 pub struct Trust {
     /// The certificate of the cluster's authority, for a node at https://
     #[arg(long, value_name = "FILE", requires = "node")]
     ca: Option<PathBuf>,
+    /// A file with the token of `folio clients add`, for a node that knows its clients
+    #[arg(long, value_name = "FILE", requires = "node")]
+    token_file: Option<PathBuf>,
 }
 
 impl Trust {
     /// Whoever has a certificate of this authority, and nobody without one if there is an authority.
     pub fn in_authority(ca: Option<PathBuf>) -> Self {
-        Trust { ca }
+        Trust {
+            ca,
+            token_file: None,
+        }
     }
 }
 
@@ -43,6 +49,8 @@ pub struct Client {
     /// `HOST:PORT`
     address: String,
     tls: Option<Tls>,
+    /// The line of a request that says who sends it, or nothing.
+    authorization: String,
 }
 
 /// What makes a connection one that nobody else can read.
@@ -82,6 +90,7 @@ impl Client {
         Ok(Client {
             address: address.to_owned(),
             tls,
+            authorization: authorization(trust)?,
         })
     }
 
@@ -126,6 +135,7 @@ impl Client {
         Some(Client {
             address: address.to_owned(),
             tls,
+            authorization: self.authorization.clone(),
         })
     }
 
@@ -147,9 +157,9 @@ impl Client {
         let length = body.len();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\n{}\
              Content-Length: {length}\r\n\r\n{body}",
-            self.address
+            self.address, self.authorization
         )?;
         stream.flush()?;
         let mut answer = Vec::new();
@@ -167,6 +177,19 @@ impl Client {
         let session = ClientConnection::new(tls.config.clone(), tls.host.clone());
         let session = session.map_err(io::Error::other)?;
         Ok(Box::new(StreamOwned::new(session, stream)))
+    }
+}
+
+fn authorization(trust: &Trust) -> Result<String, Failure> {
+    let Some(file) = &trust.token_file else {
+        return Ok(String::new());
+    };
+    let refused = |reason: String| Failure::Error(format!("{}: {reason}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+    let token = text.trim();
+    match !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic()) {
+        true => Ok(format!("Authorization: Bearer {token}\r\n")),
+        false => Err(refused("there is no token in it".to_owned())),
     }
 }
 
@@ -277,9 +300,16 @@ fn parse(answer: &[u8]) -> Option<Answer> {
 mod tests {
     use super::*;
 
+    fn trusting(ca: Option<PathBuf>) -> Trust {
+        Trust {
+            ca,
+            token_file: None,
+        }
+    }
+
     #[test]
     fn an_address_is_a_host_and_a_port() {
-        let client = |url: &str| Client::new(url, &Trust { ca: None });
+        let client = |url: &str| Client::new(url, &trusting(None));
         for right in ["http://127.0.0.1:7001", "localhost:7001", "http://[::1]:1/"] {
             assert!(client(right).is_ok(), "{right}");
         }
@@ -300,10 +330,10 @@ mod tests {
 
     #[test]
     fn whom_to_trust_is_said_for_https_and_for_nothing_else() {
-        let without = Client::new("https://localhost:1", &Trust { ca: None });
+        let without = Client::new("https://localhost:1", &trusting(None));
         assert!(matches!(without, Err(Failure::Usage(message)) if message.contains("--ca")));
-        let ca = Some("authority.pem".into());
-        let meaningless = Client::new("http://localhost:1", &Trust { ca });
+        let authority = trusting(Some("authority.pem".into()));
+        let meaningless = Client::new("http://localhost:1", &authority);
         assert!(
             matches!(meaningless, Err(Failure::Usage(message)) if message.contains("https://"))
         );

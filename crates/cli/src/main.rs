@@ -6,6 +6,7 @@ mod amount;
 mod backup;
 mod cert;
 mod client;
+mod clients;
 mod demo;
 mod dump;
 mod files;
@@ -50,6 +51,8 @@ enum Command {
     Config(settings::Arguments),
     /// Make certificates for the nodes of a cluster
     Cert(cert::Arguments),
+    /// Say who may use a cluster: clients, their tokens and roles
+    Clients(clients::Arguments),
     /// Check every page, every row and every block of a file, or the file of a running node
     Verify(verify::Arguments),
     /// Carry out the history in a file again, and compare every block and row
@@ -93,6 +96,7 @@ fn carry_out() -> Result<(), Failure> {
         Command::Serve(arguments) => serve::run(&arguments, &layers),
         Command::Config(arguments) => settings::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
+        Command::Clients(arguments) => clients::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Proof(arguments) => proof::run(&arguments),

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::serve::Listener;
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use folio_node::access::Access;
 use folio_node::{AddressError, MemberAddress, Node, NodeOptions, TlsListener, api, resolve};
 use folio_raft::NodeId;
 use folio_store::ScrubOptions;
@@ -117,6 +118,17 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
     let mut terminated = listen_to(SignalKind::terminate())?;
     let peer_listen = address(&settings.peer_listen, settings).await?;
     let api_listen = address(&settings.listen, settings).await?;
+    let access = match &settings.clients {
+        Some(file) => Access::from_file(file).map_err(Failure::error)?,
+        None => Access::open(),
+    };
+    let is_open = settings.insecure_network || settings.open_to_everybody;
+    if settings.clients.is_none() && !is_open && !api_listen.ip().is_loopback() {
+        let open = AddressError::Open {
+            address: api_listen,
+        };
+        return Err(Failure::Usage(open.to_string()));
+    }
     let tls = settings.tls.as_deref();
     let tls = tls.map(|directory| Place(directory).tls(id)).transpose()?;
     if invitation.is_some() || arguments.init && members.is_empty() {
@@ -177,7 +189,7 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
     ))?;
 
     let (stop, stopping) = tokio::sync::oneshot::channel();
-    let router = api::router(node.clone(), apis);
+    let router = api::router(node.clone(), apis, access);
     let mut serving = match node.tls().cloned() {
         Some(tls) => serve_api(TlsListener::new(listener, tls), router, stopping),
         None => serve_api(listener, router, stopping),
@@ -229,9 +241,9 @@ async fn address(text: &str, settings: &Settings) -> Result<SocketAddr, Failure>
     resolve(text, settings.insecure_network || settings.tls.is_some())
         .await
         .map_err(|error| match error {
-            AddressError::Unresolved { .. } | AddressError::Exposed { .. } => {
-                Failure::Usage(error.to_string())
-            }
+            AddressError::Unresolved { .. }
+            | AddressError::Exposed { .. }
+            | AddressError::Open { .. } => Failure::Usage(error.to_string()),
         })
 }
 

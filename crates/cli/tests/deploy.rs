@@ -67,6 +67,15 @@ fn the_commands_of_unit_and_compose_file_are_ones_that_the_tool_takes() {
         commands += 1;
     }
     assert_eq!(commands, 3);
+    // What is made once; with words of the shell in place of its variables.
+    let made = compose.lines().filter_map(|line| line.split_once("folio "));
+    let made = made.filter(|(before, _)| before.contains("test -e"));
+    let made: Vec<_> = made.map(|(_, command)| command).collect();
+    assert_eq!(made.len(), 3);
+    for command in made {
+        let command = command.split(" > ").next().expect("it has a beginning");
+        assert_taken(&command.replace("$$id", "1"));
+    }
 }
 
 #[test]

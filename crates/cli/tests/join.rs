@@ -329,7 +329,7 @@ fn the_commands_of_the_readme_are_ones_that_the_tool_takes() {
         .filter_map(|line| line.strip_prefix("folio "));
     let mut joins = 0;
     for command in commands {
-        let command = command.split(" #").next().unwrap();
+        let command = command.split(['#', '>']).next().unwrap();
         let arguments = command.split_whitespace().chain(["--help"]);
         let run = folio(arguments);
         assert_eq!(run.code, Some(0), "{command}: {run:?}");

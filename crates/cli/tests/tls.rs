@@ -308,10 +308,23 @@ fn peers_of_another_authority_are_told_in_the_log() {
 }
 
 #[test]
-fn addresses_that_others_can_reach_are_allowed_with_tls() {
+fn addresses_that_others_can_reach_are_allowed_with_tls_and_to_clients_or_to_everybody() {
     let directory = certificates();
     let place = directory.path();
     let file = place.join("node.folio");
+    let clients = place.join("clients");
+    std::fs::write(&clients, "# nobody\n").unwrap();
+    let listening = ["--id", "1", "--listen", "0.0.0.0:0", "--file", text(&file)];
+    let listening = [&listening[..], &["--tls", text(place)]].concat();
+    let refused = folio([&["serve"], &listening[..]].concat());
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(
+        refused.stderr.contains("--open-to-everybody"),
+        "{refused:?}"
+    );
+    drop(Served::start(
+        [&listening[..], &["--clients", text(&clients)]].concat(),
+    ));
     let node = Served::start([
         "--id",
         "1",
@@ -323,6 +336,7 @@ fn addresses_that_others_can_reach_are_allowed_with_tls() {
         text(&file),
         "--tls",
         text(place),
+        "--open-to-everybody",
     ]);
     assert!(node.address.starts_with("0.0.0.0:"), "{}", node.address);
     // As the address of a member it would lead each node to itself.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use folio_client::api::{Must, Relationship};
 use folio_client::{Client, Event, ReadLevel, Relationships, Settings, transaction};
+use folio_node::access::Access;
 use folio_node::{DEFAULT_CACHE_BYTES, Node, NodeOptions, api};
 use folio_raft::Config;
 
@@ -79,7 +80,7 @@ async fn serve(directory: &std::path::Path) -> Result<String, Box<dyn std::error
         .await?;
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);
-    let router = api::router(node, BTreeMap::new());
+    let router = api::router(node, BTreeMap::new(), Access::open());
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(url)
 }

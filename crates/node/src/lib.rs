@@ -3,6 +3,7 @@
 //! [`Node`] opens the file, joins its peers and answers reads and writes in the process; [`api::router`] puts the
 //! HTTP API in front of it; [`offline`] looks into a file that no node has open.
 
+pub mod access;
 mod address;
 mod agreement;
 pub mod api;

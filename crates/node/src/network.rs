@@ -25,6 +25,16 @@ pub enum AddressError {
         /// The address it resolves to.
         address: SocketAddr,
     },
+    /// The API can be reached from other machines, and clients are not asked who they are.
+    #[error(
+        "{address} can be reached from other machines, and clients are not asked who they are: whoever reaches it can \
+         read and change everything; name the clients in a file with --clients, listen on 127.0.0.1, or allow it with \
+         --open-to-everybody"
+    )]
+    Open {
+        /// The address it resolves to.
+        address: SocketAddr,
+    },
 }
 
 /// The socket address behind `address`, which has to be a loopback address unless others are `allowed`: because

@@ -2,12 +2,14 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use common::{
-    Answer, PATIENCE, Server, applied, delete, get, leader, post, post_as, send, start_cluster,
-    start_cluster_with, start_node,
+    Answer, PATIENCE, Server, applied, delete, free_port, get, leader, post, post_as, send, serve,
+    start_cluster, start_cluster_with, start_node,
 };
+use folio_node::access::Access;
 use folio_raft::Config;
 use serde_json::{Value, json};
 
@@ -318,12 +320,7 @@ async fn the_largest_values_go_through_several_in_a_transaction() {
 async fn a_node_outside_any_cluster_says_that_there_is_no_leader() {
     let directory = tempfile::tempdir().expect("a directory");
     let node = start_node(directory.path(), 1).await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
-    let router = folio_node::api::router(node, Default::default());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let address = serve(free_port().await, &node, BTreeMap::new(), Access::open());
     for answer in [
         get(address, "/v1/health").await,
         post(address, "/v1/vaults", &json!({ "name": "" })).await,

@@ -10,17 +10,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Answer, PATIENCE, get, post};
+use common::{Answer, PATIENCE, free_port, get, post, serve};
 use folio_api::Divergence;
 use folio_ledger::LedgerView;
 use folio_ledger::command::Command;
 use folio_ledger::response::Response;
 use folio_ledger::transaction::Transaction;
-use folio_node::{Node, NodeOptions, api};
+use folio_node::access::Access;
+use folio_node::{Node, NodeOptions};
 use folio_raft::{Config, NodeId, ReadLevel, Role};
 use folio_store::Database;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 struct Server {
     node: Node,
@@ -47,10 +47,7 @@ async fn start(directory: &Path, id: NodeId, peer_listen: SocketAddr) -> Server 
         },
     };
     let node = Node::start(options).await.unwrap();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let router = api::router(node.clone(), BTreeMap::new());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let address = serve(free_port().await, &node, BTreeMap::new(), Access::open());
     Server { node, address }
 }
 

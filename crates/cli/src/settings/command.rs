@@ -133,6 +133,7 @@ fn shown(arg: &Arg) -> String {
         Some("data") => "/var/lib/folio",
         Some("file") => "/var/lib/folio/node.folio",
         Some("tls") => "/etc/folio/certificates",
+        Some("clients") => "/etc/folio/clients",
         Some("scrub") => "4M",
         Some("scrub-every") => "24",
         Some("raft-follower-reads-age") => "5s",

@@ -70,6 +70,14 @@ pub struct Settings {
     /// authentication
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub insecure_network: bool,
+    /// Answer the clients in this file only, and only what it says they may do, as `folio clients` makes it. Read again
+    /// when it changes
+    #[arg(long, value_name = "FILE")]
+    pub clients: Option<PathBuf>,
+    /// Without --clients: allow an API address that other machines can reach, although whoever reaches it may read,
+    /// change and delete everything
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    pub open_to_everybody: bool,
     /// Verify the file in the background, reading at most this many bytes a second, for example 4M; damage is logged
     #[arg(long, value_name = "BYTES/S")]
     pub scrub: Option<Rate>,
@@ -300,6 +308,12 @@ impl Settings {
                     .into(),
             ));
         }
+        if self.clients.is_some() && self.open_to_everybody {
+            return Err(Failure::Usage(
+                "clients and open-to-everybody exclude each other: leave out open-to-everybody, since clients are asked who they are"
+                    .into(),
+            ));
+        }
         if self.scrub_every.is_some() && self.scrub.is_none() {
             return Err(Failure::Usage(
                 "scrub-every means nothing without scrub: say with scrub how many bytes a second may be read".into(),
@@ -453,6 +467,10 @@ mod tests {
             (
                 &["--tls", "certificates", "--insecure-network"],
                 "leave out insecure-network",
+            ),
+            (
+                &["--clients", "clients", "--open-to-everybody"],
+                "leave out open-to-everybody",
             ),
             (&["--scrub-every", "3"], "nothing without scrub"),
             (&["--advertise", "a b"], "write HOST or HOST:PORT"),

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use folio_client::{Client, Settings};
+use folio_node::access::Access;
 use folio_node::{Node, NodeOptions, api};
 use folio_raft::Config;
 use tokio::net::TcpListener;
@@ -85,7 +86,7 @@ impl Cluster {
             }
         }
         let nodes = parts.into_iter().map(|(runtime, node, listener)| {
-            let router = api::router(node.clone(), apis.clone());
+            let router = api::router(node.clone(), apis.clone(), Access::open());
             let address = listener.local_addr().unwrap();
             runtime.spawn(async move { axum::serve(listener, router).await });
             Running {

@@ -20,7 +20,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::request::Parts;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use folio_api::{BlockHead, Code, ProblemDocument, ReadLevel, Recorded};
@@ -34,6 +34,7 @@ use super::Api;
 use super::openapi::{Input, Operation, Output};
 use super::problem::Problem;
 use super::routes::{Params, Place};
+use crate::access::{Caller, Need, Role};
 use crate::feeds::FeedPlace;
 
 /// What is read at once.
@@ -106,6 +107,7 @@ struct Gone {
 
 pub(super) async fn changes(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     vault: Place<u64>,
     params: Params<Changes>,
     last: Result<LastEventId, Problem>,
@@ -118,6 +120,7 @@ pub(super) async fn changes(
     api.read_vault(read, vault, |_, _| Ok(())).await?;
     let feed = Feed {
         api,
+        caller,
         vault,
         after,
         page: VecDeque::new(),
@@ -135,6 +138,8 @@ pub(super) async fn changes(
 /// A feed on its way to a client.
 struct Feed {
     api: Api,
+    /// Who follows it. It ends when they may not any more.
+    caller: Caller,
     vault: u64,
     /// The last item that was read.
     after: Option<FeedPosition>,
@@ -151,6 +156,10 @@ impl Feed {
         loop {
             if self.over || self.place.has_ended() {
                 return None;
+            }
+            let reads = Need::InVault(Role::Read);
+            if let Err(problem) = self.caller.check(reads, Some(self.vault)) {
+                return Some(self.last(problem));
             }
             if let Some(item) = self.page.pop_front() {
                 return Some(self.event(item));

@@ -18,6 +18,7 @@ use super::members::{Changed, addresses, admit};
 use super::openapi::Created;
 use super::problem::Problem;
 use super::routes::{Body, Place};
+use crate::access::Access;
 use crate::address::MemberAddress;
 use crate::invitation::{Invitation, SignedInvitation};
 use crate::node::Node;
@@ -48,6 +49,8 @@ pub async fn invitation(node: &Node, hours: u32) -> Result<SignedInvitation, Pro
         node: node.clone(),
         addresses: Default::default(),
         document: Bytes::new(),
+        access: Access::open(),
+        rules: Default::default(),
     };
     api.invitation(hours).await
 }

@@ -17,6 +17,9 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Text, Problem> {
     let mut text = render(&ledger.status(), &ledger.metrics()?);
     text += &feeds(api.node.feeds());
     text += &diverged(api.node.divergences().len() as u64);
+    if let Some(outdated) = api.access.outdated() {
+        text += &clients(outdated);
+    }
     if let Some(expires) = api.node.tls().and_then(Tls::expires) {
         text += &certificate(expires);
     }
@@ -40,6 +43,16 @@ fn diverged(vaults: u64) -> String {
         "folio_vaults_diverged",
         "Vaults that are not served because they are not those of other nodes.",
         vaults,
+    );
+    page.text
+}
+
+fn clients(outdated: bool) -> String {
+    let mut page = Page::default();
+    page.gauge(
+        "folio_clients_outdated",
+        "1 if the file of clients cannot be used, and those from before are kept.",
+        outdated.into(),
     );
     page.text
 }

@@ -3,6 +3,9 @@
 //! What there is, [`routes`](router) says, and `GET /v1/openapi.json` says it to others: parameters, bodies, answers and problems
 //! of each route, as an OpenAPI 3.1 document that is made from the types of the handlers.
 //!
+//! A node that knows its clients ([`Access`]) wants a token, `Authorization: Bearer TOKEN`, with every request but those
+//! for its health and the document, and a role: the document says for each route which one.
+//!
 //! Reads are linearizable, and so are answered by the leader. `?read=` asks for another level: `lease`, `follower`,
 //! `at_least:` with a `log_index` that a write was answered with, or `local`, which is what this node has; see
 //! [`ReadLevel`](folio_api::ReadLevel). Lists are pages, of `limit` rows and so many bytes at most: pass `next` of one as `after`
@@ -31,13 +34,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::HeaderValue;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use folio_raft::NodeId;
 
+use crate::access::{Access, Caller, Role, Rules};
 use crate::node::Node;
 pub use join::invitation;
 use problem::Problem;
@@ -58,23 +62,63 @@ struct Api {
     addresses: Arc<BTreeMap<NodeId, String>>,
     /// What there is, as an OpenAPI document.
     document: Bytes,
+    access: Access,
+    rules: Arc<Rules>,
 }
 
 /// The API of `node`. `addresses` are the API addresses of the members, for redirects to the leader, where
-/// they are others than those that the membership has; it may be empty.
-pub fn router(node: Node, addresses: BTreeMap<NodeId, String>) -> Router {
-    let (routes, document) = table::routes().finish();
+/// they are others than those that the membership has; it may be empty. `access` says who may do what.
+pub fn router(node: Node, addresses: BTreeMap<NodeId, String>, access: Access) -> Router {
+    let (routes, rules, document) = table::routes().finish();
     let api = Api {
         node,
         addresses: Arc::new(addresses),
         document: document.to_string().into(),
+        access,
+        rules: Arc::new(rules),
     };
+    guarded(routes, api)
+}
+
+/// Puts what is the same for all routes around them.
+fn guarded(routes: Router<Api>, api: Api) -> Router {
     routes
-        .fallback(async || Problem::no_such_route())
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(api.clone(), guard))
+        .layer(from_fn_with_state(api.clone(), admit))
         .with_state(api)
+}
+
+/// Lets a request through to a route that has a rule, if whoever sends it has what the rule asks for.
+async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let vault = routes::vault_in_path(request.uri().path());
+    let caller = api.access.caller(request.headers(), None);
+    match allowed(&api.rules, &caller, &request, vault) {
+        Ok(()) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn allowed(
+    rules: &Rules,
+    caller: &Caller,
+    request: &Request,
+    vault: Option<u64>,
+) -> Result<(), Problem> {
+    let path = request.extensions().get::<MatchedPath>();
+    let path = path.ok_or_else(Problem::no_such_route)?.as_str();
+    let method = request.method();
+    let need = rules
+        .of(path, method)
+        .ok_or_else(|| Problem::method_not_allowed(&rules.methods(path)))?;
+    let client = caller.check(need, vault)?;
+    if need.role() == Some(Role::Admin) && method != Method::GET {
+        tracing::info!(client, %method, path = request.uri().path(), "administered");
+    }
+    Ok(())
 }
 
 /// Refuses a body that says it is too large, puts a deadline on every request, and turns "not the leader" into a redirect
@@ -107,5 +151,56 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     match location.map(HeaderValue::try_from) {
         Some(Ok(location)) => problem.clone().redirected_to(location).into_response(),
         _ => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use axum::routing::{get, patch};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{DEFAULT_CACHE_BYTES, NodeOptions};
+
+    #[tokio::test]
+    async fn a_route_that_nobody_has_made_a_rule_for_is_not_served() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let options = NodeOptions {
+            id: 1,
+            file: directory.path().join("node.folio"),
+            cluster: "test".to_owned(),
+            peer_listen: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            cache_bytes: DEFAULT_CACHE_BYTES,
+            raft: folio_raft::Config::default(),
+        };
+        let (routes, rules, _) = table::routes().finish();
+        let api = Api {
+            node: Node::start(options).await.expect("the node starts"),
+            addresses: Arc::default(),
+            document: Bytes::new(),
+            access: Access::open(),
+            rules: Arc::new(rules),
+        };
+        let more = routes
+            .route("/v1/new", get(async || "served"))
+            .route("/v1/status", patch(async || "served"))
+            .fallback(async || "served");
+        let router = guarded(more, api);
+        let ask = async |method: &str, path: &str| {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.body(Body::empty()).expect("a request");
+            let answer = router.clone().oneshot(request).await;
+            answer.expect("it answers").status()
+        };
+        assert_eq!(ask("GET", "/v1/status").await, StatusCode::OK);
+        assert_eq!(
+            ask("PATCH", "/v1/status").await,
+            StatusCode::METHOD_NOT_ALLOWED
+        );
+        assert_eq!(ask("GET", "/v1/new").await, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(ask("GET", "/elsewhere").await, StatusCode::NOT_FOUND);
     }
 }

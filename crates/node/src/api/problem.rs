@@ -5,8 +5,8 @@
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use folio_api::{Code, Divergence, MEDIA_TYPE, ProblemDocument};
 use folio_ledger::NotRetained;
@@ -17,6 +17,7 @@ use folio_raft::NodeId;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::access::{Need, Role};
 use crate::address::MemberAddress;
 use crate::feeds::MAX_FEEDS;
 
@@ -35,8 +36,8 @@ pub struct Problem {
     more: Map<String, Value>,
     /// The node to ask instead.
     leader: Option<NodeId>,
-    /// Where that node is to be asked.
-    location: Option<Box<HeaderValue>>,
+    /// A header that goes with it: where that node is to be asked, the methods there are, or how to say who one is.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
@@ -46,7 +47,14 @@ impl Problem {
             detail: detail.to_string(),
             more: Map::new(),
             leader: None,
-            location: None,
+            header: None,
+        }
+    }
+
+    fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Problem {
+            header: Some(Box::new((name, value))),
+            ..self
         }
     }
 
@@ -73,9 +81,40 @@ impl Problem {
         Problem::new(Code::RouteNotFound, detail)
     }
 
-    pub(super) fn method_not_allowed() -> Self {
-        let detail = "this path does not take this method";
-        Problem::new(Code::MethodNotAllowed, detail)
+    /// `allowed` are the methods that the path takes, with commas between them.
+    pub(super) fn method_not_allowed(allowed: &str) -> Self {
+        let problem = Problem::new(Code::MethodNotAllowed, format!("this path takes {allowed}"));
+        match HeaderValue::from_str(allowed) {
+            Ok(allowed) => problem.with_header(ALLOW, allowed),
+            Err(_) => problem,
+        }
+    }
+
+    pub(crate) fn unauthenticated() -> Self {
+        let detail = "send a token in the header `Authorization: Bearer TOKEN`; after a redirect, too: with `curl \
+                      --location-trusted`";
+        let how = HeaderValue::from_static("Bearer realm=\"folio\"");
+        Problem::new(Code::Unauthenticated, detail).with_header(WWW_AUTHENTICATE, how)
+    }
+
+    pub(crate) fn unknown_client(detail: impl ToString) -> Self {
+        let how = HeaderValue::from_static("Bearer realm=\"folio\", error=\"invalid_token\"");
+        Problem::new(Code::UnknownClient, detail).with_header(WWW_AUTHENTICATE, how)
+    }
+
+    /// `client` has not got what is needed in `vault`, if it is about one.
+    pub(crate) fn forbidden(client: &str, need: Need, vault: Option<u64>) -> Self {
+        let place = match (need, vault) {
+            (Need::InVault(_), Some(vault)) => format!("in vault {vault}"),
+            (Need::InVault(_), None) => "in that vault".to_owned(),
+            (Need::Somewhere(_), _) => "in some vault".to_owned(),
+            (Need::Everywhere(_) | Need::Nothing, _) => "in all vaults".to_owned(),
+        };
+        let role = need.role().map_or("any", Role::name);
+        Problem::new(
+            Code::Forbidden,
+            format!("this takes the role `{role}` {place}, which `{client}` has not got"),
+        )
     }
 
     pub(super) fn timeout(detail: impl ToString) -> Self {
@@ -173,13 +212,11 @@ impl Problem {
     }
 
     fn status(&self) -> StatusCode {
-        match self.location {
-            Some(_) => StatusCode::TEMPORARY_REDIRECT,
-            None => {
-                let status = StatusCode::from_u16(self.code.status());
-                status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-            }
+        if self.code == Code::NotLeader && self.header.is_some() {
+            return StatusCode::TEMPORARY_REDIRECT;
         }
+        let status = StatusCode::from_u16(self.code.status());
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The problem as a document.
@@ -201,10 +238,7 @@ impl Problem {
 
     /// The same as a redirect. A client that follows redirects repeats the request there, method and body included.
     pub(super) fn redirected_to(self, location: HeaderValue) -> Self {
-        Problem {
-            location: Some(Box::new(location)),
-            ..self
-        }
+        self.with_header(LOCATION, location)
     }
 
     fn storage(detail: impl ToString) -> Self {
@@ -227,7 +261,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         // Where the request went, and so where it should go, is known further out.
-        let misdirected = (self.leader.is_some() && self.location.is_none()).then(|| self.clone());
+        let misdirected = (self.leader.is_some() && self.header.is_none()).then(|| self.clone());
         let status = self.status();
         let mut response = (status, Json(self.document())).into_response();
         let headers = response.headers_mut();
@@ -240,8 +274,9 @@ impl IntoResponse for Problem {
         ) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if let Some(location) = self.location {
-            headers.insert(LOCATION, *location);
+        if let Some(header) = self.header {
+            let (name, value) = *header;
+            headers.insert(name, value);
         }
         if let Some(problem) = misdirected {
             response.extensions_mut().insert(problem);

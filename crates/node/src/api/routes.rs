@@ -1,7 +1,7 @@
 //! The handlers of the ledger's routes.
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{Json, Path, Query, State};
+use axum::extract::{Extension, Json, Path, Query, State};
 use axum::http::Uri;
 use folio_api::{
     Block, Entity, LastNumbers, MAX_LIMIT, NewNumbers, NewTransaction, NewVault, Numbers, Page,
@@ -20,6 +20,7 @@ use super::openapi::Created;
 use super::problem::Problem;
 use super::read::{Read, key_in_path, page_limit};
 use super::token::{List, place_of_relationship, relationship_of_place};
+use crate::access::Caller;
 
 pub(super) type Body<T> = Result<Json<T>, JsonRejection>;
 pub(super) type Params<T> = Result<Query<T>, QueryRejection>;
@@ -81,6 +82,7 @@ pub(super) struct ListVaults {
 
 pub(super) async fn list_vaults(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     params: Params<ListVaults>,
 ) -> Answer<Page<Vault>> {
     let ListVaults { after, limit, read } = params?.0;
@@ -88,9 +90,17 @@ pub(super) async fn list_vaults(
     let list = List::vaults();
     let after = api.place(&list, after.as_deref()).await?;
     let after = after.map_or(Ok(0), |place| number_of_place(&place))?;
+    let readable = caller.readable()?;
     // One more than the page has tells whether there is another.
     let mut items = api
-        .read(read, move |ledger| ledger.vaults(after, limit + 1))
+        .read(read, move |ledger| match readable {
+            None => ledger.vaults(after, limit + 1),
+            Some(vaults) => {
+                let rest = vaults.into_iter().filter(|vault| *vault > after);
+                let found = rest.filter_map(|vault| ledger.vault(vault).transpose());
+                found.take(limit + 1).collect()
+            }
+        })
         .await?;
     let more = items.len() > limit;
     items.truncate(limit);

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use folio_node::access::Access;
 use folio_node::{Node, NodeOptions, api};
 use folio_raft::{Config, NodeId};
 use serde_json::Value;
@@ -73,9 +74,7 @@ pub async fn start_cluster_with(
 ) -> Vec<Server> {
     let mut parts = Vec::new();
     for id in 1..=count {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a free port");
+        let listener = free_port().await;
         let address = listener.local_addr().expect("it is bound");
         let node = start_node_with(directory, id, raft.clone()).await;
         parts.push((node, listener, address));
@@ -102,11 +101,29 @@ pub async fn start_cluster_with(
             .wait_for_leader(PATIENCE)
             .await
             .expect("a leader is elected");
-        let router = api::router(node.clone(), apis.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        serve(listener, &node, apis.clone(), Access::open());
         servers.push(Server { node, address });
     }
     servers
+}
+
+/// Serves a node's API until the test is over.
+pub fn serve(
+    listener: TcpListener,
+    node: &Node,
+    apis: BTreeMap<NodeId, String>,
+    access: Access,
+) -> SocketAddr {
+    let address = listener.local_addr().expect("it is bound");
+    let router = api::router(node.clone(), apis, access);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// A listener on a free port.
+pub async fn free_port() -> TcpListener {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    listener.expect("a free port")
 }
 
 /// The one that leads.

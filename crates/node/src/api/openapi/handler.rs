@@ -1,7 +1,7 @@
 //! What a handler takes and gives, told by its types.
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{Json, Path, Query, State};
+use axum::extract::{Extension, Json, Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Operation;
+use crate::access::Caller;
 use crate::api::Api;
 use crate::api::problem::Problem;
 
@@ -39,6 +40,7 @@ documented!(A);
 documented!(A, B);
 documented!(A, B, C);
 documented!(A, B, C, D);
+documented!(A, B, C, D, E);
 
 /// An argument of a handler.
 pub(in crate::api) trait Input {
@@ -46,6 +48,10 @@ pub(in crate::api) trait Input {
 }
 
 impl Input for State<Api> {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
+impl Input for Extension<Caller> {
     fn describe(_: &mut Operation<'_>) {}
 }
 

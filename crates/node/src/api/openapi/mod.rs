@@ -21,6 +21,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::Api;
+use crate::access::{Need, Role, Rules};
 pub(super) use handler::{Accepted, Created, Documented, Input, Output, Text};
 
 const ABOUT: &str = "\
@@ -40,6 +41,9 @@ const ANY: &[Code] = &[
     Code::Internal,
     Code::Timeout,
 ];
+
+/// What a request for which not everybody may ask may be answered with.
+const REFUSED: &[Code] = &[Code::Unauthenticated, Code::UnknownClient, Code::Forbidden];
 
 /// Parameters whose meaning is the same wherever they are.
 const PARAMETERS: &[(&str, &str)] = &[
@@ -68,6 +72,7 @@ const PARAMETERS: &[(&str, &str)] = &[
 /// The routes, with what the document says of them.
 pub(super) struct Routes {
     router: Router<Api>,
+    rules: Rules,
     /// By path and method.
     paths: BTreeMap<String, Map<String, Value>>,
     section: &'static str,
@@ -97,6 +102,7 @@ impl Routes {
         };
         Routes {
             router: Router::new(),
+            rules: Rules::default(),
             paths: BTreeMap::new(),
             section: "",
             requests: generator().for_deserialize().into_generator(),
@@ -110,43 +116,61 @@ impl Routes {
         self
     }
 
-    pub fn get<H, M, D>(self, path: &str, handler: H, about: About) -> Self
+    pub fn get<H, M, D>(self, path: &str, need: Need, handler: H, about: About) -> Self
     where
         H: Handler<M, Api> + Documented<D>,
         M: 'static,
     {
-        self.on(Method::GET, MethodFilter::GET, path, handler, about)
+        self.on((Method::GET, MethodFilter::GET), path, need, handler, about)
     }
 
-    pub fn post<H, M, D>(self, path: &str, handler: H, about: About) -> Self
+    pub fn post<H, M, D>(self, path: &str, need: Need, handler: H, about: About) -> Self
     where
         H: Handler<M, Api> + Documented<D>,
         M: 'static,
     {
-        self.on(Method::POST, MethodFilter::POST, path, handler, about)
+        self.on(
+            (Method::POST, MethodFilter::POST),
+            path,
+            need,
+            handler,
+            about,
+        )
     }
 
-    pub fn patch<H, M, D>(self, path: &str, handler: H, about: About) -> Self
+    pub fn patch<H, M, D>(self, path: &str, need: Need, handler: H, about: About) -> Self
     where
         H: Handler<M, Api> + Documented<D>,
         M: 'static,
     {
-        self.on(Method::PATCH, MethodFilter::PATCH, path, handler, about)
+        self.on(
+            (Method::PATCH, MethodFilter::PATCH),
+            path,
+            need,
+            handler,
+            about,
+        )
     }
 
-    pub fn delete<H, M, D>(self, path: &str, handler: H, about: About) -> Self
+    pub fn delete<H, M, D>(self, path: &str, need: Need, handler: H, about: About) -> Self
     where
         H: Handler<M, Api> + Documented<D>,
         M: 'static,
     {
-        self.on(Method::DELETE, MethodFilter::DELETE, path, handler, about)
+        self.on(
+            (Method::DELETE, MethodFilter::DELETE),
+            path,
+            need,
+            handler,
+            about,
+        )
     }
 
     fn on<H, M, D>(
         mut self,
-        method: Method,
-        filter: MethodFilter,
+        (method, filter): (Method, MethodFilter),
         path: &str,
+        need: Need,
         handler: H,
         about: About,
     ) -> Self
@@ -168,19 +192,30 @@ impl Routes {
             answers: &mut self.answers,
         };
         H::describe(&mut operation);
-        operation.problems(ANY.iter().chain(about.problems.iter().copied().flatten()));
-        let described = operation.finish(&about, self.section);
+        let refused = match need {
+            Need::Nothing => &[][..],
+            _ => REFUSED,
+        };
+        let problems = about.problems.iter().copied().flatten();
+        operation.problems(ANY.iter().chain(refused).chain(problems));
+        let described = operation.finish(&about, need, self.section);
+        self.rules.add(path, method.clone(), need);
         let methods = self.paths.entry(shown).or_default();
         methods.insert(method.as_str().to_lowercase(), described);
         self.router = self.router.route(path, on(filter, handler));
         self
     }
 
-    /// The router, and the document.
-    pub fn finish(mut self) -> (Router<Api>, Value) {
+    /// The router, what each route needs, and the document.
+    pub fn finish(mut self) -> (Router<Api>, Rules, Value) {
         let mut schemas = self.requests.take_definitions(false);
         // What goes both ways has one schema; the test below holds them together.
         schemas.extend(self.answers.take_definitions(false));
+        let schemes = json!({ "token": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token that `folio clients add` made. A node that does not know its clients asks for none.",
+        } });
         let mut document = json!({
             "openapi": "3.1.0",
             "info": {
@@ -191,10 +226,10 @@ impl Routes {
             },
             "servers": [{ "url": "/", "description": "The node that serves this document." }],
             "paths": self.paths,
-            "components": { "schemas": schemas },
+            "components": { "schemas": schemas, "securitySchemes": schemes },
         });
         bound_integers(&mut document);
-        (self.router, document)
+        (self.router, self.rules, document)
     }
 }
 
@@ -354,10 +389,23 @@ impl Operation<'_> {
         }
     }
 
-    fn finish(self, about: &About, section: &str) -> Value {
+    fn finish(self, about: &About, need: Need, section: &str) -> Value {
+        let role = need.role().map_or("", Role::name);
+        let takes = match need {
+            Need::Nothing => "Everybody may ask for it.".to_owned(),
+            Need::Everywhere(_) => format!("Takes the role `{role}` in all vaults."),
+            Need::Somewhere(_) => format!("Takes the role `{role}` in some vault."),
+            Need::InVault(_) => format!("Takes the role `{role}` in the vault."),
+        };
+        let security = match need {
+            Need::Nothing => json!([]),
+            _ => json!([{ "token": [role] }, {}]),
+        };
         let mut operation = json!({
             "operationId": about.name,
             "summary": about.summary,
+            "description": takes,
+            "security": security,
             "tags": [section],
             "responses": self.responses,
         });

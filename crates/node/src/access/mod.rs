@@ -1,0 +1,273 @@
+//! Who a client is, and what it may do.
+//!
+//! Clients are named in a file ([`Clients`]), each with a token or a certificate and with roles. A request shows what
+//! it has, and every route says what it needs (`rules.rs`). A route without a rule is not served.
+//!
+//! The file is looked at with every request, and read again when it is another one than before: who is taken out of
+//! it is refused from then on, whatever connection it has, and a feed that it follows ends.
+
+mod clients;
+mod rules;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{fs, io};
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use folio_ledger::digest::Digest;
+
+pub use clients::{Client, Clients, Credential, ParseError, Rights, Role, Vaults};
+pub(crate) use rules::{Need, Rules};
+
+use crate::api::problem::Problem;
+
+/// The largest file of clients that is read, in bytes: several thousand of them.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The clients of a node. Clones share them.
+#[derive(Clone)]
+pub struct Access(Option<Arc<Source>>);
+
+struct Source {
+    path: PathBuf,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    clients: Arc<Clients>,
+    /// What the file was like when it was looked at last; `None` if it could not be.
+    stamp: Option<Stamp>,
+    /// Whether the file could not be used then, and the clients are those of an earlier one.
+    outdated: bool,
+}
+
+/// What tells that a file has changed: its inode, the times of its last changes, and its length.
+type Stamp = [i64; 6];
+
+/// Why the clients are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not one of clients.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// Everybody who has an account on the machine could make themselves a client.
+    #[error(
+        "{path} can be written by everybody on this machine: take that away with `chmod o-w {path}`"
+    )]
+    Writable {
+        /// The file.
+        path: String,
+    },
+}
+
+impl Access {
+    /// Everybody may do everything.
+    #[must_use]
+    pub fn open() -> Self {
+        Access(None)
+    }
+
+    /// Only the clients in a file may do anything, and only what it says. [`Clients`] has its form.
+    ///
+    /// A file that cannot be used when it is read again later changes nothing but the log and the metric
+    /// `folio_clients_outdated`.
+    pub fn from_file(path: &Path) -> Result<Self, AccessError> {
+        let stamp = stamp(path).ok();
+        Ok(Access(Some(Arc::new(Source {
+            path: path.to_owned(),
+            current: Mutex::new(Current {
+                clients: Arc::new(read(path)?),
+                stamp,
+                outdated: false,
+            }),
+        }))))
+    }
+
+    /// Whether the file has changed into one that cannot be used; `None` without a file.
+    pub(crate) fn outdated(&self) -> Option<bool> {
+        let source = self.0.as_ref()?;
+        source.clients();
+        Some(source.lock().outdated)
+    }
+
+    /// Who sends a request with these headers over a connection with this certificate.
+    pub(crate) fn caller(&self, headers: &HeaderMap, certificate: Option<&Arc<str>>) -> Caller {
+        let shown = match headers.get(AUTHORIZATION) {
+            Some(value) => bearer(value.as_bytes()).map_or(Shown::Other, |token| {
+                Shown::Token(Credential::digest_of(token))
+            }),
+            None => certificate.map_or(Shown::Nothing, |name| Shown::Certificate(name.clone())),
+        };
+        Caller {
+            access: self.clone(),
+            shown,
+        }
+    }
+}
+
+impl Source {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+        // What it guards is replaced as a whole or not at all.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The clients, read again if the file has changed.
+    fn clients(&self) -> Arc<Clients> {
+        let mut current = self.lock();
+        // Before it is read: what changes meanwhile is seen the next time.
+        let stamp = stamp(&self.path).ok();
+        if stamp.is_some() && stamp == current.stamp || stamp.is_none() && current.outdated {
+            return current.clients.clone();
+        }
+        current.stamp = stamp;
+        match read(&self.path) {
+            Ok(clients) => {
+                tracing::info!(path = %self.path.display(), "the clients have changed and were read again");
+                current.clients = Arc::new(clients);
+                current.outdated = false;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the clients have changed, and those from before are kept");
+                current.outdated = true;
+            }
+        }
+        current.clients.clone()
+    }
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let of = fs::metadata(path)?;
+    Ok([
+        of.ino() as i64,
+        of.mtime(),
+        of.mtime_nsec(),
+        of.ctime(),
+        of.ctime_nsec(),
+        of.len() as i64,
+    ])
+}
+
+fn read(path: &Path) -> Result<Clients, AccessError> {
+    let name = || path.display().to_string();
+    let failed = |source| AccessError::Read {
+        path: name(),
+        source,
+    };
+    let file = fs::File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.mode() & 0o002 != 0 {
+        return Err(AccessError::Writable { path: name() });
+    }
+    let mut text = String::new();
+    let mut limited = io::Read::take(file, MAX_FILE + 1);
+    io::Read::read_to_string(&mut limited, &mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_FILE {
+        let reason = format!("the file is larger than {MAX_FILE} bytes");
+        return Err(failed(io::Error::other(reason)));
+    }
+    text.parse().map_err(|source| AccessError::Parse {
+        path: name(),
+        source,
+    })
+}
+
+/// The token of `Bearer TOKEN` (RFC 6750).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    let token = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
+}
+
+/// What a request shows of who sends it.
+#[derive(Clone)]
+enum Shown {
+    Nothing,
+    /// Credentials of a kind that a node does not know.
+    Other,
+    Token(Digest),
+    /// The name in a certificate of the authority.
+    Certificate(Arc<str>),
+}
+
+/// Who sends a request. What it may do is looked up each time, so that it can be asked again while an answer goes on.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    access: Access,
+    shown: Shown,
+}
+
+impl Caller {
+    /// Who it is, if it may do what `need` says; in `vault`, if it is about one.
+    pub(crate) fn check(&self, need: Need, vault: Option<u64>) -> Result<String, Problem> {
+        if need == Need::Nothing {
+            return Ok("anybody".to_owned());
+        }
+        let Some(source) = &self.access.0 else {
+            return Ok("anybody".to_owned());
+        };
+        let clients = source.clients();
+        let client = self.client(&clients)?;
+        match client.rights.meet(need, vault) {
+            true => Ok(client.name.clone()),
+            false => Err(Problem::forbidden(&client.name, need, vault)),
+        }
+    }
+
+    /// The vaults that it may read; `None` for all.
+    pub(crate) fn readable(&self) -> Result<Option<Vec<u64>>, Problem> {
+        let Some(source) = &self.access.0 else {
+            return Ok(None);
+        };
+        let clients = source.clients();
+        Ok(self.client(&clients)?.rights.readable())
+    }
+
+    fn client<'c>(&self, clients: &'c Clients) -> Result<&'c Client, Problem> {
+        let found = match &self.shown {
+            Shown::Nothing => return Err(Problem::unauthenticated()),
+            Shown::Other => {
+                return Err(Problem::unknown_client(
+                    "the header `Authorization` must be `Bearer` and a token",
+                ));
+            }
+            Shown::Token(digest) => clients.with_token(digest),
+            Shown::Certificate(name) => clients.with_certificate(name),
+        };
+        found.ok_or_else(|| match &self.shown {
+            Shown::Certificate(name) => Problem::unknown_client(format!(
+                "the certificate names `{name}`, which is no client of this node"
+            )),
+            _ => Problem::unknown_client("the token is that of no client of this node"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_after_the_word_bearer_in_any_case() {
+        for right in ["Bearer t", "bearer  t ", "BEARER t"] {
+            assert_eq!(bearer(right.as_bytes()), Some(&b"t"[..]), "{right}");
+        }
+        for wrong in ["", "t", "Bearer", "Bearer ", "Basic t", "Bearert"] {
+            assert_eq!(bearer(wrong.as_bytes()), None, "{wrong:?}");
+        }
+    }
+}
