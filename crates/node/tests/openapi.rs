@@ -387,6 +387,7 @@ async fn every_route_answers_as_the_document_says() {
     node.ask("stop_verification", "DELETE /v1/verification", None)
         .await;
     node.ask("rebuild", "POST /v1/rebuild", None).await;
+    node.ask("get_page", "GET /", None).await;
     node.ask("get_openapi", "GET /v1/openapi.json", None).await;
 
     let all: BTreeSet<String> = operations(&node.document)

@@ -19,6 +19,7 @@ mod join;
 mod members;
 mod metrics;
 mod openapi;
+mod page;
 pub mod problem;
 mod prove;
 mod read;

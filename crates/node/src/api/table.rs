@@ -3,7 +3,7 @@
 use folio_api::Code;
 
 use super::openapi::{self, About, Routes};
-use super::{feed, join, members, metrics, prove, routes, status, verification};
+use super::{feed, join, members, metrics, page, prove, routes, status, verification};
 use crate::access::Need::{Everywhere, InVault, Nothing, Somewhere};
 use crate::access::Role::{Admin, Monitor, Read, Write};
 
@@ -171,6 +171,8 @@ pub(super) fn routes() -> Routes {
         .post("/v1/rebuild", Everywhere(Admin), verification::rebuild,
             about("rebuild", "Gives up this node's state, and has it rebuilt from another node",
                 &[NODE, &[Code::NobodyToRebuildFrom]]))
+        .get("/", Nothing, page::show,
+            about("get_page", "A page for people, that shows the cluster, vaults, blocks and proofs", &[]))
         .get("/v1/openapi.json", Nothing, openapi::serve,
             about("get_openapi", "This document", &[]))
 }

@@ -214,7 +214,7 @@ pub async fn send(address: SocketAddr, request: &str) -> Answer {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_lowercase(), value.into()));
     let headers: BTreeMap<String, String> = headers.collect();
-    let is_text = headers["content-type"].starts_with("text/plain");
+    let is_text = headers["content-type"].starts_with("text/");
     Answer {
         status,
         body: match is_text {
