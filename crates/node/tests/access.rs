@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 const EXPECTED: &str = "
     GET     nothing                 /v1/health
     GET     nothing                 /v1/openapi.json
+    GET     nothing                 /
     GET     monitor everywhere      /v1/status
     GET     monitor everywhere      /metrics
     GET     monitor everywhere      /v1/members
