@@ -27,25 +27,40 @@ def free_ports(count):
 class Cluster:
     """Nodes as processes, killed at the end."""
 
-    def __init__(self, count):
+    def __init__(self, count, secure=False):
         if not BINARY:
             raise RuntimeError("set FOLIO to the built binary")
         self.directory = tempfile.TemporaryDirectory()
         ports = free_ports(2 * count)
-        self.urls = [f"http://127.0.0.1:{port}" for port in ports[:count]]
+        scheme = "https" if secure else "http"
+        self.urls = [f"{scheme}://127.0.0.1:{port}" for port in ports[:count]]
+        self.token, flags = None, []
+        if secure:
+            self.token, flags = self.make_secure(pathlib.Path(self.directory.name), count)
         name = lambda ports: ",".join(f"{i}=127.0.0.1:{port}" for i, port in enumerate(ports, 1))
         self.processes = {}
         for number in range(count, 0, -1):
             begin = ["--init", "--peers", name(ports[count:])] if number == 1 else []
             file = pathlib.Path(self.directory.name, f"{number}.folio")
             self.processes[number] = subprocess.Popen(
-                [BINARY, "serve", "--id", str(number), "--file", file, *begin]
+                [BINARY, "serve", "--id", str(number), "--file", file, *begin, *flags]
                 + ["--listen", f"127.0.0.1:{ports[number - 1]}", "--apis", name(ports[:count])]
                 + ["--peer-listen", f"127.0.0.1:{ports[count + number - 1]}"],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
             self.processes[number].stdout.readline()  # it listens
+
+    @staticmethod
+    def make_secure(directory, count):
+        """Certificates, another authority, and a client; gives its token, and the flags of a node."""
+        run = lambda *command: subprocess.run([BINARY, *command], check=True, capture_output=True, text=True).stdout
+        run("cert", "authority", directory)
+        run("cert", "authority", directory / "elsewhere")
+        for number in range(1, count + 1):
+            run("cert", "node", directory, "--id", str(number), "--host", "127.0.0.1")
+        clients = directory / "clients.toml"
+        return run("clients", "add", clients, "ana", "--admin", "all").strip(), ["--tls", directory, "--clients", clients]
 
     def kill_leader(self, client):
         leader = client.request("GET", "/v1/members")["leader"]
@@ -144,6 +159,29 @@ class ThreeNodes(unittest.TestCase):
     def test_one_node_is_enough_to_find_the_leader(self):
         for url in self.cluster.urls:
             self.assertGreater(folio.Client([url]).create_vault("any"), 0)
+
+
+class Encrypted(unittest.TestCase):
+    """A node that speaks TLS and knows its clients."""
+
+    def test_who_is_trusted_and_known_is_answered(self):
+        cluster = Cluster(1, secure=True)
+        self.addCleanup(cluster.stop)
+        directory = pathlib.Path(cluster.directory.name)
+        ca, known = str(directory / "authority.pem"), cluster.token
+        client = folio.Client(cluster.urls, ca=ca, token=known)
+        vault = client.create_vault("first")
+        with client.session() as session:
+            session.submit(vault, [folio.put("colour", "blue")])
+        self.assertEqual(next(client.changes(vault)).kind, "block")
+
+        with self.assertRaises(folio.Refused) as refused:
+            folio.Client(cluster.urls, ca=ca).create_vault("any")
+        self.assertEqual(refused.exception.code, "unauthenticated")
+        elsewhere = str(directory / "elsewhere" / "authority.pem")
+        for wrong in [{"ca": elsewhere}, {}]:
+            with self.assertRaises(folio.FolioError):
+                folio.Client(cluster.urls, token=known, **wrong).create_vault("any")
 
 
 class NoFolioNode(unittest.TestCase):
