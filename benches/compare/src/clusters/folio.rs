@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use folio_raft::transport::{NetworkConfig, TcpTransport};
 use folio_raft::{
@@ -12,7 +11,7 @@ use folio_store::{Database, Table, WriteTransaction};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::node::{Node, Store};
+use super::node::{Node, Store, until};
 use crate::data::VALUE;
 use crate::engine::Result;
 
@@ -84,10 +83,7 @@ async fn start<S: StateMachine>(node: &Node, machine: S) -> Result<ReplicatedDat
     if node.id == 1 {
         started.initialize(node.members()).await?;
     }
-    let forever = Duration::from_secs(24 * 60 * 60);
-    started
-        .wait_for("to lead", forever, |status| status.role == Role::Leader)
-        .await?;
+    until(|| started.status().role == Role::Leader).await;
     Ok(started)
 }
 

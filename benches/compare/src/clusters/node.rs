@@ -11,6 +11,7 @@ use std::future::Future;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -51,6 +52,13 @@ impl Node {
 pub trait Store: Send + Sync + 'static {
     fn put(&self, key: u64, value: [u8; VALUE]) -> impl Future<Output = Result<()>> + Send;
     fn get(&self, key: u64) -> impl Future<Output = Result<Option<[u8; VALUE]>>> + Send;
+}
+
+/// Waits for `condition` without following every change, which would be work beside what is measured.
+pub async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Runs a node until the process is killed.

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::node::{Node, Store};
+use super::node::{Node, Store, until};
 use crate::data::VALUE;
 use crate::engine::Result;
 
@@ -292,10 +292,8 @@ pub async fn start(node: &Node) -> Result<Rocks> {
         raft.initialize(members.collect::<std::collections::BTreeMap<_, _>>())
             .await?;
     }
-    let forever = Some(Duration::from_secs(24 * 60 * 60));
-    raft.wait(forever)
-        .state(ServerState::Leader, "to lead")
-        .await?;
+    let metrics = raft.metrics();
+    until(|| metrics.borrow().state == ServerState::Leader).await;
     Ok(Rocks { raft, store })
 }
 

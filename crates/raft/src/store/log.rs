@@ -99,6 +99,7 @@ impl<S: StateMachine> Shared<S> {
             Some(last) => first.log_id.index.min(last.index.saturating_add(1)),
             None => first.log_id.index,
         };
+        let mut encoded = Vec::with_capacity(entries.len());
         let mut txn = database.begin_write()?;
         txn.set_durability(Durability::Immediate);
         {
@@ -111,11 +112,19 @@ impl<S: StateMachine> Shared<S> {
                         found: index,
                     });
                 }
-                log.insert(&index, encode_entry(entry)?.as_slice())?;
+                let bytes = encode_entry(entry)?;
+                log.insert(&index, bytes.as_slice())?;
+                encoded.push((index, bytes));
                 expected = index.saturating_add(1);
             }
         }
         txn.commit()?;
+        {
+            let mut recent = self.recent.lock();
+            for (index, bytes) in encoded {
+                recent.append(index, bytes);
+            }
+        }
         self.meters.append_entries.note(entries.len() as u64);
         self.meters.append_micros.note_since(began);
         Ok(())
@@ -136,6 +145,7 @@ impl<S: StateMachine> Shared<S> {
         txn.set_durability(Durability::Eventual);
         txn.table::<Log<S>>()?.remove_range(index..)?;
         txn.commit()?;
+        self.recent.lock().truncate(index);
         Ok(())
     }
 
@@ -144,6 +154,8 @@ impl<S: StateMachine> Shared<S> {
     /// The removal itself needs no flush: rows and purge point change in one transaction, so a
     /// crash leaves both or neither.
     pub fn purge(&self, database: &Database, log_id: LogId) -> Result<()> {
+        // Gone for every reader from here on, whatever becomes of the rows.
+        self.recent.lock().purge(log_id.index);
         // An installation that is under way settles the purges that were asked for before it.
         let _turn = self.state.lock();
         let view = database.begin_read()?;
@@ -219,6 +231,23 @@ impl<S: StateMachine> Shared<S> {
             entries.push(decode_entry::<S>(index, &value)?);
         }
         Ok(entries)
+    }
+
+    /// As [`read_entries`](Self::read_entries) for a range whose first entry was appended lately; `None` for others. Costs
+    /// what decoding them does.
+    pub fn read_recent(
+        &self,
+        start: u64,
+        end: u64,
+        max_bytes: usize,
+    ) -> Option<Result<Vec<Entry<S>>>> {
+        let recent = self.recent.lock();
+        let entries = recent.range(start, end, max_bytes)?;
+        Some(
+            entries
+                .map(|(index, bytes)| decode_entry::<S>(index, bytes))
+                .collect(),
+        )
     }
 
     /// What a replication stream may send: as [`read_entries`](Self::read_entries), but nothing

@@ -22,6 +22,7 @@ mod opening;
 mod points;
 mod reader;
 mod rebuild;
+mod recent;
 mod room;
 mod shared;
 mod snapshot;

@@ -1,7 +1,7 @@
 //! Reading the log beside its writer.
 
 use std::fmt::Debug;
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 
 use folio_store::Database;
 use openraft::{ErrorSubject, ErrorVerb, OptionalSend, RaftLogReader};
@@ -13,7 +13,7 @@ use crate::state_machine::StateMachine;
 use crate::types::{Entry, NodeId, StorageError, TypeConfig};
 
 /// Reads the log for one replication stream, from a fresh view each time, without waiting for the
-/// writer.
+/// writer. What was appended lately is in memory.
 pub struct LogReader<S> {
     shared: SharedStore<S>,
 }
@@ -24,12 +24,29 @@ impl<S> LogReader<S> {
     }
 }
 
+impl<S: StateMachine> LogReader<S> {
+    fn recent(
+        &self,
+        start: u64,
+        end: u64,
+        max_bytes: usize,
+    ) -> Option<std::result::Result<Vec<Entry<S>>, StorageError>> {
+        let entries = self.shared.read_recent(start, end, max_bytes)?;
+        Some(entries.map_err(|failure| failure.at(ErrorSubject::Logs, ErrorVerb::Read)))
+    }
+}
+
 impl<S: StateMachine> RaftLogReader<TypeConfig<S>> for LogReader<S> {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
     ) -> std::result::Result<Vec<Entry<S>>, StorageError> {
         let range = (range.start_bound().cloned(), range.end_bound().cloned());
+        if let (Bound::Included(start), Bound::Excluded(end)) = range
+            && let Some(entries) = self.recent(start, end, usize::MAX)
+        {
+            return entries;
+        }
         read(&self.shared, ErrorSubject::Logs, move |shared, database| {
             // openraft asks here for what it is about to apply and takes less for a damaged log.
             shared.read_entries(database, range, usize::MAX)
@@ -42,6 +59,9 @@ impl<S: StateMachine> RaftLogReader<TypeConfig<S>> for LogReader<S> {
         start: u64,
         end: u64,
     ) -> std::result::Result<Vec<Entry<S>>, StorageError> {
+        if let Some(entries) = self.recent(start, end, self.shared.options.read_max_bytes) {
+            return entries;
+        }
         read(&self.shared, ErrorSubject::Logs, move |shared, database| {
             shared.read_for_replication(database, start, end)
         })

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::failure::{Failure, Result};
 use super::opening;
 use super::points::Points;
+use super::recent::Recent;
 use super::room::Room;
 use super::standing::Standing;
 use super::tables::{State, StateRecord, Stateless};
@@ -59,6 +60,8 @@ pub(crate) struct Shared<S> {
     pub meters: Arc<Meters>,
     /// Where snapshots are spooled.
     pub spool_directory: PathBuf,
+    /// The end of the log.
+    pub(super) recent: Mutex<Recent>,
     /// A purge beyond the last applied entry: it belongs to an installation that is still to come
     /// and is committed with it. Until then it exists here only, because a file that is purged
     /// beyond its state cannot be started again.
@@ -115,6 +118,7 @@ impl<S: StateMachine> Shared<S> {
             options,
             meters: Arc::default(),
             spool_directory,
+            recent: Mutex::default(),
             pending_purge: watch::Sender::new(None),
             checkpointed: watch::Sender::new(checkpointed),
             standing: watch::Sender::new(standing),

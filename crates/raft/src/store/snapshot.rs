@@ -437,6 +437,9 @@ impl<S: StateMachine> Shared<S> {
                 .insert(&(), &MembersRecord { membership })?;
         }
         let transaction = txn.commit()?;
+        if let Some(log_id) = purge {
+            self.recent.lock().purge(log_id.index);
+        }
         self.points
             .lock()
             .replaced(record.last_applied, transaction);

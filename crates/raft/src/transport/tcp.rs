@@ -217,7 +217,10 @@ async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> 
     stream.flush().await
 }
 
-/// Reads one frame. The buffer grows with what arrives, so a length that lies costs nothing.
+/// What is set aside for a frame before any of it has arrived, at most.
+const TRUSTED_BYTES: usize = 4096;
+
+/// Reads one frame. The buffer grows with what arrives, so a length that lies costs little.
 async fn read_frame(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<Vec<u8>> {
     let length = stream.read_u32_le().await? as usize;
     if length > limit {
@@ -226,7 +229,7 @@ async fn read_frame(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> io::
             format!("a frame of {length} bytes is above the limit of {limit}"),
         ));
     }
-    let mut payload = Vec::new();
+    let mut payload = Vec::with_capacity(length.min(TRUSTED_BYTES));
     stream.take(length as u64).read_to_end(&mut payload).await?;
     if payload.len() < length {
         return Err(io::ErrorKind::UnexpectedEof.into());

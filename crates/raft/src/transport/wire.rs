@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 
 use super::NetworkConfig;
@@ -12,7 +12,12 @@ use crate::types::NodeId;
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Wire for T {}
 
-pub(super) type Stream = Box<dyn Wire>;
+/// Read through a buffer: a frame takes one call of the system and not several.
+pub(super) type Stream = BufReader<Box<dyn Wire>>;
+
+fn buffered(wire: impl Wire + 'static) -> Stream {
+    BufReader::new(Box::new(wire))
+}
 
 /// What a client has to show for the node id that it gives.
 pub(super) enum Proof {
@@ -41,8 +46,8 @@ pub(super) async fn connect(
     to: NodeId,
 ) -> io::Result<Stream> {
     match &config.tls {
-        Some(tls) => Ok(Box::new(tls.connect(stream, to).await?)),
-        None => Ok(Box::new(stream)),
+        Some(tls) => Ok(buffered(tls.connect(stream, to).await?)),
+        None => Ok(buffered(stream)),
     }
 }
 
@@ -53,11 +58,11 @@ pub(super) async fn accept(
     stream: TcpStream,
 ) -> io::Result<(Stream, Proof)> {
     let Some(tls) = &config.tls else {
-        return Ok((Box::new(stream), Proof::Nothing));
+        return Ok((buffered(stream), Proof::Nothing));
     };
     let stream = tls.accept(stream).await?;
     let certificate = super::tls::PeerCertificate::of(&stream)?;
-    Ok((Box::new(stream), Proof::Certificate(certificate)))
+    Ok((buffered(stream), Proof::Certificate(certificate)))
 }
 
 /// What the two ends have against each other's certificates, if a connection failed because of that
@@ -69,12 +74,12 @@ pub(super) fn refusal(error: &io::Error) -> Option<String> {
 
 #[cfg(not(feature = "tls"))]
 pub(super) async fn connect(_: &NetworkConfig, stream: TcpStream, _: NodeId) -> io::Result<Stream> {
-    Ok(Box::new(stream))
+    Ok(buffered(stream))
 }
 
 #[cfg(not(feature = "tls"))]
 pub(super) async fn accept(_: &NetworkConfig, stream: TcpStream) -> io::Result<(Stream, Proof)> {
-    Ok((Box::new(stream), Proof::Nothing))
+    Ok((buffered(stream), Proof::Nothing))
 }
 
 #[cfg(not(feature = "tls"))]

@@ -161,14 +161,18 @@ impl Cluster {
 
     /// The first node to lead that is none of `without`, of which one may believe that it does.
     pub async fn leader_without(&self, without: &[NodeId]) -> Node {
-        loop {
-            for (id, node) in &self.nodes {
-                if !without.contains(id) && node.status().role == Role::Leader {
-                    return node.clone();
+        let looking = async {
+            loop {
+                for (id, node) in &self.nodes {
+                    if !without.contains(id) && node.status().role == Role::Leader {
+                        return node.clone();
+                    }
                 }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        };
+        let found = tokio::time::timeout(PATIENCE, looking).await;
+        found.expect("another is elected")
     }
 
     /// A running node that does not lead.
