@@ -7,6 +7,7 @@ mod backup;
 mod cert;
 mod client;
 mod clients;
+mod compact;
 mod demo;
 mod dump;
 mod files;
@@ -14,8 +15,10 @@ mod import;
 mod join;
 mod load;
 mod output;
+mod pages;
 mod proof;
 mod recover;
+mod remote;
 mod replay;
 mod run;
 mod serve;
@@ -27,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use remote::{bench, entities, members, status, vaults, watch};
 use run::Failure;
 use settings::Layers;
 
@@ -47,6 +51,24 @@ enum Command {
     Demo(demo::Arguments),
     /// Run one node of a cluster
     Serve(Box<serve::Arguments>),
+    /// Show how each node of a cluster is
+    Status(status::Arguments),
+    /// Show, add, move and remove the members of a cluster, and invite new ones
+    Members(members::Arguments),
+    /// Show, create and delete vaults
+    Vaults(vaults::Arguments),
+    /// Print the value of an entity
+    Get(entities::GetArguments),
+    /// Show the entities of a vault
+    List(entities::ListArguments),
+    /// Set an entity
+    Put(entities::PutArguments),
+    /// Delete an entity
+    Delete(entities::DeleteArguments),
+    /// Print what happens to a vault, as it happens
+    Watch(watch::Arguments),
+    /// Measure how much a cluster does, and how long it takes
+    Bench(bench::Arguments),
     /// Show and check the settings of a node
     Config(settings::Arguments),
     /// Make certificates for the nodes of a cluster
@@ -73,6 +95,12 @@ enum Command {
     Backup(backup::Arguments),
     /// Bring a copy up to date with what has changed since
     Apply(backup::ApplyArguments),
+    /// Make a file as short as what is in it
+    Compact(compact::Arguments),
+    /// Print what a shell needs to complete commands
+    Completions(pages::CompletionsArguments),
+    /// Write man pages
+    Man(pages::ManArguments),
 }
 
 fn main() -> ExitCode {
@@ -94,6 +122,15 @@ fn carry_out() -> Result<(), Failure> {
     match arguments.command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments, &layers),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Members(arguments) => members::run(&arguments),
+        Command::Vaults(arguments) => vaults::run(&arguments),
+        Command::Get(arguments) => entities::get(&arguments),
+        Command::List(arguments) => entities::list(&arguments),
+        Command::Put(arguments) => entities::put(&arguments),
+        Command::Delete(arguments) => entities::delete(&arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Config(arguments) => settings::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),
@@ -107,6 +144,9 @@ fn carry_out() -> Result<(), Failure> {
         Command::Import(arguments) => import::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Apply(arguments) => backup::apply(&arguments),
+        Command::Compact(arguments) => compact::run(&arguments),
+        Command::Completions(arguments) => pages::completions(&arguments, Arguments::command()),
+        Command::Man(arguments) => pages::man(&arguments, Arguments::command()),
     }
 }
 

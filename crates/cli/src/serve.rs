@@ -69,7 +69,7 @@ pub struct Arguments {
     #[arg(long, value_name = "ID=ADDRESS,...", value_delimiter = ',')]
     peers: Vec<Member>,
     /// Become a member of a cluster, if this node is not in one yet: an invitation, or a file with one. `folio serve --init`
-    /// leaves one in the data directory that is good for a day, and POST /v1/invitations makes others
+    /// leaves one in the data directory that is good for a day, and `folio members invite` makes others
     #[arg(long, value_name = "INVITATION", conflicts_with_all = ["init", "peers"], hide_env_values = true)]
     join: Option<String>,
     #[command(flatten)]

@@ -60,7 +60,7 @@ pub enum InvitationError {
     #[error("the invitation is not one of this cluster")]
     Foreign,
     /// It has ended.
-    #[error("the invitation has ended: POST /v1/invitations makes others")]
+    #[error("the invitation has ended: `folio members invite` makes others")]
     Ended,
 }
 

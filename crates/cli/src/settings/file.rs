@@ -167,7 +167,15 @@ fn variable(name: &str) -> String {
 
 /// Whether a variable of the environment means something to this program.
 pub fn is_variable(name: &str) -> bool {
-    let others = ["config", "init", "peers", "join"];
+    let others = [
+        "config",
+        "init",
+        "peers",
+        "join",
+        "node",
+        "ca",
+        "token-file",
+    ];
     let list = list();
     let flags = list.get_arguments().filter_map(Arg::get_long);
     flags.chain(others).any(|flag| variable(flag) == name)
