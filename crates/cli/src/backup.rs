@@ -50,6 +50,9 @@ pub struct Arguments {
 COPY must be the copy that the changes were made from, unchanged. The new one is written beside it, checked, and put in
 its place; if anything is wrong, COPY stays as it was.
 
+Example:
+  folio apply monday.folio tuesday.changes
+
 Exit codes: 0 success, 1 error, 3 COPY or CHANGES is damaged, 4 COPY is in use.")]
 pub struct ApplyArguments {
     /// The copy

@@ -20,6 +20,7 @@ mod proof;
 mod recover;
 mod remote;
 mod replay;
+mod restore;
 mod run;
 mod serve;
 mod settings;
@@ -95,6 +96,8 @@ enum Command {
     Backup(backup::Arguments),
     /// Bring a copy up to date with what has changed since
     Apply(backup::ApplyArguments),
+    /// Make a new cluster of a copy
+    Restore(restore::Arguments),
     /// Make a file as short as what is in it
     Compact(compact::Arguments),
     /// Print what a shell needs to complete commands
@@ -144,6 +147,7 @@ fn carry_out() -> Result<(), Failure> {
         Command::Import(arguments) => import::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Apply(arguments) => backup::apply(&arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
         Command::Compact(arguments) => compact::run(&arguments),
         Command::Completions(arguments) => pages::completions(&arguments, Arguments::command()),
         Command::Man(arguments) => pages::man(&arguments, Arguments::command()),

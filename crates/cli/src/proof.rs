@@ -26,6 +26,10 @@ use crate::run::Failure;
 const MAX_FILE: u64 = 32 << 20;
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  folio proof get node-1.folio --vault 1 --entity 'customer/7' --out proof.json
+  folio proof verify proof.json --block 4e96cef4a1b0c2a187e3b25d87e323fddba6f4d0b50d5c1d10b7617e7a75ed80")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

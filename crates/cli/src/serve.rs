@@ -169,13 +169,17 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
         api: settings.advertised_api(api_address),
     };
     if arguments.init {
-        form(&node, own, members, &apis, settings.data.as_deref()).await?;
+        form(&node, own.clone(), members, &apis, settings.data.as_deref()).await?;
     } else if let Some(given) = invitation
         && !node.votes().await
     {
         let guest = self::guest(given, settings)?;
-        guest.enter(&node, &own.peers, own.api).await?;
+        guest.enter(&node, &own.peers, own.api.clone()).await?;
         output::print(&format!("joined the cluster {}\n", node.cluster()))?;
+    }
+    let is_reachable = settings.advertised(node.peer_address()).is_ok();
+    if is_reachable && node.votes().await && node.members().len() == 1 {
+        tokio::spawn(say_where(node.clone(), own));
     }
     let scheme = match node.tls() {
         Some(_) => "https",
@@ -306,6 +310,21 @@ async fn form(
         node.cluster(),
         file.display()
     ))
+}
+
+/// Tells the cluster where its only node is found, if that is elsewhere than before. Of one among others the leader is
+/// told, by `folio members move`.
+async fn say_where(node: Node, own: MemberAddress) {
+    if node.members().get(&node.id()) == Some(&own) {
+        return;
+    }
+    let saying = async {
+        node.ledger().wait_for_leader(PATIENCE).await?;
+        node.ledger().set_address(node.id(), own.to_string()).await
+    };
+    if let Err(error) = saying.await {
+        tracing::warn!(%error, "the cluster does not know where this node is found now");
+    }
 }
 
 /// Which node is it? A directory that remembers one has said so.

@@ -79,7 +79,7 @@ mod tables;
 mod tree;
 pub mod verify;
 
-pub use apply::Ledger;
+pub use apply::{Ledger, replace_token_key};
 pub use folio_proof::{
     WireError, block, commitment, digest, document, merkle, prefix, proof, record, state_key,
     transaction,

@@ -24,6 +24,7 @@ pub struct Cluster {
     /// The APIs of some of its nodes
     #[arg(
         long = "node",
+        global = true,
         value_name = "URL,...",
         env = "FOLIO_NODE",
         value_delimiter = ',',
@@ -31,13 +32,13 @@ pub struct Cluster {
     )]
     nodes: Vec<String>,
     /// The certificate of the cluster's authority, for nodes at https://
-    #[arg(long, value_name = "FILE", env = "FOLIO_CA")]
+    #[arg(long, global = true, value_name = "FILE", env = "FOLIO_CA")]
     ca: Option<PathBuf>,
     /// A file with the token that says who asks, for a cluster that knows its clients
-    #[arg(long, value_name = "FILE", env = "FOLIO_TOKEN_FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "FOLIO_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// How long to go on trying
-    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s")]
     timeout: Span,
 }
 
@@ -45,7 +46,7 @@ pub struct Cluster {
 #[derive(Args)]
 pub struct Printing {
     /// How to print the result
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub format: Format,
 }
 

@@ -38,6 +38,7 @@ use crate::response::{Rejection, Response};
 use crate::tables::VaultRow;
 use sessions::Admission;
 use tables::Tables;
+pub use tables::replace_token_key;
 
 pub(crate) use recorded::{CarriedOut, Expiry, Recorded, RecordedAction};
 

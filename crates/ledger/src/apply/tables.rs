@@ -2,6 +2,7 @@
 
 use folio_store::{TableMut, WriteTransaction};
 
+use crate::command::TokenKey;
 use crate::error::Result;
 use crate::tables::{
     Blocks, ByResource, BySubject, Cleanups, Counters, Entities, Expiries, History, SessionUses,
@@ -50,4 +51,11 @@ impl<'t> Tables<'t> {
             cleanups: txn.table()?,
         })
     }
+}
+
+/// Puts another key in the place of the one that page tokens and invitations are made with, in a copy that becomes another
+/// cluster's: those of the old one are not good there. An entry of the log that sets the old key comes too late then.
+pub fn replace_token_key(txn: &WriteTransaction, key: &TokenKey) -> folio_store::Result<()> {
+    txn.table::<TokenKeys>()?.insert((), key.0)?;
+    Ok(())
 }

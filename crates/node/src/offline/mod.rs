@@ -2,6 +2,7 @@
 
 mod raft;
 mod replay;
+mod restore;
 mod stat;
 mod verify;
 
@@ -11,6 +12,7 @@ use folio_store::Database;
 
 pub use raft::RaftSummary;
 pub use replay::{History, ReplayOptions, ReplayReport, replay};
+pub use restore::{RestoreReport, restore};
 pub use stat::{StatReport, TableStat, stat};
 pub use verify::{VaultCheck, VerifyReport, verify};
 

@@ -276,7 +276,7 @@ impl<S: StateMachine> Shared<S> {
 
 /// Encodes an entry: the format, its log id, its payload. The id comes first so that it can be read
 /// by itself.
-fn encode_entry<S: StateMachine>(entry: &Entry<S>) -> Result<Vec<u8>> {
+pub(super) fn encode_entry<S: StateMachine>(entry: &Entry<S>) -> Result<Vec<u8>> {
     let parts = (entry.log_id, &entry.payload);
     postcard::to_extend(&parts, vec![ENTRY_FORMAT]).map_err(|error| Failure::Encode {
         index: entry.log_id.index,

@@ -23,6 +23,7 @@ mod points;
 mod reader;
 mod rebuild;
 mod recent;
+mod refound;
 mod room;
 mod shared;
 mod snapshot;
@@ -53,6 +54,7 @@ use crate::types::{
 };
 
 pub use reader::LogReader;
+pub use refound::{Refounded, refound};
 pub use shared::StoreOptions;
 pub use stored::{StoredEntry, StoredLog, StoredLogError, StoredState};
 

@@ -1,5 +1,6 @@
 //! Reading the log of a file as it is stored: for tools that look into files, not for nodes.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use folio_store::ReadTransaction;
@@ -10,7 +11,7 @@ use super::log::decode_entry;
 use super::shared::{holds_state, state_record};
 use super::tables::{Log, Purged};
 use crate::state_machine::StateMachine;
-use crate::types::{Batch, LogId};
+use crate::types::{Batch, LogId, NodeId};
 
 /// The log in a file, and where the state beside it stands.
 ///
@@ -47,6 +48,8 @@ pub struct StoredEntry<C> {
     pub log_id: LogId,
     /// Its commands; `None` for an entry of Raft's own.
     pub batch: Option<Batch<C>>,
+    /// The members that it names, if it changes who belongs to the cluster.
+    pub members: BTreeSet<NodeId>,
 }
 
 /// Why a stored log cannot be read.
@@ -106,6 +109,12 @@ impl<'v, S: StateMachine> StoredLog<'v, S> {
         match decode_entry::<S>(index, &row) {
             Ok(entry) => Ok(Some(StoredEntry {
                 log_id: entry.log_id,
+                members: match &entry.payload {
+                    EntryPayload::Membership(members) => {
+                        members.nodes().map(|(id, _)| *id).collect()
+                    }
+                    EntryPayload::Blank | EntryPayload::Normal(_) => BTreeSet::new(),
+                },
                 batch: match entry.payload {
                     EntryPayload::Normal(batch) => Some(batch),
                     EntryPayload::Blank | EntryPayload::Membership(_) => None,
