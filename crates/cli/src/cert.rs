@@ -92,7 +92,7 @@ impl Place<'_> {
         self.0.join(format!("node-{id}.pem"))
     }
 
-    fn node_key(&self, id: NodeId) -> PathBuf {
+    pub fn node_key(&self, id: NodeId) -> PathBuf {
         self.0.join(format!("node-{id}.key"))
     }
 

@@ -1,7 +1,8 @@
 //! Writing files.
 
+use std::fs::DirBuilder;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -11,6 +12,12 @@ use crate::run::Failure;
 /// The modes of files for everybody and for their owner.
 pub const PUBLIC: u32 = 0o644;
 pub const SECRET: u32 = 0o600;
+
+/// Makes a directory that nobody else can look into, unless it is there.
+pub fn make_private_directory(path: &Path) -> Result<(), Failure> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| about(path, format!("cannot create it: {error}")))
+}
 
 /// Writes a file that is there as a whole or not at all.
 pub fn write(path: &Path, contents: &str, mode: u32, replace: bool) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ mod client;
 mod clients;
 mod compact;
 mod demo;
+mod doctor;
 mod dump;
 mod files;
 mod import;
@@ -70,6 +71,8 @@ enum Command {
     Watch(watch::Arguments),
     /// Measure how much a cluster does, and how long it takes
     Bench(bench::Arguments),
+    /// Look whether the surroundings of a node are good for it
+    Doctor(doctor::Arguments),
     /// Show and check the settings of a node
     Config(settings::Arguments),
     /// Make certificates for the nodes of a cluster
@@ -134,6 +137,7 @@ fn carry_out() -> Result<(), Failure> {
         Command::Delete(arguments) => entities::delete(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Config(arguments) => settings::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),

@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         format,
     } = arguments;
     let failed = |error| files::about(data, error);
-    std::fs::create_dir_all(data).map_err(failed)?;
+    files::make_private_directory(data)?;
     if std::fs::read_dir(data).map_err(failed)?.next().is_some() {
         return Err(Failure::Error(format!(
             "{} is not empty: name a directory that is, or is not there",

@@ -338,8 +338,7 @@ fn no_id(file: &Path) -> Failure {
 
 /// Writes down how a node is started first, so that its directory is enough to start it again.
 fn remember(data: &Path, layers: &Layers, id: NodeId, cluster: &str) -> Result<(), Failure> {
-    let failed = |error| Failure::Error(format!("{}: cannot create it: {error}", data.display()));
-    std::fs::create_dir_all(data).map_err(failed)?;
+    files::make_private_directory(data)?;
     let file = Settings::remembered(data);
     if file.exists() {
         return Ok(());

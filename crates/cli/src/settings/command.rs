@@ -58,7 +58,7 @@ fn check(path: &std::path::Path) -> Result<(), Failure> {
 }
 
 /// The settings of a file over the defaults, without flags and environment.
-fn settings(given: &[Given]) -> Result<Settings, Failure> {
+pub(super) fn settings(given: &[Given]) -> Result<Settings, Failure> {
     let command = given
         .iter()
         .fold(file::list(), |command, Given { name, values }| {

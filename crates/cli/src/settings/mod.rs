@@ -422,6 +422,18 @@ impl Settings {
         }
     }
 
+    /// The settings that a node would be started with by its data directory alone.
+    pub fn of_directory(data: &Path) -> Result<Settings, Failure> {
+        let file = Settings::remembered(data);
+        let given = match file.exists() {
+            true => file::read(&file)?,
+            false => Vec::new(),
+        };
+        let settings = command::settings(&given)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
     /// What is remembered of the node's first start, in its data directory.
     pub fn remembered(data: &Path) -> PathBuf {
         data.join(REMEMBERED)
