@@ -153,6 +153,9 @@ impl Check {
         );
         let checked = self.document.check(&content["schema"], &answer.body);
         assert!(checked.is_ok(), "{name}: {}", checked.unwrap_err());
+        if let Some(codes) = content["x-codes"].as_array() {
+            assert!(codes.contains(&answer.body["code"]), "{name}: {answer:?}");
+        }
     }
 }
 

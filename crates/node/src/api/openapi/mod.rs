@@ -5,6 +5,7 @@
 //! said beside that is a name, a sentence, and the problems that it may answer with.
 
 mod handler;
+mod schema;
 
 use std::collections::BTreeMap;
 
@@ -228,29 +229,9 @@ impl Routes {
             "paths": self.paths,
             "components": { "schemas": schemas, "securitySchemes": schemes },
         });
-        bound_integers(&mut document);
+        schema::bound_integers(&mut document);
+        schema::gather_constants(&mut document);
         (self.router, self.rules, document)
-    }
-}
-
-/// Says how large an integer of 32 or 64 bits may be.
-fn bound_integers(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(bound_integers),
-        Value::Object(members) => {
-            let bits = members.get("format").and_then(Value::as_str);
-            let most = match bits {
-                Some("uint64") => Some(u64::MAX),
-                Some("uint32") => Some(u64::from(u32::MAX)),
-                Some("uint16") => Some(u64::from(u16::MAX)),
-                _ => None,
-            };
-            if let Some(most) = most {
-                members.entry("maximum").or_insert(most.into());
-            }
-            members.values_mut().for_each(bound_integers);
-        }
-        _ => {}
     }
 }
 
@@ -366,16 +347,10 @@ impl Operation<'_> {
                 .iter()
                 .map(|code| format!("`{code}`: {}", code.meaning()));
             let lines: Vec<_> = lines.collect();
-            let schema = json!({ "allOf": [
-                self.answers.subschema_for::<ProblemDocument>(),
-                { "properties": { "code": { "enum": names } } },
-            ] });
-            self.response(
-                status,
-                &lines.join("\n\n"),
-                MEDIA_TYPE,
-                json!({ "schema": schema }),
-            );
+            // One schema for all: clients that are generated have one type for problems.
+            let schema = self.answers.subschema_for::<ProblemDocument>();
+            let content = json!({ "schema": schema, "x-codes": names });
+            self.response(status, &lines.join("\n\n"), MEDIA_TYPE, content);
             let header =
                 |text: &str, kind: &str| json!({ "description": text, "schema": { "type": kind } });
             let headers = match status {
