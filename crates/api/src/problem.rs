@@ -110,6 +110,8 @@ codes! {
     SessionExpired: 410 "session_expired", "The session is over";
     /// The request is larger than a node takes.
     TooLarge: 413 "too_large", "The request is too large";
+    /// Path and query are longer than a node takes.
+    UriTooLong: 414 "uri_too_long", "The path is too long";
     /// The body must be application/json.
     UnsupportedMediaType: 415 "unsupported_media_type", "The body must be application/json";
     /// No state could accept it.
@@ -132,6 +134,8 @@ codes! {
     Rebuilding: 503 "rebuilding", "The state of this node is being rebuilt";
     /// The node has stopped for good. Nothing was done; try elsewhere.
     NodeStopped: 503 "node_stopped", "The node has stopped";
+    /// As many requests are under way as a node carries out at a time. Nothing was done; try again later, or elsewhere.
+    TooManyConnections: 503 "too_many_connections", "Too many requests are under way";
     /// The node serves as many feeds as it does. Try again later, or elsewhere.
     TooManyFeeds: 503 "too_many_feeds", "Too many feeds are open";
     /// The vault at this node is not that of the others. Nothing was done; try elsewhere.

@@ -1,24 +1,18 @@
 //! `folio serve`: one node of a cluster as a process of its own.
 
 use std::collections::BTreeMap;
-use std::future::IntoFuture;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::Listener;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use folio_node::access::Access;
-use folio_node::{AddressError, MemberAddress, Node, NodeOptions, TlsListener, api, resolve};
+use folio_node::{AddressError, Limits, MemberAddress, Node, NodeOptions, api, resolve};
 use folio_raft::NodeId;
 use folio_store::ScrubOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use crate::amount::Rate;
 use crate::cert::Place;
@@ -192,12 +186,18 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
         node.file().display()
     ))?;
 
-    let (stop, stopping) = tokio::sync::oneshot::channel();
+    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let router = api::router(node.clone(), apis, access);
-    let mut serving = match node.tls().cloned() {
-        Some(tls) => serve_api(TlsListener::new(listener, tls), router, stopping),
-        None => serve_api(listener, router, stopping),
+    let stopped = async {
+        // Ends as well when the sender is dropped.
+        let _ = stopping.await;
     };
+    let limits = Limits {
+        connections: settings.max_connections as usize,
+        ..Limits::default()
+    };
+    let serving = folio_node::serve(listener, router, node.tls().cloned(), limits, stopped);
+    let mut serving = tokio::spawn(serving);
     let outcome = tokio::select! {
         _ = interrupted.recv() => Ok(()),
         _ = terminated.recv() => Ok(()),
@@ -226,19 +226,6 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
     }
     node.ledger().shutdown().await.map_err(Failure::error)?;
     outcome
-}
-
-/// Serves the API until the other end of `stopping` is dropped, and then what is open.
-fn serve_api<L: Listener<Addr = SocketAddr>>(
-    listener: L,
-    router: Router,
-    stopping: oneshot::Receiver<()>,
-) -> JoinHandle<io::Result<()>> {
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async {
-        // Ends as well when the sender is dropped.
-        let _ = stopping.await;
-    });
-    tokio::spawn(serving.into_future())
 }
 
 async fn address(text: &str, settings: &Settings) -> Result<SocketAddr, Failure> {

@@ -213,6 +213,20 @@ fn a_client_that_does_not_encrypt_or_trusts_another_authority_is_told_so() {
     Client::trusting(directory.path()).shown(&node).unwrap();
 }
 
+#[test]
+fn clients_that_never_finish_their_handshake_keep_nobody_waiting() {
+    let directory = certificates();
+    let place = directory.path();
+    let file = place.join("node.folio");
+    let few = ["--tls", text(place), "--max-connections", "4"];
+    let node = Served::start([&common::served::alone(&file)[..], &few].concat());
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.extend((0..4).map(|_| node.connect()));
+        Client::trusting(place).shown(&node).unwrap();
+    }
+}
+
 /// What a node says that does not start with these certificates.
 fn refused(place: &Path, id: &str) -> Run {
     // Where no file can be made, so that one that is not refused for its certificate ends, too.

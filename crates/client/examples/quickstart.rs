@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use folio_client::api::{Must, Relationship};
 use folio_client::{Client, Event, ReadLevel, Relationships, Settings, transaction};
 use folio_node::access::Access;
-use folio_node::{DEFAULT_CACHE_BYTES, Node, NodeOptions, api};
+use folio_node::{DEFAULT_CACHE_BYTES, Limits, Node, NodeOptions, api};
 use folio_raft::Config;
 
 #[tokio::main]
@@ -81,6 +81,13 @@ async fn serve(directory: &std::path::Path) -> Result<String, Box<dyn std::error
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);
     let router = api::router(node, BTreeMap::new(), Access::open());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let stop = std::future::pending();
+    tokio::spawn(folio_node::serve(
+        listener,
+        router,
+        None,
+        Limits::default(),
+        stop,
+    ));
     Ok(url)
 }

@@ -8,15 +8,15 @@ mod address;
 mod agreement;
 pub mod api;
 mod feeds;
-mod https;
 mod invitation;
 mod network;
 mod node;
 pub mod offline;
+mod server;
 pub mod verification;
 
 pub use address::{MemberAddress, is_host_and_port};
-pub use https::TlsListener;
 pub use invitation::{Invitation, InvitationError, SignedInvitation};
 pub use network::{AddressError, resolve};
 pub use node::{DEFAULT_CACHE_BYTES, Node, NodeError, NodeOptions};
+pub use server::{Limits, serve};

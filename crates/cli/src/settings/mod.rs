@@ -78,6 +78,9 @@ pub struct Settings {
     /// change and delete everything
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub open_to_everybody: bool,
+    /// Connections of clients at a time; those that wait for a request give way to new ones
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
     /// Verify the file in the background, reading at most this many bytes a second, for example 4M; damage is logged
     #[arg(long, value_name = "BYTES/S")]
     pub scrub: Option<Rate>,

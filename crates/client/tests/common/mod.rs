@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use folio_client::{Client, Settings};
 use folio_node::access::Access;
-use folio_node::{Node, NodeOptions, api};
+use folio_node::{Limits, Node, NodeOptions, api};
 use folio_raft::Config;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -88,7 +88,14 @@ impl Cluster {
         let nodes = parts.into_iter().map(|(runtime, node, listener)| {
             let router = api::router(node.clone(), apis.clone(), Access::open());
             let address = listener.local_addr().unwrap();
-            runtime.spawn(async move { axum::serve(listener, router).await });
+            let stop = std::future::pending();
+            runtime.spawn(folio_node::serve(
+                listener,
+                router,
+                None,
+                Limits::default(),
+                stop,
+            ));
             Running {
                 node,
                 address,

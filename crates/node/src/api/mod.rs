@@ -51,6 +51,9 @@ pub(crate) use token::hmac;
 /// The largest body of a request: a transaction of the largest size, in base64, with room for the JSON around it.
 pub const MAX_BODY_BYTES: usize = 8 << 20;
 
+/// The longest path with its query, in bytes: the largest relationship in a query, percent-encoded.
+const MAX_URI_BYTES: usize = 32 << 10;
+
 /// How long a request may take, the sending of its body included. Longer than any deadline of the replication, so
 /// that the more precise answer comes first.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -122,7 +125,7 @@ fn allowed(
     Ok(())
 }
 
-/// Refuses a body that says it is too large, puts a deadline on every request, and turns "not the leader" into a redirect
+/// Refuses a body that says it is too large and a path that is, puts a deadline on every request, and turns "not the leader" into a redirect
 /// where the leader's API is known.
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let length = request
@@ -132,6 +135,10 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Problem::too_large(format!("the body is larger than {MAX_BODY_BYTES} bytes"))
             .into_response();
+    }
+    let asked = request.uri().path_and_query();
+    if asked.is_some_and(|asked| asked.as_str().len() > MAX_URI_BYTES) {
+        return Problem::uri_too_long(MAX_URI_BYTES).into_response();
     }
     let target = request
         .uri()

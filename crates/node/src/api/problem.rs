@@ -201,6 +201,20 @@ impl Problem {
         Problem::new(Code::Internal, detail)
     }
 
+    pub(crate) fn too_many_connections(limit: usize) -> Self {
+        let detail = format!(
+            "{limit} requests are under way, the most that this node carries out at a time"
+        );
+        Problem::new(Code::TooManyConnections, detail)
+    }
+
+    pub(super) fn uri_too_long(limit: usize) -> Self {
+        Problem::new(
+            Code::UriTooLong,
+            format!("path and query are longer than {limit} bytes"),
+        )
+    }
+
     pub(super) fn too_many_feeds() -> Self {
         let detail = format!("this node serves {MAX_FEEDS} feeds, the most it does at a time");
         Problem::new(Code::TooManyFeeds, detail)

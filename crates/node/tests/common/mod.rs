@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use folio_node::access::Access;
-use folio_node::{Node, NodeOptions, api};
+use folio_node::{Limits, Node, NodeOptions, api};
 use folio_raft::{Config, NodeId};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -115,9 +115,21 @@ pub fn serve(
     access: Access,
 ) -> SocketAddr {
     let address = listener.local_addr().expect("it is bound");
-    let router = api::router(node.clone(), apis, access);
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    serve_within(Limits::default(), listener, node, apis, access);
     address
+}
+
+/// The same within other limits.
+pub fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    node: &Node,
+    apis: BTreeMap<NodeId, String>,
+    access: Access,
+) {
+    let router = api::router(node.clone(), apis, access);
+    let serving = folio_node::serve(listener, router, None, limits, std::future::pending());
+    tokio::spawn(serving);
 }
 
 /// A listener on a free port.

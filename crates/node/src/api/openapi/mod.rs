@@ -39,6 +39,8 @@ const ANY: &[Code] = &[
     Code::MalformedRequest,
     Code::HttpsRequired,
     Code::TooLarge,
+    Code::UriTooLong,
+    Code::TooManyConnections,
     Code::Internal,
     Code::Timeout,
 ];
