@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Three nodes and their clients in network namespaces of their own, whose links lose packets and are cut. Every write that was
+# acknowledged is there at the end, and every node's file is sound. Needs root, ip and tc, and takes about a minute:
+#   cargo build --release && sudo tests/network.sh target/release/folio
+set -euo pipefail
+folio=$(realpath "${1:-target/release/folio}")
+[ "$(id -u)" = 0 ] || { echo "network.sh: namespaces need root" >&2; exit 2; }
+for program in ip tc; do
+    command -v "$program" >/dev/null || { echo "network.sh: there is no $program" >&2; exit 2; }
+done
+
+mark=folio$$
+work=$(mktemp -d)
+pids=()
+over() {
+    for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+    for name in hub 1 2 3 9; do ip netns delete "$mark-$name" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap over EXIT
+
+# A switch, and a cable from it to each of the others.
+ip netns add "$mark-hub"
+ip -n "$mark-hub" link add switch type bridge
+ip -n "$mark-hub" link set switch up
+for id in 1 2 3 9; do
+    ip netns add "$mark-$id"
+    ip -n "$mark-hub" link add "port$id" type veth peer name eth0 netns "$mark-$id"
+    ip -n "$mark-hub" link set "port$id" master switch up
+    ip -n "$mark-$id" address add "10.77.0.$id/24" dev eth0
+    ip -n "$mark-$id" link set eth0 up
+    ip -n "$mark-$id" link set lo up
+done
+has_netem=yes
+ip netns exec "$mark-hub" tc qdisc add dev port9 root netem loss 0% 2>/dev/null || has_netem=
+lose() {
+    for id in 1 2 3; do
+        ip netns exec "$mark-hub" tc qdisc replace dev "port$id" root netem loss "$1" delay 3ms 2ms
+        ip netns exec "$mark-$id" tc qdisc replace dev eth0 root netem loss "$1" delay 3ms 2ms
+    done
+}
+cut_off() { ip -n "$mark-hub" link set "port$1" down; }
+mend() { ip -n "$mark-hub" link set "port$1" up; }
+
+serve() {
+    local id=$1
+    shift
+    ip netns exec "$mark-$id" "$folio" serve --data "$work/$id" --insecure-network \
+        --listen "10.77.0.$id:7001" --peer-listen "10.77.0.$id:7101" "$@" >"$work/$id.log" 2>&1 &
+    pids+=($!)
+    timeout 60 sh -c "until grep -q '^node ' '$work/$id.log'; do sleep 0.1; done" || { cat "$work/$id.log"; exit 1; }
+}
+export FOLIO_NODE=http://10.77.0.1:7001,http://10.77.0.2:7001,http://10.77.0.3:7001
+ask() { ip netns exec "$mark-9" "$folio" "$@"; }
+leader() { ask members --format json --timeout 60s | sed -n 's/^ *"leader": \([0-9]*\).*/\1/p'; }
+
+serve 1 --init
+serve 2 --join "$work/1/invitation"
+serve 3 --join "$work/1/invitation"
+vault=$(ask vaults create load)
+
+for writer in 1 2 3; do
+    (
+        number=0
+        while [ ! -e "$work/stop" ]; do
+            number=$((number + 1))
+            if ask put "$vault" "$writer/$number" "$number" --timeout 60s >/dev/null 2>>"$work/refused"; then
+                echo "$writer/$number" >>"$work/answered.$writer"
+            fi
+        done
+    ) &
+    pids+=($!)
+    writers+=($!)
+done
+answered() { cat "$work"/answered.* 2>/dev/null | wc -l; }
+go_on() {
+    local goal=$(($(answered) + $1)) patience=$((SECONDS + 120))
+    while [ "$(answered)" -lt "$goal" ]; do
+        [ "$SECONDS" -lt "$patience" ] || { echo "network.sh: no writes any more: $2" >&2; tail -3 "$work/refused" "$work"/*.log; exit 1; }
+        sleep 0.1
+    done
+    echo "$2: $(answered) writes answered"
+}
+
+go_on 20 "whole"
+if [ -n "$has_netem" ]; then
+    lose 10%
+    go_on 20 "a tenth of the packets lost"
+else
+    echo "not tried: packets that are lost, for which the kernel needs netem"
+fi
+for _ in 1 2 3; do
+    old=$(leader)
+    cut_off "$old"
+    go_on 20 "node $old, which led, cut off"
+    mend "$old"
+    go_on 10 "mended"
+done
+if [ -n "$has_netem" ]; then
+    lose 30%
+    go_on 10 "a third of the packets lost"
+    lose 0%
+    go_on 20 "whole again"
+fi
+touch "$work/stop"
+wait "${writers[@]}"
+
+ask list "$vault" --limit 1000000 --format json | sed -n 's/^ *"key": "\(.*\)",*/\1/p' | sort >"$work/there"
+sort "$work"/answered.* >"$work/answered"
+missing=$(comm -23 "$work/answered" "$work/there")
+[ -z "$missing" ] || { echo "network.sh: answered, and not there: $missing" >&2; exit 1; }
+ask status --timeout 60s
+for pid in "${pids[@]:0:3}"; do kill "$pid"; done
+wait "${pids[@]:0:3}" || true
+for id in 1 2 3; do "$folio" verify "$work/$id/node.folio" >"$work/verified" || { cat "$work/verified"; exit 1; }; done
+echo "$(wc -l <"$work/answered") answered writes are there, and three files are sound"
