@@ -96,6 +96,14 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
         Some(given) => Some(self::guest(given, settings)?),
         None => None,
     };
+    let peer_listen = address(&settings.peer_listen, settings).await?;
+    let api_listen = address(&settings.listen, settings).await?;
+    // Before an id is taken that a node which cannot listen has no use for.
+    let listener = TcpListener::bind(api_listen).await.map_err(|error| {
+        Failure::Error(format!(
+            "cannot listen on {api_listen}: {error}; --listen chooses another address"
+        ))
+    })?;
     let id = match (settings.id, &guest) {
         (Some(id), _) => id,
         (None, _) if arguments.init => 1,
@@ -110,8 +118,6 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
     let cluster = guest.as_ref().map_or(&settings.cluster[..], Guest::cluster);
     let mut interrupted = listen_to(SignalKind::interrupt())?;
     let mut terminated = listen_to(SignalKind::terminate())?;
-    let peer_listen = address(&settings.peer_listen, settings).await?;
-    let api_listen = address(&settings.listen, settings).await?;
     let access = match &settings.clients {
         Some(file) => Access::from_file(file).map_err(Failure::error)?,
         None => Access::open(),
@@ -128,9 +134,6 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
     if invitation.is_some() || arguments.init && members.is_empty() {
         settings.advertised(peer_listen)?;
     }
-    let listener = TcpListener::bind(api_listen)
-        .await
-        .map_err(|error| Failure::Error(format!("cannot listen on {api_listen}: {error}")))?;
 
     if let Some(data) = &settings.data {
         remember(data, layers, id, cluster)?;
@@ -318,7 +321,7 @@ async fn say_where(node: Node, own: MemberAddress) {
 fn no_id(file: &Path) -> Failure {
     let reason = match file.exists() {
         true => "it was made by a node with an id of its own: name it with --id",
-        false => "there is no node yet: begin a cluster with --init, or name the node with --id",
+        false => "there is no node yet: begin a cluster with --init, or join one with --join",
     };
     Failure::Usage(format!("{}: {reason}", file.display()))
 }

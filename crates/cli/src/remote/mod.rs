@@ -38,7 +38,7 @@ pub struct Cluster {
     #[arg(long, global = true, value_name = "FILE", env = "FOLIO_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// How long to go on trying
-    #[arg(long, global = true, value_name = "TIME", default_value = "30s")]
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s")]
     timeout: Span,
 }
 
