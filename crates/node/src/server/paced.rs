@@ -139,10 +139,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_takes_a_byte_now_and_then_is_given_up() {
+    async fn who_takes_a_byte_now_and_then_is_given_up_whatever_was_taken_before() {
         let (near, mut far) = tokio::io::duplex(64);
         let mut paced = Paced::new(near, WINDOW);
         let taking = tokio::spawn(async move {
+            let mut quickly = [0; 5_000];
+            far.read_exact(&mut quickly).await.expect("it is sent");
             while far.read_u8().await.is_ok() {
                 tokio::time::sleep(WINDOW / 5).await;
             }
