@@ -115,7 +115,7 @@ fn add(file: &Path, name: &str, rights: Rights) -> Result<(), Failure> {
     let mut text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            "# name, token or certificate, roles\n".to_owned()
+            "# name, hash of the token, roles\n".to_owned()
         }
         Err(error) => return Err(about(file, error)),
     };
@@ -156,25 +156,20 @@ fn remove(file: &Path, name: &str) -> Result<(), Failure> {
 fn list(file: &Path, format: Format) -> Result<(), Failure> {
     let text = fs::read_to_string(file).map_err(|error| about(file, error))?;
     let clients = parse(file, &text)?;
-    let shows = |client: &Client| match client.credential {
-        Credential::Token(_) => "token",
-        Credential::Certificate => "certificate",
-    };
     match format {
         Format::Json => {
             let rows = clients.iter().map(|client| {
                 serde_json::json!({
                     "name": client.name,
-                    "shows": shows(client),
                     "roles": client.rights.to_string(),
                 })
             });
             output::print_json(&serde_json::json!({ "clients": rows.collect::<Vec<_>>() }))
         }
         Format::Table => {
-            let mut table = Table::new(&["name", "shows", "roles"]);
+            let mut table = Table::new(&["name", "roles"]);
             for client in clients.iter() {
-                table.row([&client.name, shows(client), &client.rights.to_string()]);
+                table.row([&client.name, &client.rights.to_string()]);
             }
             output::print(&table.to_string())
         }

@@ -132,15 +132,10 @@ impl fmt::Display for Rights {
     }
 }
 
-/// What proves who a client is.
+/// What proves who a client is: the token with this SHA-256. A token is 32 random bytes, so nobody finds it by trying,
+/// and a slow hash, as passwords need it, would only cost time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Credential {
-    /// The token with this SHA-256. A token is 32 random bytes, so nobody finds it by trying, and a slow hash, as
-    /// passwords need it, would only cost time.
-    Token(Digest),
-    /// A certificate of the cluster's authority, with the DNS name `client-` and the client's name.
-    Certificate,
-}
+pub struct Credential(Digest);
 
 impl Credential {
     /// A new token, which is known to nobody else, and the credential that it is.
@@ -148,21 +143,19 @@ impl Credential {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         let token = format!("{TOKEN_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes));
-        let digest = Self::digest_of(token.as_bytes());
-        Ok((token, Credential::Token(digest)))
+        let credential = Self::of(token.as_bytes());
+        Ok((token, credential))
     }
 
-    pub(super) fn digest_of(token: &[u8]) -> Digest {
-        Digest::of(&[token])
+    /// That of a token.
+    pub(super) fn of(token: &[u8]) -> Self {
+        Credential(Digest::of(&[token]))
     }
 }
 
 impl fmt::Display for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Credential::Token(digest) => write!(f, "sha256:{digest}"),
-            Credential::Certificate => f.write_str("certificate"),
-        }
+        write!(f, "sha256:{}", self.0)
     }
 }
 
@@ -191,13 +184,12 @@ impl FromStr for Client {
             ));
         }
         let credential = match words.next() {
-            Some("certificate") => Credential::Certificate,
             Some(word) => word
                 .strip_prefix("sha256:")
                 .and_then(|digest| digest.parse().ok())
-                .map(Credential::Token)
-                .ok_or("the second word must be `certificate`, or `sha256:` and 64 digits")?,
-            None => return Err(format!("`{name}` has neither a token nor a certificate")),
+                .map(Credential)
+                .ok_or("the second word must be `sha256:` and 64 digits")?,
+            None => return Err(format!("`{name}` has no token")),
         };
         let mut rights = Rights::default();
         let mut roles = 0;
@@ -256,9 +248,9 @@ pub struct ParseError {
 /// use folio_node::access::Clients;
 ///
 /// let clients: Clients = "
-/// ## name    token or certificate   roles
-/// ana        certificate            admin=all
-/// shop       sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824 read=all write=3,4
+/// ## name    hash of the token                                                       roles
+/// ana        sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824 admin=all
+/// shop       sha256:1b4f0e9851971998e732078544c96b36c3d01cedf7caa332359d6f1d83567014 read=all write=3,4
 /// prometheus sha256:486ea46224d1bb4fb680f34f7c9ad96a8f24ec88be73ea8e5a6c65260e9cb8a7 monitor
 /// ".parse()?;
 /// assert_eq!(clients.iter().count(), 3);
@@ -270,8 +262,6 @@ pub struct Clients {
     /// By the digest of their tokens. How long it takes to find one tells something about its digest, and that
     /// nothing about its token.
     tokens: HashMap<[u8; 32], usize>,
-    /// By the DNS names in their certificates.
-    certificates: HashMap<String, usize>,
 }
 
 impl Clients {
@@ -280,12 +270,8 @@ impl Clients {
         self.list.iter()
     }
 
-    pub(super) fn with_token(&self, digest: &Digest) -> Option<&Client> {
-        self.list.get(*self.tokens.get(digest.as_bytes())?)
-    }
-
-    pub(super) fn with_certificate(&self, name: &str) -> Option<&Client> {
-        self.list.get(*self.certificates.get(name)?)
+    pub(super) fn with_token(&self, credential: &Credential) -> Option<&Client> {
+        self.list.get(*self.tokens.get(credential.0.as_bytes())?)
     }
 
     fn add(&mut self, client: Client) -> Result<(), String> {
@@ -293,13 +279,8 @@ impl Clients {
         if self.list.iter().any(|other| other.name == client.name) {
             return Err(format!("`{}` is named twice", client.name));
         }
-        let taken = match client.credential {
-            Credential::Token(Digest(digest)) => self.tokens.insert(digest, index),
-            Credential::Certificate => self
-                .certificates
-                .insert(format!("client-{}", client.name), index),
-        };
-        if let Some(other) = taken {
+        let Credential(Digest(digest)) = client.credential;
+        if let Some(other) = self.tokens.insert(digest, index) {
             let other = &self.list[other].name;
             return Err(format!("`{}` has the token of `{other}`", client.name));
         }
@@ -344,7 +325,7 @@ mod tests {
             &format!("ana {DIGEST} admin=all"),
             &format!("shop-2 {DIGEST} read=all write=3,4 admin=5"),
             &format!("prometheus {DIGEST} monitor"),
-            "audit certificate monitor read=1",
+            &format!("audit {DIGEST} monitor read=1"),
         ] {
             assert_eq!(client(line).to_string(), *line);
         }
@@ -376,7 +357,8 @@ mod tests {
         }
         let twice = format!("a {DIGEST} read=all\nb {DIGEST} read=all");
         assert_eq!(twice.parse::<Clients>().expect_err("one token").line, 2);
-        let twice = "a certificate read=all\na certificate read=1";
+        let other = DIGEST.replace('2', "3");
+        let twice = format!("a {DIGEST} read=all\na {other} read=1");
         assert_eq!(twice.parse::<Clients>().expect_err("one name").line, 2);
     }
 
@@ -411,7 +393,7 @@ mod tests {
         let (token, credential) = Credential::new_token().expect("random bytes");
         let (other, _) = Credential::new_token().expect("random bytes");
         let clients: Clients = format!("a {credential} monitor").parse().expect("a file");
-        let found = |token: &str| clients.with_token(&Credential::digest_of(token.as_bytes()));
+        let found = |token: &str| clients.with_token(&Credential::of(token.as_bytes()));
         assert_eq!(found(&token).map(|client| &*client.name), Some("a"));
         assert!(found(&other).is_none() && found("").is_none() && found(&token[1..]).is_none());
         assert!(token.starts_with("folio_") && token.len() == 49, "{token}");

@@ -1,6 +1,6 @@
 //! Who a client is, and what it may do.
 //!
-//! Clients are named in a file ([`Clients`]), each with a token or a certificate and with roles. A request shows what
+//! Clients are named in a file ([`Clients`]), each with a token and with roles. A request shows what
 //! it has, and every route says what it needs (`rules.rs`). A route without a rule is not served.
 //!
 //! The file is looked at with every request, and read again when it is another one than before: who is taken out of
@@ -16,7 +16,6 @@ use std::{fs, io};
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use folio_ledger::digest::Digest;
 
 pub use clients::{Client, Clients, Credential, ParseError, Rights, Role, Vaults};
 pub(crate) use rules::{Need, Rules};
@@ -105,13 +104,12 @@ impl Access {
         Some(source.lock().outdated)
     }
 
-    /// Who sends a request with these headers over a connection with this certificate.
-    pub(crate) fn caller(&self, headers: &HeaderMap, certificate: Option<&Arc<str>>) -> Caller {
+    /// Who sends a request with these headers.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Caller {
         let shown = match headers.get(AUTHORIZATION) {
-            Some(value) => bearer(value.as_bytes()).map_or(Shown::Other, |token| {
-                Shown::Token(Credential::digest_of(token))
-            }),
-            None => certificate.map_or(Shown::Nothing, |name| Shown::Certificate(name.clone())),
+            Some(value) => bearer(value.as_bytes())
+                .map_or(Shown::Other, |token| Shown::Token(Credential::of(token))),
+            None => Shown::Nothing,
         };
         Caller {
             access: self.clone(),
@@ -199,9 +197,7 @@ enum Shown {
     Nothing,
     /// Credentials of a kind that a node does not know.
     Other,
-    Token(Digest),
-    /// The name in a certificate of the authority.
-    Certificate(Arc<str>),
+    Token(Credential),
 }
 
 /// Who sends a request. What it may do is looked up each time, so that it can be asked again while an answer goes on.
@@ -245,15 +241,9 @@ impl Caller {
                     "the header `Authorization` must be `Bearer` and a token",
                 ));
             }
-            Shown::Token(digest) => clients.with_token(digest),
-            Shown::Certificate(name) => clients.with_certificate(name),
+            Shown::Token(credential) => clients.with_token(credential),
         };
-        found.ok_or_else(|| match &self.shown {
-            Shown::Certificate(name) => Problem::unknown_client(format!(
-                "the certificate names `{name}`, which is no client of this node"
-            )),
-            _ => Problem::unknown_client("the token is that of no client of this node"),
-        })
+        found.ok_or_else(|| Problem::unknown_client("the token is that of no client of this node"))
     }
 }
 

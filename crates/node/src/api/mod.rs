@@ -96,7 +96,7 @@ fn guarded(routes: Router<Api>, api: Api) -> Router {
 /// Lets a request through to a route that has a rule, if whoever sends it has what the rule asks for.
 async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let vault = routes::vault_in_path(request.uri().path());
-    let caller = api.access.caller(request.headers(), None);
+    let caller = api.access.caller(request.headers());
     match allowed(&api.rules, &caller, &request, vault) {
         Ok(()) => {
             request.extensions_mut().insert(caller);
