@@ -85,7 +85,8 @@ pub struct Applied {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApplyError {
-    /// The engine could not read or write.
+    /// The engine could not read or write. After [`folio_store::Error::Full`] the entry is applied again once there is
+    /// room, so hand the engine's errors on as they are.
     #[error(transparent)]
     Store(#[from] folio_store::Error),
     /// The state machine found its own rows or the command impossible.
