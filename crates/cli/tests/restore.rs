@@ -33,9 +33,10 @@ fn done(node: &Served, command: &str) -> String {
     run.stdout
 }
 
-/// The first node of the new cluster, where nobody else is.
-fn start(data: &Path, more: &[&str]) -> Served {
-    let (api, peers) = (format!("{}:7001", host(9)), format!("{}:7101", host(9)));
+/// A node on an address of its own: tests run beside each other.
+fn start(number: u64, data: &Path, more: &[&str]) -> Served {
+    let host = host(number);
+    let (api, peers) = (format!("{host}:7001"), format!("{host}:7101"));
     let arguments = [
         "--data",
         text(data),
@@ -79,7 +80,7 @@ fn a_copy_of_a_node_becomes_a_cluster_of_its_own_that_grows() {
     assert_eq!(verified.code, Some(0), "{verified:?}");
 
     // The old cluster goes on, and both have what there was.
-    let new = start(&data, &[]);
+    let new = start(9, &data, &[]);
     for n in 0..30 {
         assert_eq!(done(&new, &format!("get 1 key-{n}")), format!("value-{n}"));
     }
@@ -110,7 +111,7 @@ fn a_copy_of_a_node_becomes_a_cluster_of_its_own_that_grows() {
     assert_eq!(members(&second), [4, 5]);
     assert_eq!(done(&second, "get 1 only"), "new");
     drop(new);
-    let _new = start(&data, &[]);
+    let _new = start(9, &data, &[]);
     assert_eq!(done(&second, "get 1 only"), "new");
     three.nodes.clear();
 }
@@ -120,7 +121,7 @@ fn a_restored_node_cannot_be_started_as_the_one_it_is_a_copy_of() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let data = at("first");
-    let node = start(&data, &["--init"]);
+    let node = start(11, &data, &["--init"]);
     done(&node, "vaults create accounts");
     drop(node);
     let file = data.join("node.folio");
@@ -134,7 +135,7 @@ fn a_restored_node_cannot_be_started_as_the_one_it_is_a_copy_of() {
         "{as_first:?}"
     );
     // The copy was read and not changed.
-    let again = start(&data, &[]);
+    let again = start(11, &data, &[]);
     assert!(done(&again, "vaults").contains("accounts"));
 }
 
@@ -142,7 +143,7 @@ fn a_restored_node_cannot_be_started_as_the_one_it_is_a_copy_of() {
 fn what_cannot_be_restored_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let node = start(&at("node"), &["--init"]);
+    let node = start(12, &at("node"), &["--init"]);
     done(&node, "vaults create accounts");
     drop(node);
     let file = at("node").join("node.folio");
