@@ -199,7 +199,7 @@ async fn every_bad_request_gets_a_problem_with_its_code() {
     let directory = tempfile::tempdir().expect("a directory");
     let address = with_vault(&directory).await;
     for (path, status, code) in [
-        ("/", 404, "route_not_found"),
+        ("/nowhere", 404, "route_not_found"),
         ("/v1/vaults/2", 404, "vault_not_found"),
         ("/v1/vaults/x", 400, "malformed_request"),
         ("/v1/vaults/1/entities/a", 404, "entity_not_found"),
