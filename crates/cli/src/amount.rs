@@ -34,8 +34,7 @@ fn bytes(text: &str) -> Option<u64> {
                 .1
         }
     };
-    let amount = whole(digits)?.checked_mul(1 << shift)?;
-    (amount > 0).then_some(amount)
+    whole(digits)?.checked_mul(1 << shift)
 }
 
 /// Digits and nothing else, no sign either.
@@ -56,7 +55,7 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = |(_, shift): &&(&str, u32)| self.0.is_multiple_of(1 << shift);
+        let exact = |(_, shift): &&(&str, u32)| self.0 > 0 && self.0.is_multiple_of(1 << shift);
         match UNITS.iter().rev().find(exact) {
             Some((name, shift)) => write!(f, "{}{name}", self.0 >> shift),
             None => write!(f, "{}", self.0),
@@ -69,6 +68,7 @@ impl FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         bytes(text.strip_suffix("/s").unwrap_or(text))
+            .filter(|rate| *rate > 0)
             .map(Rate)
             .ok_or("write bytes a second, with K, M or G if you like: 50M")
     }
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_size_is_written_as_it_is_read() {
-        for text in ["1", "1000", "4K", "64M", "3G", "1025K"] {
+        for text in ["0", "1", "1000", "4K", "64M", "3G", "1025K"] {
             let size: Size = text.parse().expect(text);
             assert_eq!(size.to_string(), text);
         }

@@ -1,19 +1,17 @@
 //! Becoming a member of a cluster with an invitation.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use folio_client::Client;
+use folio_client::api::Newcomer;
 use folio_node::{Node, SignedInvitation};
 use folio_raft::NodeId;
-use serde_json::{Value, json};
 
-use crate::client::{Client, Trust};
 use crate::run::Failure;
 
-/// How long the members are asked again when none of them can answer.
+/// How long the members are asked again when none of them can answer, and how long the change may take then.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The time between two questions.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// An invitation, and whom its holder believes to be a member of that cluster.
 #[derive(Clone)]
@@ -60,11 +58,11 @@ impl Guest {
 
     /// Has the cluster choose an id for a new node.
     pub async fn ask_for_id(&self) -> Result<NodeId, Failure> {
-        let welcome = self
-            .ask("/v1/join".into(), json!({ "invitation": self.secret }))
-            .await?;
-        let id = welcome["id"].as_u64().filter(|id| *id > 0);
-        id.ok_or_else(|| Failure::Error(format!("the cluster answered without an id: {welcome}")))
+        let welcome = self.client()?.ask_to_join(&self.secret).await?;
+        match welcome.id {
+            0 => Err(Failure::error("the cluster answered without an id")),
+            id => Ok(id),
+        }
     }
 
     /// Has the cluster make a running node a member that votes, and waits until the node knows that it is one.
@@ -74,10 +72,13 @@ impl Guest {
         address: &str,
         api: Option<String>,
     ) -> Result<(), Failure> {
-        let path = format!("/v1/join/{}", node.id());
-        let body = json!({ "invitation": self.secret, "address": address, "api": api });
-        self.ask(path, body).await?;
         let id = node.id();
+        let newcomer = Newcomer {
+            invitation: self.secret.clone(),
+            address: address.to_owned(),
+            api,
+        };
+        self.client()?.join(id, &newcomer).await?;
         let voting = node
             .ledger()
             .wait_for("the vote of this node", PATIENCE, |status| {
@@ -90,35 +91,15 @@ impl Guest {
         })
     }
 
-    /// Asks one member after the other until one answers.
-    async fn ask(&self, path: String, body: Value) -> Result<Value, Failure> {
-        let begun = Instant::now();
-        loop {
-            let mut last = Failure::Unavailable("the invitation names no member".into());
-            for api in &self.signed.invitation.apis {
-                let client = Client::new(api, &Trust::in_authority(self.authority.clone()))?;
-                let (path, body) = (path.clone(), body.clone());
-                let asked = tokio::task::spawn_blocking(move || client.post(&path, &body));
-                last = match asked.await.map_err(Failure::error)? {
-                    Ok((200..=299, answer)) => return Ok(answer),
-                    Ok((status, problem)) => {
-                        let detail = problem["detail"].as_str().unwrap_or("no reason was given");
-                        let said = format!("{api}: {detail}");
-                        match status {
-                            // Another may lead, or lead soon.
-                            307 | 421 | 429 | 503 | 504 => Failure::Unavailable(said),
-                            _ => return Err(Failure::Error(said)),
-                        }
-                    }
-                    Err(failure @ Failure::Unavailable(_)) => failure,
-                    Err(failure) => return Err(failure),
-                };
-            }
-            if begun.elapsed() > PATIENCE {
-                return Err(last);
-            }
-            tokio::time::sleep(PAUSE).await;
+    /// A client of those whom the invitation names.
+    fn client(&self) -> Result<Client, Failure> {
+        let mut settings = folio_client::Settings::new(&self.signed.invitation.apis)?
+            .deadline(PATIENCE)
+            .patience(PATIENCE / 2);
+        if let Some(authority) = &self.authority {
+            settings = settings.authority(authority)?;
         }
+        Ok(Client::new(settings)?)
     }
 }
 

@@ -5,7 +5,6 @@
 mod amount;
 mod backup;
 mod cert;
-mod client;
 mod clients;
 mod compact;
 mod demo;
@@ -121,8 +120,12 @@ fn main() -> ExitCode {
     }
 }
 
+fn tool() -> clap::Command {
+    Arguments::command().mut_subcommand("serve", settings::shown)
+}
+
 fn carry_out() -> Result<(), Failure> {
-    let layers = Layers::read(Arguments::command())?;
+    let layers = Layers::read(tool())?;
     let arguments =
         Arguments::from_arg_matches(&layers.matches).unwrap_or_else(|error| error.exit());
     match arguments.command {
@@ -153,8 +156,8 @@ fn carry_out() -> Result<(), Failure> {
         Command::Apply(arguments) => backup::apply(&arguments),
         Command::Restore(arguments) => restore::run(&arguments),
         Command::Compact(arguments) => compact::run(&arguments),
-        Command::Completions(arguments) => pages::completions(&arguments, Arguments::command()),
-        Command::Man(arguments) => pages::man(&arguments, Arguments::command()),
+        Command::Completions(arguments) => pages::completions(&arguments, tool()),
+        Command::Man(arguments) => pages::man(&arguments, tool()),
     }
 }
 
@@ -164,6 +167,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        Arguments::command().debug_assert();
+        tool().debug_assert();
     }
 }

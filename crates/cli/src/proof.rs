@@ -5,22 +5,18 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use clap::{Args, Subcommand};
-use folio_api::Bytes;
+use folio_client::Client;
 use folio_ledger::LedgerView;
-use folio_ledger::block::BlockHeader;
 use folio_ledger::digest::Digest;
 use folio_ledger::document::{Claim, Content, Document, Trusted, VERSION};
-use folio_ledger::proof::{BlockProof, ExtensionProof, StateProof, TransactionProof};
 use folio_ledger::record::Record;
 use folio_ledger::state_key::{Relationship, StateKey};
 use folio_node::offline::OpenError;
 use folio_store::Database;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use crate::client::{Client, Trust};
 use crate::output::{self, Format, Table, grouped};
-use crate::run::Failure;
+use crate::remote::{FileOrNode, Source};
+use crate::run::{self, Failure};
 
 /// No proof file is longer: the largest record, in hexadecimal, and room for hashes.
 const MAX_FILE: u64 = 32 << 20;
@@ -57,14 +53,8 @@ Examples:
 
 Exit codes: 0 success, 1 error, 3 the file is damaged, 4 it is in use or the node does not answer.")]
 struct GetArguments {
-    /// The file of a node, running or not, or a copy
-    #[arg(required_unless_present = "node", conflicts_with = "node")]
-    file: Option<PathBuf>,
-    /// The API of a running node
-    #[arg(long, value_name = "URL")]
-    node: Option<String>,
     #[command(flatten)]
-    trust: Trust,
+    from: FileOrNode,
     /// The vault
     #[arg(long, value_name = "NUMBER")]
     vault: u64,
@@ -190,10 +180,9 @@ fn unhex(digits: &str) -> Result<Vec<u8>, Failure> {
 fn get(arguments: &GetArguments) -> Result<(), Failure> {
     let question = arguments.what.question()?;
     let vault = arguments.vault;
-    let document = match (&arguments.file, &arguments.node) {
-        (_, Some(node)) => from_node(&Client::new(node, &arguments.trust)?, vault, question)?,
-        (Some(file), None) => from_file(&Database::open_read_only(file)?, vault, question)?,
-        (None, None) => return Err(Failure::Usage("name a file, or a node with --node".into())),
+    let document = match arguments.from.source()? {
+        Source::File(file) => from_file(&Database::open_read_only(file)?, vault, question)?,
+        Source::Node(_, client) => run::runtime()?.block_on(from_node(&client, vault, question))?,
     };
     let Some(path) = &arguments.out else {
         return output::print_json(&document);
@@ -289,149 +278,57 @@ fn from_file(database: &Database, vault: u64, question: Question) -> Result<Docu
     })
 }
 
-/// A block in an answer of a node.
-#[derive(Deserialize)]
-struct Head {
-    header: BlockHeader,
-}
-
-#[derive(Deserialize)]
-struct EntityAnswer {
-    block: Head,
-    entity: Option<EntityInAnswer>,
-    proof: StateProof,
-}
-
-#[derive(Deserialize)]
-struct EntityInAnswer {
-    value: Bytes,
-    version: u64,
-    expires_at: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct RelationshipAnswer {
-    block: Head,
-    exists: bool,
-    proof: StateProof,
-}
-
-#[derive(Deserialize)]
-struct TransactionAnswer {
-    block: Head,
-    record: String,
-    proof: TransactionProof,
-}
-
-#[derive(Deserialize)]
-struct BlockAnswer {
-    block: Head,
-    head: Head,
-    proof: BlockProof,
-}
-
-#[derive(Deserialize)]
-struct ExtensionAnswer {
-    from: Head,
-    to: Head,
-    proof: ExtensionProof,
-}
-
 /// A document of what a node answers.
-fn from_node(client: &Client, vault: u64, question: Question) -> Result<Document, Failure> {
-    let proofs = format!("/v1/vaults/{vault}/proofs");
-    let chain = |height| ask::<BlockAnswer>(client, &format!("{proofs}/blocks/{height}"));
+async fn from_node(client: &Client, vault: u64, question: Question) -> Result<Document, Failure> {
     let (head, claim) = match question {
         Question::Entity(key) => {
-            let path = format!("{proofs}/entities/{}", escaped(&key));
-            let EntityAnswer {
-                block,
-                entity,
-                proof,
-            } = ask(client, &path)?;
-            let entity = entity.map(|entity| Content {
+            let answer = client.prove_entity(vault, &key).await?;
+            let entity = answer.entity.map(|entity| Content {
                 version: entity.version,
                 expires_at: entity.expires_at,
                 value: entity.value.0,
             });
-            (block.header, Claim::Entity { key, entity, proof })
+            let proof = answer.proof;
+            (answer.block, Claim::Entity { key, entity, proof })
         }
         Question::Relationship(relationship) => {
-            let path = format!(
-                "{proofs}/relationships?resource={}&relation={}&subject={}",
-                escaped(relationship.resource.as_bytes()),
-                escaped(relationship.relation.as_bytes()),
-                escaped(relationship.subject.as_bytes())
-            );
-            let RelationshipAnswer {
-                block,
-                exists,
-                proof,
-            } = ask(client, &path)?;
+            let asked = relationship.clone().into();
+            let answer = client.prove_relationship(vault, &asked).await?;
             let claim = Claim::Relationship {
                 relationship,
-                exists,
-                proof,
+                exists: answer.exists,
+                proof: answer.proof,
             };
-            (block.header, claim)
+            (answer.block, claim)
         }
         Question::Transaction(height, position) => {
-            let path = format!("{proofs}/transactions/{height}/{position}");
-            let TransactionAnswer {
-                block,
-                record,
-                proof,
-            } = ask(client, &path)?;
-            let chain = chain(height)?;
+            let answer = client.prove_transaction(vault, height, position).await?;
+            let chain = client.prove_block(vault, height).await?;
+            let record = BASE64_STANDARD.decode(answer.record);
             let claim = Claim::Transaction {
-                block: block.header,
+                block: answer.block.header,
                 chain: chain.proof,
-                record: BASE64_STANDARD.decode(record).map_err(Failure::error)?,
-                proof,
+                record: record.map_err(Failure::error)?,
+                proof: answer.proof,
             };
-            (chain.head.header, claim)
+            (chain.head, claim)
         }
         Question::Block(height) => {
-            let BlockAnswer { block, head, proof } = chain(height)?;
-            let block = block.header;
-            (head.header, Claim::Block { block, proof })
+            let answer = client.prove_block(vault, height).await?;
+            let (block, proof) = (answer.block.header, answer.proof);
+            (answer.head, Claim::Block { block, proof })
         }
         Question::Extension(height) => {
-            let path = format!("{proofs}/extensions?from={height}");
-            let ExtensionAnswer { from, to, proof } = ask(client, &path)?;
-            let earlier = from.header;
-            (to.header, Claim::Extension { earlier, proof })
+            let answer = client.prove_extension(vault, height, None).await?;
+            let (earlier, proof) = (answer.from.header, answer.proof);
+            (answer.to, Claim::Extension { earlier, proof })
         }
     };
     Ok(Document {
         folio_proof: VERSION,
-        head,
+        head: head.header,
         claim,
     })
-}
-
-fn ask<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, Failure> {
-    let (status, answer) = client.send("GET", path)?;
-    if status == 200 {
-        return serde_json::from_value(answer)
-            .map_err(|error| Failure::Error(format!("the node's answer is no proof: {error}")));
-    }
-    let detail = answer["detail"].as_str().unwrap_or("it gave no reason");
-    let refused = format!("the node answered with status {status}: {detail}");
-    Err(match status {
-        300..400 | 500.. => Failure::Unavailable(refused),
-        _ => Failure::Error(refused),
-    })
-}
-
-/// As it stands in a path or a query.
-fn escaped(bytes: &[u8]) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    let one = |byte: &u8| match plain(byte) {
-        true => char::from(*byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    bytes.iter().map(one).collect()
 }
 
 fn verify(arguments: &VerifyArguments) -> Result<(), Failure> {

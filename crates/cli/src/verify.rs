@@ -1,9 +1,9 @@
 //! `folio verify`: checks a file that no node has open, or has a running node check its own.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use folio_client::Client;
 use folio_node::offline::{self, OpenError, ReplayReport, VerifyReport};
 use folio_node::verification::{Verification, VerificationState};
 use folio_store::VerifyOptions;
@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::amount::Rate;
-use crate::client::{Client, Trust};
 use crate::output::{self, Format, Table, grouped, size};
+use crate::remote::{FileOrNode, Source, carry_out};
 use crate::replay;
 use crate::run::Failure;
 
@@ -42,14 +42,8 @@ Examples:
 
 Exit codes: 0 sound, 1 error, 3 damaged, 4 the file is in use or the node does not answer.")]
 pub struct Arguments {
-    /// The file of a node
-    #[arg(required_unless_present = "node", conflicts_with = "node")]
-    file: Option<PathBuf>,
-    /// The API of a running node, whose file is to be checked
-    #[arg(long, value_name = "URL")]
-    node: Option<String>,
     #[command(flatten)]
-    trust: Trust,
+    what: FileOrNode,
     /// Carry out the whole history again, too
     #[arg(long, conflicts_with = "node")]
     deep: bool,
@@ -62,10 +56,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match (&arguments.file, &arguments.node) {
-        (_, Some(node)) => verify_node(node, arguments),
-        (Some(file), None) => verify_file(file, arguments),
-        (None, None) => Err(Failure::Usage("name a file, or a node with --node".into())),
+    match arguments.what.source()? {
+        Source::File(file) => verify_file(file, arguments),
+        Source::Node(url, client) => carry_out(verify_node(url, &client, arguments)),
     }
 }
 
@@ -136,15 +129,18 @@ struct Deep {
     replay: Option<ReplayReport>,
 }
 
-fn verify_node(url: &str, arguments: &Arguments) -> Result<(), Failure> {
-    let client = Client::new(url, &arguments.trust)?;
+async fn verify_node(url: &str, client: &Client, arguments: &Arguments) -> Result<(), Failure> {
+    const PATH: &str = "/v1/verification";
+    let nothing = None::<&()>;
     let rate = arguments.rate.map_or(0, |rate| rate.0);
-    let mut last = ask(&client, "POST", &format!("/v1/verification?rate={rate}"))?;
+    let mut last: Verification = client
+        .request("POST", &format!("{PATH}?rate={rate}"), nothing)
+        .await?;
     let bar = progress_bar();
     while last.state == VerificationState::Running {
         show_progress(&bar, "pages", last.pages, last.total);
-        std::thread::sleep(POLL);
-        last = ask(&client, "GET", "/v1/verification")?;
+        tokio::time::sleep(POLL).await;
+        last = client.request("GET", PATH, nothing).await?;
     }
     bar.finish_and_clear();
     match arguments.format {
@@ -162,19 +158,6 @@ fn verify_node(url: &str, arguments: &Arguments) -> Result<(), Failure> {
             "somebody stopped the verification".into(),
         )),
     }
-}
-
-fn ask(client: &Client, method: &str, path: &str) -> Result<Verification, Failure> {
-    let (status, answer) = client.send(method, path)?;
-    if !(200..300).contains(&status) {
-        let detail = answer["detail"].as_str().unwrap_or("it gave no reason");
-        let refused = format!("the node answered with status {status}: {detail}");
-        return Err(match status {
-            409 | 500.. => Failure::Unavailable(refused),
-            _ => Failure::Error(refused),
-        });
-    }
-    serde_json::from_value(answer).map_err(Failure::error)
 }
 
 fn describe_node(url: &str, verification: &Verification) -> String {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use folio_api::Code;
 use folio_api::{
-    Block, Counter, Entity, LastNumbers, Leader, MemberChange, Members, Moved, NewMember,
-    NewNumbers, NewTransaction, NewVault, NodeId, Numbers, PastEntity, ReadLevel, Receipt,
-    Relationship, RetentionSet, SessionOpened, Status, Successor, Vault, VaultChange, VaultCreated,
-    VaultDeleted,
+    Block, Counter, Entity, JoinRequest, LastNumbers, Leader, MemberChange, Members, Moved,
+    NewMember, NewNumbers, NewTransaction, NewVault, Newcomer, NodeId, Numbers, PastEntity,
+    ReadLevel, Receipt, Relationship, RetentionSet, SessionOpened, Status, Successor, Vault,
+    VaultChange, VaultCreated, VaultDeleted, Welcome,
 };
 use hyper::Method;
 use serde::Serialize;
@@ -244,6 +244,21 @@ impl Client {
         let path = Path::new("members").push(member);
         self.call(Method::PATCH, path, Some(&moved), Kind::Once)
             .await
+    }
+
+    /// Has the cluster choose an id for a node that was invited. An id whose answer is lost is nobody's.
+    pub async fn ask_to_join(&self, invitation: &str) -> Result<Welcome> {
+        let request = JoinRequest {
+            invitation: invitation.to_owned(),
+        };
+        self.write(Path::new("join"), &request, Kind::Repeatable)
+            .await
+    }
+
+    /// Makes a node that was invited, and runs under the id that it was given, a member. Asking again does no harm.
+    pub async fn join(&self, node: NodeId, newcomer: &Newcomer) -> Result<MemberChange> {
+        let path = Path::new("join").push(node);
+        self.write(path, newcomer, Kind::Repeatable).await
     }
 
     /// Removes a member.

@@ -31,6 +31,7 @@ mod error;
 mod feed;
 mod pages;
 mod path;
+mod prove;
 mod route;
 mod session;
 mod settings;

@@ -2,10 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use folio_api::{
-    BlockAnswer, BlockHead, Entity, EntityAnswer, ExtensionAnswer, ReadLevel, RecordedTransaction,
-    Relationship, RelationshipAnswer, TransactionAnswer,
-};
+use folio_api::{BlockHead, Entity, ReadLevel, RecordedTransaction, Relationship};
 use folio_proof::block::BlockHeader;
 use folio_proof::digest::Digest;
 use folio_proof::record::Record;
@@ -13,7 +10,6 @@ use folio_proof::state_key::{self, StateKey};
 
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::path::Path;
 
 /// A vault whose answers are checked.
 ///
@@ -31,11 +27,7 @@ impl Client {
     /// Checks a vault's answers from the block of this height and hash on, which came from somewhere the client trusts:
     /// a receipt that somebody signed, another node, [`VerifiedVault::head`] of an earlier run.
     pub async fn verified(&self, vault: u64, height: u64, hash: Digest) -> Result<VerifiedVault> {
-        let path = Path::vault(vault)
-            .push("proofs")
-            .push("blocks")
-            .push(height);
-        let answer: BlockAnswer = self.read(path, ReadLevel::Linearizable).await?;
+        let answer = self.prove_block(vault, height).await?;
         let head = checked(vault, &answer.block)?;
         if head.hash() != hash || head.height != height {
             return Err(not_proved(format!("block {height} is not {hash}")));
@@ -63,11 +55,7 @@ impl VerifiedVault {
     /// An entity, or that there is none: both are proved.
     pub async fn entity(&mut self, key: impl AsRef<[u8]>) -> Result<Option<Entity>> {
         let key = key.as_ref();
-        let path = Path::vault(self.vault)
-            .push("proofs")
-            .push("entities")
-            .key(key);
-        let answer: EntityAnswer = self.client.read(path, ReadLevel::Linearizable).await?;
+        let answer = self.client.prove_entity(self.vault, key).await?;
         let header = self.advance(&answer.block).await?;
         let proved = match &answer.entity {
             None => answer
@@ -93,13 +81,8 @@ impl VerifiedVault {
 
     /// Whether a relationship is there: either is proved.
     pub async fn relationship(&mut self, relationship: &Relationship) -> Result<bool> {
-        let path = Path::vault(self.vault)
-            .push("proofs")
-            .push("relationships")
-            .query("resource", &relationship.resource)
-            .query("relation", &relationship.relation)
-            .query("subject", &relationship.subject);
-        let answer: RelationshipAnswer = self.client.read(path, ReadLevel::Linearizable).await?;
+        let client = &self.client;
+        let answer = client.prove_relationship(self.vault, relationship).await?;
         let header = self.advance(&answer.block).await?;
         let key = StateKey::Relationship(relationship.clone().into());
         let proved = match answer.exists {
@@ -112,16 +95,10 @@ impl VerifiedVault {
 
     /// A transaction that a block of the chain records.
     pub async fn transaction(&mut self, height: u64, position: u32) -> Result<RecordedTransaction> {
-        let proofs = Path::vault(self.vault).push("proofs");
-        let path = proofs
-            .clone()
-            .push("transactions")
-            .push(height)
-            .push(position);
-        let answer: TransactionAnswer = self.client.read(path, ReadLevel::Linearizable).await?;
-        let block = checked(self.vault, &answer.block)?;
-        let path = proofs.push("blocks").push(height);
-        let chain: BlockAnswer = self.client.read(path, ReadLevel::Linearizable).await?;
+        let (client, vault) = (&self.client, self.vault);
+        let answer = client.prove_transaction(vault, height, position).await?;
+        let block = checked(vault, &answer.block)?;
+        let chain = client.prove_block(vault, height).await?;
         let head = self.advance(&chain.head).await?;
         if block.height != height
             || chain.proof.height != height
@@ -155,11 +132,8 @@ impl VerifiedVault {
                 header.height, self.head.height
             )));
         }
-        let path = Path::vault(self.vault).push("proofs").push("extensions");
-        let path = path
-            .query("from", self.head.height)
-            .query("to", header.height);
-        let answer: ExtensionAnswer = self.client.read(path, ReadLevel::Linearizable).await?;
+        let (from, to) = (self.head.height, Some(header.height));
+        let answer = self.client.prove_extension(self.vault, from, to).await?;
         if !answer.proof.verify(&self.head, &header) {
             return Err(not_proved(format!(
                 "the chain does not go on from block {} to block {}",

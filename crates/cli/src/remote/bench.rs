@@ -10,7 +10,7 @@ use folio_client::{Client, ReadLevel, transaction};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::{Cluster, Printing, carry_out};
+use super::{Asking, carry_out};
 use crate::amount::{Size, Span};
 use crate::output::{self, Format, Table, grouped};
 use crate::run::Failure;
@@ -46,9 +46,7 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES", default_value = "100")]
     value_size: Size,
     #[command(flatten)]
-    cluster: Cluster,
-    #[command(flatten)]
-    printing: Printing,
+    asking: Asking,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -92,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn bench(arguments: &Arguments) -> Result<(), Failure> {
-    let client = arguments.cluster.client()?;
+    let client = arguments.asking.cluster.client()?;
     let length = usize::try_from(arguments.value_size.0).unwrap_or(usize::MAX);
     if length > 1 << 20 {
         return Err(Failure::Usage("--value-size is at most 1M".into()));
@@ -106,7 +104,7 @@ async fn bench(arguments: &Arguments) -> Result<(), Failure> {
     let report = done?;
     deleted?;
     session.close().await?;
-    match arguments.printing.format {
+    match arguments.asking.format {
         Format::Json => output::print_json(&report),
         Format::Table => output::print(&describe(&report)),
     }

@@ -6,9 +6,24 @@ use clap::Args;
 use folio_client::api::{Bytes, Entity, Must, Receipt};
 use folio_client::{NewTransaction, ReadLevel, transaction};
 
-use super::{Cluster, Printing, carry_out};
+use super::{Asking, carry_out};
 use crate::output::{self, Format, Table, grouped};
 use crate::run::Failure;
+
+/// Which entity.
+#[derive(Args)]
+struct EntityPlace {
+    /// The number of the vault
+    vault: u64,
+    /// The key
+    key: String,
+}
+
+impl EntityPlace {
+    fn key(&self) -> Bytes {
+        Bytes(self.key.as_bytes().to_vec())
+    }
+}
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -22,17 +37,13 @@ Examples:
 
 Exit codes: 0 printed, 1 it is not there, or refused, 4 nobody can answer.")]
 pub struct GetArguments {
-    /// The number of the vault
-    vault: u64,
-    /// The key
-    key: String,
+    #[command(flatten)]
+    place: EntityPlace,
     /// What it was at this height, if the vault retains it
     #[arg(long)]
     height: Option<u64>,
     #[command(flatten)]
-    cluster: Cluster,
-    #[command(flatten)]
-    printing: Printing,
+    asking: Asking,
 }
 
 #[derive(Args)]
@@ -53,9 +64,7 @@ pub struct ListArguments {
     #[arg(long, default_value_t = 100)]
     limit: usize,
     #[command(flatten)]
-    cluster: Cluster,
-    #[command(flatten)]
-    printing: Printing,
+    asking: Asking,
 }
 
 #[derive(Args)]
@@ -68,10 +77,8 @@ Examples:
 
 Exit codes: 0 it is there, 1 refused, also by a condition, 4 nobody can answer.")]
 pub struct PutArguments {
-    /// The number of the vault
-    vault: u64,
-    /// The key
-    key: String,
+    #[command(flatten)]
+    place: EntityPlace,
     /// The value; - reads it from standard input
     value: String,
     /// Only if there is nothing under this key
@@ -81,9 +88,7 @@ pub struct PutArguments {
     #[arg(long, value_name = "VERSION")]
     if_version: Option<u64>,
     #[command(flatten)]
-    cluster: Cluster,
-    #[command(flatten)]
-    printing: Printing,
+    asking: Asking,
 }
 
 #[derive(Args)]
@@ -93,20 +98,17 @@ Examples:
 
 Exit codes: 0 it is not there any more, 1 refused, 4 nobody can answer.")]
 pub struct DeleteArguments {
-    /// The number of the vault
-    vault: u64,
-    /// The key
-    key: String,
     #[command(flatten)]
-    cluster: Cluster,
+    place: EntityPlace,
     #[command(flatten)]
-    printing: Printing,
+    asking: Asking,
 }
 
 pub fn get(arguments: &GetArguments) -> Result<(), Failure> {
     carry_out(async {
-        let client = arguments.cluster.client()?;
-        let (vault, key) = (arguments.vault, arguments.key.as_str());
+        let client = arguments.asking.cluster.client()?;
+        let EntityPlace { vault, key } = &arguments.place;
+        let vault = *vault;
         let found = match arguments.height {
             Some(height) => {
                 client
@@ -118,7 +120,7 @@ pub fn get(arguments: &GetArguments) -> Result<(), Failure> {
         let entity = found.ok_or_else(|| {
             Failure::Error(format!("there is no entity `{key}` in vault {vault}"))
         })?;
-        match arguments.printing.format {
+        match arguments.asking.format {
             Format::Json => output::print_json(&entity),
             Format::Table => print_value(&entity.value),
         }
@@ -146,7 +148,7 @@ fn print_value(Bytes(value): &Bytes) -> Result<(), Failure> {
 
 pub fn list(arguments: &ListArguments) -> Result<(), Failure> {
     carry_out(async {
-        let client = arguments.cluster.client()?;
+        let client = arguments.asking.cluster.client()?;
         let mut pages = client
             .entities(arguments.vault, &arguments.prefix, ReadLevel::Linearizable)
             .limit(arguments.limit.clamp(1, 1000));
@@ -156,7 +158,7 @@ pub fn list(arguments: &ListArguments) -> Result<(), Failure> {
         {
             found.push(entity);
         }
-        match arguments.printing.format {
+        match arguments.asking.format {
             Format::Json => output::print_json(&found),
             Format::Table => output::print(&describe(&found)),
         }
@@ -201,7 +203,7 @@ pub fn put(arguments: &PutArguments) -> Result<(), Failure> {
         }
         value => value.as_bytes().to_vec(),
     };
-    let key = Bytes(arguments.key.as_bytes().to_vec());
+    let key = arguments.place.key();
     let mut transaction = transaction().set(key.clone(), Bytes(value));
     if arguments.if_absent {
         transaction = transaction.require(key.clone(), Must::NotExist);
@@ -209,35 +211,23 @@ pub fn put(arguments: &PutArguments) -> Result<(), Failure> {
     if let Some(version) = arguments.if_version {
         transaction = transaction.require(key, Must::HaveVersion(version));
     }
-    carry_out(submit(
-        &arguments.cluster,
-        &arguments.printing,
-        arguments.vault,
-        transaction,
-    ))
+    let vault = arguments.place.vault;
+    carry_out(submit(&arguments.asking, vault, transaction))
 }
 
 pub fn delete(arguments: &DeleteArguments) -> Result<(), Failure> {
-    let transaction = transaction().delete(Bytes(arguments.key.as_bytes().to_vec()));
-    carry_out(submit(
-        &arguments.cluster,
-        &arguments.printing,
-        arguments.vault,
-        transaction,
-    ))
+    let transaction = transaction().delete(arguments.place.key());
+    let vault = arguments.place.vault;
+    carry_out(submit(&arguments.asking, vault, transaction))
 }
 
 /// In a session, so that it is carried out once also if a leader is lost meanwhile.
-async fn submit(
-    cluster: &Cluster,
-    printing: &Printing,
-    vault: u64,
-    transaction: NewTransaction,
-) -> Result<(), Failure> {
-    let mut session = cluster.client()?.open_session().await?;
+async fn submit(asking: &Asking, vault: u64, transaction: NewTransaction) -> Result<(), Failure> {
+    let mut session = asking.cluster.client()?.open_session().await?;
     let receipt: Receipt = session.submit(vault, &transaction).await?;
-    session.close().await?;
-    match printing.format {
+    // It was carried out, and the cluster forgets the session by itself.
+    drop(session.close().await);
+    match asking.format {
         Format::Json => output::print_json(&receipt),
         Format::Table => {
             let what = receipt

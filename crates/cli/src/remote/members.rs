@@ -6,7 +6,7 @@ use folio_client::api::{
 };
 use folio_client::{Client, Result as Answer};
 
-use super::{Cluster, Printing, carry_out};
+use super::{Asking, carry_out};
 use crate::output::{self, Format, Table};
 use crate::run::Failure;
 
@@ -24,9 +24,7 @@ pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    cluster: Cluster,
-    #[command(flatten)]
-    printing: Printing,
+    asking: Asking,
 }
 
 #[derive(Subcommand)]
@@ -87,8 +85,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn change(arguments: &Arguments) -> Result<(), Failure> {
-    let client = arguments.cluster.client()?;
-    let format = arguments.printing.format;
+    let client = arguments.asking.cluster.client()?;
+    let format = arguments.asking.format;
     let done = match arguments.command.as_ref().unwrap_or(&Command::List) {
         Command::List => return list(&client.members().await?, format),
         Command::Invite { hours } => return invite(&client, *hours, format).await,

@@ -8,17 +8,28 @@ pub mod vaults;
 pub mod watch;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use folio_client::api::Code;
 use folio_client::{Client, Error, Settings};
 
 use crate::amount::Span;
+use crate::files::about;
 use crate::output::Format;
 use crate::run::{self, Failure};
 
-/// Where the cluster is, and who asks it.
+/// Which cluster is asked, and how the answer is printed.
+#[derive(Args)]
+pub struct Asking {
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// How to print the result
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// Where the cluster is, and how it is talked to.
 #[derive(Args)]
 pub struct Cluster {
     /// The APIs of some of its nodes
@@ -31,6 +42,13 @@ pub struct Cluster {
         default_value = "http://127.0.0.1:7001"
     )]
     nodes: Vec<String>,
+    #[command(flatten)]
+    contact: Contact,
+}
+
+/// How nodes are talked to.
+#[derive(Args)]
+pub struct Contact {
     /// The certificate of the cluster's authority, for nodes at https://
     #[arg(long, global = true, value_name = "FILE", env = "FOLIO_CA")]
     ca: Option<PathBuf>,
@@ -42,40 +60,74 @@ pub struct Cluster {
     timeout: Span,
 }
 
-/// How a command prints.
+/// A file, or a running node.
 #[derive(Args)]
-pub struct Printing {
-    /// How to print the result
-    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
-    pub format: Format,
+pub struct FileOrNode {
+    /// The file of a node, running or not, or a copy
+    #[arg(required_unless_present = "node", conflicts_with = "node")]
+    file: Option<PathBuf>,
+    /// The API of a running node
+    #[arg(long, value_name = "URL")]
+    node: Option<String>,
+    #[command(flatten)]
+    contact: Contact,
+}
+
+/// What [`FileOrNode`] names.
+pub enum Source<'a> {
+    File(&'a Path),
+    Node(&'a str, Client),
+}
+
+impl FileOrNode {
+    pub fn source(&self) -> Result<Source<'_>, Failure> {
+        match (&self.file, &self.node) {
+            (_, Some(node)) => {
+                let client = self.contact.client(std::slice::from_ref(node))?;
+                Ok(Source::Node(node, client))
+            }
+            (Some(file), None) => Ok(Source::File(file)),
+            (None, None) => Err(Failure::Usage("name a file, or a node with --node".into())),
+        }
+    }
 }
 
 impl Cluster {
     /// A client of all the nodes that were named.
     pub fn client(&self) -> Result<Client, Failure> {
-        self.client_of(&self.nodes)
+        self.contact.client(&self.nodes)
     }
 
-    /// A client of these nodes of the cluster.
-    pub fn client_of(&self, nodes: &[String]) -> Result<Client, Failure> {
+    /// A client of the node of the cluster whose API is at `HOST:PORT`.
+    pub fn client_at(&self, api: &str) -> Result<Client, Failure> {
+        let scheme = match self.contact.ca {
+            Some(_) => "https",
+            None => "http",
+        };
+        self.contact.client(&[format!("{scheme}://{api}")])
+    }
+}
+
+impl Contact {
+    /// A client of nodes.
+    fn client(&self, nodes: &[String]) -> Result<Client, Failure> {
         let mut settings = Settings::new(nodes)?.deadline(self.timeout.0);
         if let Some(file) = &self.ca {
             settings = settings.authority(file)?;
+        } else if let Some(node) = nodes.iter().find(|node| node.starts_with("https://")) {
+            return Err(Failure::Usage(format!(
+                "whom to trust at {node}? Name the certificate of the cluster's authority with --ca"
+            )));
         }
         if let Some(file) = &self.token_file {
-            let token = std::fs::read_to_string(file)
-                .map_err(|error| Failure::Error(format!("{}: {error}", file.display())))?;
-            settings = settings.token(token.trim());
+            let token = std::fs::read_to_string(file).map_err(|error| about(file, error))?;
+            let token = token.trim();
+            if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+                return Err(about(file, "there is no token in it"));
+            }
+            settings = settings.token(token);
         }
         Ok(Client::new(settings)?)
-    }
-
-    /// `http` or `https`, as the nodes that were named.
-    pub fn scheme(&self) -> &'static str {
-        match self.ca {
-            Some(_) => "https",
-            None => "http",
-        }
     }
 }
 
@@ -90,11 +142,10 @@ impl From<Error> for Failure {
         match error {
             Error::Setting(_) => Failure::Usage(message),
             Error::Unavailable { .. } => Failure::Unavailable(message),
+            // Something that comes to an end, or that somebody sees to.
             Error::Refused(problem)
-                if matches!(
-                    problem.code,
-                    Code::NoLeader | Code::NoQuorum | Code::Overloaded
-                ) =>
+                if problem.code == Code::VerificationRunning
+                    || matches!(problem.status, 429 | 503 | 504 | 507) =>
             {
                 Failure::Unavailable(message)
             }

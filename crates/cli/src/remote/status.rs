@@ -6,7 +6,7 @@ use clap::Args;
 use folio_client::api::{Member, NodeId, Status};
 use serde::Serialize;
 
-use super::{Cluster, Printing, carry_out};
+use super::{Asking, carry_out};
 use crate::output::{self, Format, Table, grouped};
 use crate::run::Failure;
 
@@ -22,9 +22,7 @@ Examples:
 Exit codes: 0 every member answered, 1 error, 4 one of them did not, or none.")]
 pub struct Arguments {
     #[command(flatten)]
-    cluster: Cluster,
-    #[command(flatten)]
-    printing: Printing,
+    asking: Asking,
 }
 
 /// A member, and what it said.
@@ -45,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn show(arguments: &Arguments) -> Result<(), Failure> {
-    let members = arguments.cluster.client()?.members().await?;
+    let members = arguments.asking.cluster.client()?.members().await?;
     let mut asked = BTreeMap::new();
     for member in &members.members {
         asked.insert(member.id, tokio::spawn(ask(arguments, member)?));
@@ -77,7 +75,7 @@ async fn show(arguments: &Arguments) -> Result<(), Failure> {
             silent,
         });
     }
-    match arguments.printing.format {
+    match arguments.asking.format {
         Format::Table => output::print(&describe(&found))?,
         Format::Json => output::print_json(&found)?,
     }
@@ -100,12 +98,9 @@ fn ask(
     arguments: &Arguments,
     member: &Member,
 ) -> Result<impl Future<Output = Result<Status, String>> + use<>, Failure> {
-    let cluster = &arguments.cluster;
-    let url = member
-        .api
-        .as_ref()
-        .map(|api| format!("{}://{api}", cluster.scheme()));
-    let client = url.map(|url| cluster.client_of(&[url])).transpose()?;
+    let cluster = &arguments.asking.cluster;
+    let api = member.api.as_ref();
+    let client = api.map(|api| cluster.client_at(api)).transpose()?;
     let id = member.id;
     Ok(async move {
         let client = client.ok_or("it is not known where its API is")?;

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use folio_client::ReadLevel;
 use folio_client::api::Vault;
 
-use super::{Cluster, Printing, carry_out};
+use super::{Asking, carry_out};
 use crate::output::{self, Format, Table, grouped};
 use crate::run::Failure;
 
@@ -20,9 +20,7 @@ pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    cluster: Cluster,
-    #[command(flatten)]
-    printing: Printing,
+    asking: Asking,
 }
 
 #[derive(Subcommand)]
@@ -49,14 +47,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn carry(arguments: &Arguments) -> Result<(), Failure> {
-    let client = arguments.cluster.client()?;
-    let format = arguments.printing.format;
+    let client = arguments.asking.cluster.client()?;
+    let format = arguments.asking.format;
     match arguments.command.as_ref().unwrap_or(&Command::List) {
         Command::List => list(&client.vaults(ReadLevel::Linearizable).all().await?, format),
         Command::Create { name, retention } => {
             let mut session = client.open_session().await?;
             let created = session.create_vault(name, *retention).await?;
-            session.close().await?;
+            drop(session.close().await);
             match format {
                 Format::Json => output::print_json(&created),
                 Format::Table => output::print(&format!("{}\n", created.vault)),
@@ -65,7 +63,7 @@ async fn carry(arguments: &Arguments) -> Result<(), Failure> {
         Command::Delete { vault } => {
             let mut session = client.open_session().await?;
             let deleted = session.delete_vault(*vault).await?;
-            session.close().await?;
+            drop(session.close().await);
             match format {
                 Format::Json => output::print_json(&deleted),
                 Format::Table => output::print(&format!("deleted vault {vault}\n")),

@@ -4,7 +4,7 @@ use clap::Args;
 use folio_client::{Event, ReadLevel};
 use serde_json::json;
 
-use super::{Cluster, Printing, carry_out};
+use super::{Asking, carry_out};
 use crate::output::{self, Format};
 use crate::run::Failure;
 
@@ -28,9 +28,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     blocks: Option<u64>,
     #[command(flatten)]
-    cluster: Cluster,
-    #[command(flatten)]
-    printing: Printing,
+    asking: Asking,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -38,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn follow(arguments: &Arguments) -> Result<(), Failure> {
-    let client = arguments.cluster.client()?;
+    let client = arguments.asking.cluster.client()?;
     let from = match arguments.from {
         Some(from) => from,
         None => {
@@ -61,7 +59,7 @@ async fn follow(arguments: &Arguments) -> Result<(), Failure> {
             _ => continue,
         };
         let document = document.map_err(Failure::error)?;
-        let line = match arguments.printing.format {
+        let line = match arguments.asking.format {
             Format::Json => json!({ name: document }).to_string(),
             Format::Table => format!("{name} {document}"),
         };

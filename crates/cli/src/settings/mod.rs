@@ -9,12 +9,13 @@ mod command;
 mod file;
 mod member;
 
+use std::any::TypeId;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use folio_node::is_host_and_port;
 use folio_raft::{Config, FollowerReads, NodeId};
 
@@ -112,12 +113,7 @@ pub enum LogFormat {
 #[derive(Args, Debug, Clone)]
 pub struct Engine {
     /// Memory for pages of the file
-    #[arg(
-        long = "engine-cache-size",
-        value_name = "BYTES",
-        default_value = "64M",
-        hide_short_help = true
-    )]
+    #[arg(long = "engine-cache-size", default_value = "64M")]
     pub cache_size: Size,
 }
 
@@ -125,180 +121,90 @@ pub struct Engine {
 #[derive(Args, Debug, Clone)]
 pub struct Raft {
     /// How often a leader speaks to each follower; a flush of the slowest disk must fit well within it
-    #[arg(
-        long = "raft-heartbeat-interval",
-        value_name = "TIME",
-        default_value = "250ms",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-heartbeat-interval", default_value = "250ms")]
     pub heartbeat_interval: Span,
     /// The shortest silence after which a follower stands for election
-    #[arg(
-        long = "raft-election-timeout-min",
-        value_name = "TIME",
-        default_value = "1250ms",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-election-timeout-min", default_value = "1250ms")]
     pub election_timeout_min: Span,
     /// The longest such silence
-    #[arg(
-        long = "raft-election-timeout-max",
-        value_name = "TIME",
-        default_value = "2500ms",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-election-timeout-max", default_value = "2500ms")]
     pub election_timeout_max: Span,
     /// The log is compacted after this many entries
-    #[arg(
-        long = "raft-snapshot-after-entries",
-        value_name = "N",
-        default_value_t = 50_000,
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-snapshot-after-entries", default_value_t = 50_000)]
     pub snapshot_after_entries: u64,
     /// Applied entries that a compaction keeps, so that a node that was briefly away catches up from the log
-    #[arg(
-        long = "raft-log-entries-kept",
-        value_name = "N",
-        default_value_t = 10_000,
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-log-entries-kept", default_value_t = 10_000)]
     pub log_entries_kept: u64,
     /// How long a message of a snapshot's transfer may stay unanswered
-    #[arg(
-        long = "raft-snapshot-timeout",
-        value_name = "TIME",
-        default_value = "30s",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-snapshot-timeout", default_value = "30s")]
     pub snapshot_timeout: Span,
     /// Bytes of a snapshot in one message
-    #[arg(
-        long = "raft-snapshot-chunk-bytes",
-        value_name = "BYTES",
-        default_value = "1M",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-snapshot-chunk-bytes", default_value = "1M")]
     pub snapshot_chunk_bytes: Size,
     /// Entries sent to a follower in one message, at most
-    #[arg(
-        long = "raft-append-max-entries",
-        value_name = "N",
-        default_value_t = 256,
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-append-max-entries", default_value_t = 256)]
     pub append_max_entries: u64,
     /// Bytes of entries sent to a follower in one message, at most
-    #[arg(
-        long = "raft-append-max-bytes",
-        value_name = "BYTES",
-        default_value = "2M",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-append-max-bytes", default_value = "2M")]
     pub append_max_bytes: Size,
     /// Writes gathered into one entry, at most
-    #[arg(
-        long = "raft-batch-max-commands",
-        value_name = "N",
-        default_value_t = 1024,
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-batch-max-commands", default_value_t = 1024)]
     pub batch_max_commands: usize,
     /// Entries proposed and not yet answered, at most; what arrives meanwhile is gathered
-    #[arg(
-        long = "raft-entries-in-flight",
-        value_name = "N",
-        default_value_t = 2,
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-entries-in-flight", default_value_t = 2)]
     pub entries_in_flight: usize,
     /// Writes that wait to be proposed, at most
-    #[arg(
-        long = "raft-queue-limit",
-        value_name = "N",
-        default_value_t = 4096,
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-queue-limit", default_value_t = 4096)]
     pub queue_limit: usize,
     /// Bytes of the writes that wait, at most
-    #[arg(
-        long = "raft-queue-max-bytes",
-        value_name = "BYTES",
-        default_value = "32M",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-queue-max-bytes", default_value = "32M")]
     pub queue_max_bytes: Size,
     /// How long a write may take before its client is told that the outcome is unknown
-    #[arg(
-        long = "raft-write-timeout",
-        value_name = "TIME",
-        default_value = "10s",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-write-timeout", default_value = "10s")]
     pub write_timeout: Span,
     /// How long a linearizable read may wait for most of the nodes
-    #[arg(
-        long = "raft-read-timeout",
-        value_name = "TIME",
-        default_value = "10s",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-read-timeout", default_value = "10s")]
     pub read_timeout: Span,
     /// How long a new member may take to get the log, and a change of members
-    #[arg(
-        long = "raft-membership-timeout",
-        value_name = "TIME",
-        default_value = "60s",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-membership-timeout", default_value = "60s")]
     pub membership_timeout: Span,
     /// How long a leader that stops tries to give its leadership away
-    #[arg(
-        long = "raft-handover-timeout",
-        value_name = "TIME",
-        default_value = "5s",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-handover-timeout", default_value = "5s")]
     pub handover_timeout: Span,
     /// Let nodes that do not lead answer reads of the level `follower`, if what they have is at most this old
-    #[arg(
-        long = "raft-follower-reads-age",
-        value_name = "TIME",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-follower-reads-age")]
     pub follower_reads_age: Option<Span>,
     /// With --raft-follower-reads-age: the entries that they may lack, at most
-    #[arg(
-        long = "raft-follower-reads-entries",
-        value_name = "N",
-        default_value_t = 1000,
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-follower-reads-entries", default_value_t = 1000)]
     pub follower_reads_entries: u64,
     /// Applied entries that would have to be applied again after a crash, at most
-    #[arg(
-        long = "raft-checkpoint-entries",
-        value_name = "N",
-        default_value_t = 4096,
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-checkpoint-entries", default_value_t = 4096)]
     pub checkpoint_entries: u64,
     /// Changed pages that the engine holds before it makes them durable
-    #[arg(
-        long = "raft-checkpoint-dirty-pages",
-        value_name = "N",
-        default_value_t = 4096,
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-checkpoint-dirty-pages", default_value_t = 4096)]
     pub checkpoint_dirty_pages: u64,
     /// The room on the disk below which no more writes are taken
-    #[arg(
-        long = "raft-disk-reserve",
-        value_name = "BYTES",
-        default_value = "64M",
-        hide_short_help = true
-    )]
+    #[arg(long = "raft-disk-reserve", default_value = "64M")]
     pub disk_reserve: Size,
+}
+
+/// The list as `--help` shows it. Settings in tables are not for a first look, and their types say what they take.
+pub fn shown(command: Command) -> Command {
+    command.mut_args(|arg| {
+        let in_table = arg
+            .get_long()
+            .is_some_and(|name| file::split(name).0.is_some());
+        if !in_table {
+            return arg;
+        }
+        let takes = arg.get_value_parser().type_id();
+        let value = match () {
+            () if takes == TypeId::of::<Size>() => "BYTES",
+            () if takes == TypeId::of::<Span>() => "TIME",
+            () => "N",
+        };
+        arg.hide_short_help(true).value_name(value)
+    })
 }
 
 impl Settings {
@@ -470,6 +376,12 @@ mod tests {
     }
 
     #[test]
+    fn a_node_may_be_told_to_use_its_disk_to_the_end() {
+        let raft = settings(&["--raft-disk-reserve", "0"]).raft();
+        assert_eq!(raft.expect("it is a setting").disk_reserve, 0);
+    }
+
+    #[test]
     fn settings_that_cannot_work_together_are_refused_with_what_to_change() {
         for (flags, said) in [
             (
@@ -489,6 +401,7 @@ mod tests {
             ),
             (&["--scrub-every", "3"], "nothing without scrub"),
             (&["--advertise", "a b"], "write HOST or HOST:PORT"),
+            (&["--raft-queue-max-bytes", "0"], "queue-max-bytes is 0"),
         ] {
             let refused = settings(flags).check().expect_err(said);
             assert_eq!(refused.code(), 2);
