@@ -264,6 +264,31 @@ async fn a_snapshot_is_sent_once_in_parts_and_with_one_offer() {
     leader.node.kill().await;
 }
 
+/// No part lies before one that was sent earlier, and none is of another transfer unless the one before
+/// was sent to its end. (The part that was lost is sent again, and so is one that finds no room, as often
+/// as that happens; how often depends on the machine.)
+fn assert_never_begins_again(seen: &[(String, Step)], what: &str) {
+    let mut current: Option<(&str, u64, bool)> = None;
+    for (transfer, step) in seen {
+        let Step::Part { offset, last, .. } = step else {
+            continue;
+        };
+        match current {
+            Some((before, reached, _)) if before == transfer => {
+                assert!(*offset >= reached, "{what}: {offset} after {reached}");
+            }
+            // Of a first part that was lost, nothing is there to go on from.
+            Some((_, reached, ended)) => {
+                assert!(ended || reached == 0, "{what}: left at {reached}");
+            }
+            None => {}
+        }
+        current = Some((transfer, *offset, *last));
+    }
+    let (_, reached, ended) = current.expect("parts were sent");
+    assert!(ended && reached > 0, "{what}: ended at {reached}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_that_is_cut_at_any_step_goes_on_from_there() {
     for fate in [Fate::RequestLost, Fate::AnswerLost, Fate::Repeated] {
@@ -275,20 +300,12 @@ async fn a_transfer_that_is_cut_at_any_step_goes_on_from_there() {
         })
         .await;
         leader.join(2).await.kill().await;
-        let (whole, _) = leader.parts_and_offers(2);
         let steps = leader.seen(2).len();
         for step in 0..steps {
             *cut.lock() = step;
             let id = step as u64 + 3;
             leader.join(id).await.kill().await;
-            let (parts, offers) = leader.parts_and_offers(id);
-            // It did not begin again: what is sent twice is the part that was lost, and parts that
-            // found no room. (The membership grows by a node each time, and takes some parts.)
-            assert!(
-                parts < whole + whole / 2,
-                "{fate:?} at {step}: {parts} of {whole}"
-            );
-            assert!(offers <= 2, "{fate:?} at {step}: {offers} offers");
+            assert_never_begins_again(&leader.seen(id), &format!("{fate:?} at {step}"));
         }
         leader.node.kill().await;
     }
