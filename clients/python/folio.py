@@ -316,8 +316,8 @@ class Session:
     """Writes that are carried out once each: the client numbers them, and the cluster remembers the last number and its
     answer. One write is under way at a time; each task that writes has a session of its own."""
 
-    def __init__(self, client, number):
-        self.number, self._client, self._sequence, self._pending = number, client, 0, None
+    def __init__(self, client, session):
+        self._id, self._client, self._sequence, self._pending = session, client, 0, None
 
     def submit(self, vault, operations, conditions=()):
         """Carries out a transaction, once; gives the receipt."""
@@ -341,11 +341,11 @@ class Session:
 
     def close(self):
         """Ends the session; the cluster would forget it by itself, later."""
-        self._send("DELETE", f"/v1/sessions/{self.number}?sequence={self._next()['sequence']}")
+        self._send("DELETE", f"/v1/sessions/{self._id}?sequence={self._next()['sequence']}")
 
     def _next(self):
         self._sequence += 1
-        return {"id": self.number, "sequence": self._sequence}
+        return {"id": self._id, "sequence": self._sequence}
 
     def _send(self, method, path, body=None):
         self._pending = (method, path, body)

@@ -230,7 +230,7 @@ class NoFolioNode(unittest.TestCase):
 
     def test_a_session_knows_what_is_unsettled(self):
         _, client = self.problem(504, "outcome_unknown")
-        session = folio.Session(client, 1)
+        session = folio.Session(client, "an id")
         with self.assertRaises(folio.OutcomeUnknown):
             session.submit(1, [folio.delete("a")])
         self.assertIsNotNone(session._pending)

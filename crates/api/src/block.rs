@@ -6,7 +6,7 @@ use folio_proof::record::{Origin, Record};
 use folio_proof::transaction::SessionSequence;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, Operation, Outcome, Session};
+use crate::{Condition, Operation, Outcome};
 
 /// A block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,16 @@ impl From<BlockHeader> for BlockHead {
     }
 }
 
+/// The place in a session that a transaction was sent in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RecordedSession {
+    /// The session's number.
+    pub number: u64,
+    /// The place in it.
+    pub sequence: u64,
+}
+
 /// A transaction of a block, and what it did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -66,7 +76,7 @@ pub struct RecordedTransaction {
     pub expiry: bool,
     /// The place in the session of the client that asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<Session>,
+    pub session: Option<RecordedSession>,
     /// What had to hold before.
     pub conditions: Vec<Condition>,
     /// What was done.
@@ -84,8 +94,8 @@ impl From<Record> for RecordedTransaction {
         }: Record,
     ) -> Self {
         let session = match origin {
-            Origin::Session(SessionSequence { session, sequence }) => Some(Session {
-                id: session,
+            Origin::Session(SessionSequence { session, sequence }) => Some(RecordedSession {
+                number: session,
                 sequence,
             }),
             Origin::Client | Origin::Expiry => None,

@@ -15,7 +15,7 @@ mod request;
 mod transaction;
 mod vault;
 
-pub use block::{Block, BlockHead, Recorded, RecordedTransaction};
+pub use block::{Block, BlockHead, Recorded, RecordedSession, RecordedTransaction};
 pub use bytes::Bytes;
 pub use cluster::{
     Divergence, FileStatus, Invited, JoinRequest, Leader, Member, MemberChange, Members, Moved,

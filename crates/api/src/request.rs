@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::{Bytes, Condition, Delete, Must, Operation, Relationship, Set, Target};
 
 /// A place in a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Session {
-    /// The session's number.
-    pub id: u64,
+    /// What the client was given when it opened the session. It is good for that client only, at every node.
+    pub id: String,
     /// Counts the session's commands from 1. The same number again gets the same answer, and nothing is done twice.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub sequence: u64,
@@ -101,8 +101,10 @@ pub struct LastNumbers {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionOpened {
-    /// Its number.
-    pub session: u64,
+    /// What the client names it with.
+    pub session: String,
+    /// Its number, under which blocks have what was done in it.
+    pub number: u64,
 }
 
 /// A session was ended.

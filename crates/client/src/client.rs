@@ -65,7 +65,7 @@ impl Client {
         let opened: SessionOpened = self
             .write(Path::new("sessions"), &(), Kind::Repeatable)
             .await?;
-        Ok(Session::new(self.clone(), opened.session))
+        Ok(Session::new(self.clone(), opened))
     }
 
     /// Creates a vault. If the answer is lost, it is not known whether there is one more; a session knows.

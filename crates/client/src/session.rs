@@ -1,7 +1,9 @@
 //! Writes that are carried out once.
 
 use bytes::Bytes;
-use folio_api::{NewTransaction, NewVault, Receipt, SessionClosed, VaultCreated, VaultDeleted};
+use folio_api::{
+    NewTransaction, NewVault, Receipt, SessionClosed, SessionOpened, VaultCreated, VaultDeleted,
+};
 use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,26 +24,28 @@ use crate::route::Kind;
 #[derive(Debug)]
 pub struct Session {
     client: Client,
-    id: u64,
-    /// The number that was used last.
+    id: String,
+    number: u64,
+    /// The place that was used last.
     sequence: u64,
-    /// The write of that number, while nobody knows what became of it.
+    /// The write of that place, while nobody knows what became of it.
     pending: Option<Request>,
 }
 
 impl Session {
-    pub(crate) fn new(client: Client, id: u64) -> Self {
+    pub(crate) fn new(client: Client, opened: SessionOpened) -> Self {
         Session {
             client,
-            id,
+            id: opened.session,
+            number: opened.number,
             sequence: 0,
             pending: None,
         }
     }
 
-    /// The number of the session.
-    pub fn id(&self) -> u64 {
-        self.id
+    /// The number of the session, under which blocks have what was done in it.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whether nobody knows what became of the last write; [`settle`](Self::settle) finds out.
@@ -105,7 +109,7 @@ impl Session {
     fn next(&mut self) -> folio_api::Session {
         self.sequence += 1;
         folio_api::Session {
-            id: self.id,
+            id: self.id.clone(),
             sequence: self.sequence,
         }
     }

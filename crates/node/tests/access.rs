@@ -251,7 +251,7 @@ async fn every_route_takes_the_role_that_it_should_in_the_vault_that_it_names() 
                 .replace("{vault}", &vault.to_string())
                 .replace("{*key}", "a")
                 .replace("{member}", "9")
-                .replace("{session}", "9")
+                .replace("{session}", "none")
                 .replace("{height}", "0")
                 .replace("{position}", "0");
             for unknown in ["nobody", "stranger"] {
@@ -279,6 +279,49 @@ async fn every_route_takes_the_role_that_it_should_in_the_vault_that_it_names() 
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_good_for_the_client_that_opened_it_only() {
+    let guarded = Guarded::start().await;
+    let opened = guarded
+        .send("writes-1", "POST", "/v1/sessions", &Value::Null)
+        .await
+        .body;
+    let session = opened["session"].as_str().unwrap();
+    let write = |key: &str| {
+        json!({
+            "session": { "id": session, "sequence": 1 },
+            "operations": [{ "set": { "key": key, "value": "v" } }],
+        })
+    };
+    let submit = async |client, key| {
+        let path = "/v1/vaults/1/transactions";
+        guarded.send(client, "POST", path, &write(key)).await
+    };
+    let first = submit("writes-1", "a").await;
+    assert_eq!(first.status, 200, "{first:?}");
+    // Neither is it told what the other was answered, nor can it use the session, nor end it.
+    for client in ["admin-all", "admin-1"] {
+        let refused = submit(client, "b").await;
+        assert_eq!((refused.status, refused.code()), (404, "session_unknown"));
+        for id in [session, &opened["number"].to_string(), "AAAA"] {
+            for path in [
+                "/v1/sessions/{id}?sequence=2",
+                "/v1/vaults/1?session={id}&sequence=2",
+            ] {
+                let path = path.replace("{id}", id);
+                let refused = guarded.send(client, "DELETE", &path, &Value::Null).await;
+                assert_eq!((refused.status, refused.code()), (404, "session_unknown"));
+            }
+        }
+    }
+    assert_eq!(submit("writes-1", "a").await.body, first.body, "a retry");
+    let path = format!("/v1/sessions/{session}?sequence=2");
+    let closed = guarded
+        .send("writes-1", "DELETE", &path, &Value::Null)
+        .await;
+    assert_eq!((closed.status, closed.body), (200, json!({ "closed": 1 })));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use common::{
-    Answer, PATIENCE, Server, applied, delete, free_port, get, leader, post, post_as, send, serve,
-    start_cluster, start_cluster_with, start_node,
+    Answer, PATIENCE, Server, applied, delete, free_port, get, leader, open_session, post, post_as,
+    send, serve, start_cluster, start_cluster_with, start_node,
 };
 use folio_node::access::Access;
 use folio_raft::Config;
@@ -154,11 +154,10 @@ async fn a_list_comes_in_pages_that_join_up() {
 async fn a_repeated_transaction_happens_once_in_a_session() {
     let directory = tempfile::tempdir().expect("a directory");
     let address = with_vault(&directory).await;
-    let session = post(address, "/v1/sessions", &json!({})).await;
-    assert_eq!(session.status, 201, "{session:?}");
+    let session = open_session(address).await;
     let body = |sequence: u64| {
         json!({
-            "session": { "id": session.body["session"], "sequence": sequence },
+            "session": { "id": session, "sequence": sequence },
             "operations": [{ "set": { "key": "a", "value": "b" } }],
         })
     };
@@ -247,7 +246,7 @@ async fn every_bad_request_gets_a_problem_with_its_code() {
             "invalid_command",
         ),
         (
-            "{\"operations\": [{\"delete\": {\"key\": \"a\"}}], \"session\": {\"id\": 9, \"sequence\": 1}}",
+            "{\"operations\": [{\"delete\": {\"key\": \"a\"}}], \"session\": {\"id\": \"AAAA\", \"sequence\": 1}}",
             404,
             "session_unknown",
         ),
@@ -537,7 +536,7 @@ async fn who_has_no_successor_keeps_the_leadership() {
 async fn a_place_in_a_session_is_for_one_command() {
     let directory = tempfile::tempdir().expect("a directory");
     let address = with_vault(&directory).await;
-    let session = post(address, "/v1/sessions", &json!(null)).await.body["session"].clone();
+    let session = open_session(address).await;
     let place = json!({ "id": session, "sequence": 1 });
     let vault = json!({ "name": "second", "session": place });
     assert_eq!(post(address, "/v1/vaults", &vault).await.status, 201);

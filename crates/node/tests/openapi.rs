@@ -170,9 +170,10 @@ async fn every_route_answers_as_the_document_says() {
         asked: BTreeSet::new(),
     };
 
-    node.ask("open_session", "POST /v1/sessions", None).await;
-    let session = json!({ "id": 1, "sequence": 1 });
-    let body = json!({ "name": "first", "retention": 10, "session": session });
+    let opened = node.ask("open_session", "POST /v1/sessions", None).await;
+    let session = opened.body["session"].as_str().unwrap();
+    let place = |sequence: u64| json!({ "id": session, "sequence": sequence });
+    let body = json!({ "name": "first", "retention": 10, "session": place(1) });
     node.ask("create_vault", "POST /v1/vaults", Some(body))
         .await;
     node.ask(
@@ -197,7 +198,7 @@ async fn every_route_answers_as_the_document_says() {
     node.ask("get_vault", "GET /v1/vaults/x", None).await;
     let names = json!({ "resource": "car:1", "relation": "owner", "subject": "user:7" });
     let body = json!({
-        "session": { "id": 1, "sequence": 2 },
+        "session": place(2),
         "conditions": [
             { "entity": "a/b", "must": "not_exist" },
             { "relationship": names, "must": "not_exist" },
@@ -223,7 +224,7 @@ async fn every_route_answers_as_the_document_says() {
     node.ask("submit", submit, Some(json!({ "operation": [] })))
         .await;
     let unknown =
-        json!({ "session": { "id": 9, "sequence": 1 }, "operations": body["operations"] });
+        json!({ "session": { "id": "none", "sequence": 1 }, "operations": body["operations"] });
     node.ask("submit", submit, Some(unknown)).await;
     let set = json!({ "operations": [{ "set": { "key": "a/b", "value": "c" } }] });
     node.ask("submit", submit, Some(set)).await;
@@ -335,10 +336,10 @@ async fn every_route_answers_as_the_document_says() {
     )
     .await;
     node.ask("last_numbers", "GET /v1/numbers", None).await;
-    node.ask("close_session", "DELETE /v1/sessions/1?sequence=3", None)
-        .await;
-    node.ask("close_session", "DELETE /v1/sessions/1?sequence=3", None)
-        .await;
+    let close = format!("DELETE /v1/sessions/{session}?sequence=3");
+    for _ in 0..2 {
+        node.ask("close_session", &close, None).await;
+    }
 
     node.ask("list_members", "GET /v1/members", None).await;
     let nobody = json!({ "id": 0, "address": "127.0.0.1:1" });

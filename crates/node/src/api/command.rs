@@ -1,32 +1,17 @@
 //! What the API's types are in the ledger.
 
-use folio_api::{
-    Counter, Entity, NewNumbers, NewTransaction, NewVault, PastEntity, Receipt, Session, Vault,
-    VaultChange,
-};
+use folio_api::{Counter, Entity, NewTransaction, PastEntity, Receipt, Vault};
 use folio_ledger::VaultInfo;
 use folio_ledger::command::{self, Command};
 use folio_ledger::response;
 use folio_ledger::transaction::Transaction;
 
-/// The command that creates a vault.
-pub(super) fn create_vault(of: NewVault) -> Command {
-    let create = Command::create_vault_retaining(of.name, of.retention);
-    in_session(create, of.session)
-}
-
-/// The command that changes `vault`.
-pub(super) fn change_vault(vault: u64, of: VaultChange) -> Command {
-    in_session(Command::set_retention(vault, of.retention), of.session)
-}
-
-/// The command that takes numbers.
-pub(super) fn allocate_numbers(of: NewNumbers) -> Command {
-    let counter = match of.counter {
+/// What clients may number.
+pub(super) fn ledger_counter(of: Counter) -> command::Counter {
+    match of {
         Counter::Organization => command::Counter::Organization,
         Counter::User => command::Counter::User,
-    };
-    in_session(Command::allocate_numbers(counter, of.count), of.session)
+    }
 }
 
 /// The command that carries out a transaction on `vault`.
@@ -36,15 +21,7 @@ pub(super) fn submit(vault: u64, of: NewTransaction) -> Command {
         conditions: of.conditions.into_iter().map(Into::into).collect(),
         operations: of.operations.into_iter().map(Into::into).collect(),
     };
-    in_session(Command::submit(transaction), of.session)
-}
-
-/// The command at its place in the client's session.
-pub(super) fn in_session(command: Command, session: Option<Session>) -> Command {
-    match session {
-        Some(Session { id, sequence }) => command.in_session(id, sequence),
-        None => command,
-    }
+    Command::submit(transaction)
 }
 
 /// None for what only the cluster itself numbers.
@@ -103,6 +80,7 @@ pub(super) fn past_entity(key: &[u8], of: folio_ledger::PastEntity) -> PastEntit
 
 #[cfg(test)]
 mod tests {
+    use folio_api::Session;
     use folio_ledger::state_key::Relationship;
     use folio_ledger::transaction::Requirement;
     use serde_json::{from_value, json};
@@ -112,7 +90,7 @@ mod tests {
     #[test]
     fn a_transaction_reads_as_it_is_written() {
         let body = json!({
-            "session": { "id": 7, "sequence": 3 },
+            "session": { "id": "abc", "sequence": 3 },
             "conditions": [
                 { "entity": "a", "must": "exist" },
                 { "entity": { "base64": "/w==" }, "must": { "have_version": 2 } },
@@ -139,10 +117,12 @@ mod tests {
             .delete("a")
             .relate(relationship.clone())
             .unrelate(relationship);
-        assert_eq!(
-            submit(5, parsed),
-            Command::submit(expected).in_session(7, 3)
-        );
+        let session = Session {
+            id: "abc".to_owned(),
+            sequence: 3,
+        };
+        assert_eq!(parsed.session, Some(session));
+        assert_eq!(submit(5, parsed), Command::submit(expected));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod problem;
 mod prove;
 mod read;
 mod routes;
+mod session;
 mod status;
 mod table;
 mod token;
@@ -46,6 +47,7 @@ use crate::access::{Access, Caller, Role, Rules};
 use crate::node::Node;
 pub use join::invitation;
 use problem::Problem;
+use session::Client;
 pub(crate) use token::hmac;
 
 /// The largest body of a request: a transaction of the largest size, in base64, with room for the JSON around it.
@@ -93,25 +95,27 @@ fn guarded(routes: Router<Api>, api: Api) -> Router {
         .with_state(api)
 }
 
-/// Lets a request through to a route that has a rule, if whoever sends it has what the rule asks for.
+/// Lets a request through to a route that has a rule, if whoever sends it has what the rule asks for, and says who that is.
 async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let vault = routes::vault_in_path(request.uri().path());
     let caller = api.access.caller(request.headers());
     match allowed(&api.rules, &caller, &request, vault) {
-        Ok(()) => {
+        Ok(client) => {
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(Client(client));
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
     }
 }
 
+/// The name of the client, if it may be answered.
 fn allowed(
     rules: &Rules,
     caller: &Caller,
     request: &Request,
     vault: Option<u64>,
-) -> Result<(), Problem> {
+) -> Result<String, Problem> {
     let path = request.extensions().get::<MatchedPath>();
     let path = path.ok_or_else(Problem::no_such_route)?.as_str();
     let method = request.method();
@@ -122,7 +126,7 @@ fn allowed(
     if need.role() == Some(Role::Admin) && method != Method::GET {
         tracing::info!(client, %method, path = request.uri().path(), "administered");
     }
-    Ok(())
+    Ok(client)
 }
 
 /// Refuses a body that says it is too large and a path that is, puts a deadline on every request, and turns "not the leader" into a redirect

@@ -133,6 +133,11 @@ impl Problem {
         Problem::new(Code::SequenceUsed, detail)
     }
 
+    pub(super) fn session_not_found() -> Self {
+        let detail = "no session that this client has opened has this id";
+        Problem::new(Code::SessionUnknown, detail)
+    }
+
     pub(super) fn verification_running() -> Self {
         let detail = "a verification of this node's file is under way";
         Problem::new(Code::VerificationRunning, detail)

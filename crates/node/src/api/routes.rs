@@ -5,8 +5,8 @@ use axum::extract::{Extension, Json, Path, Query, State};
 use axum::http::Uri;
 use folio_api::{
     Block, Entity, LastNumbers, MAX_LIMIT, NewNumbers, NewTransaction, NewVault, Numbers, Page,
-    PastEntity, ReadLevel, Receipt, Relationship, RetentionSet, Session, SessionClosed,
-    SessionOpened, Vault, VaultChange, VaultCreated, VaultDeleted,
+    PastEntity, ReadLevel, Receipt, Relationship, RetentionSet, Vault, VaultChange, VaultCreated,
+    VaultDeleted,
 };
 use folio_ledger::command::{Command, Counter};
 use folio_ledger::response::Response;
@@ -15,10 +15,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Api;
-use super::command::{self, in_session};
+use super::command;
 use super::openapi::Created;
 use super::problem::Problem;
 use super::read::{Read, key_in_path, page_limit};
+use super::session::{Client, InSession};
 use super::token::{List, place_of_relationship, relationship_of_place};
 use crate::access::Caller;
 
@@ -27,42 +28,14 @@ pub(super) type Params<T> = Result<Query<T>, QueryRejection>;
 pub(super) type Place<T> = Result<Path<T>, PathRejection>;
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
-pub(super) async fn open_session(
-    State(api): State<Api>,
-) -> Result<Created<SessionOpened>, Problem> {
-    match api.write(Command::open_session()).await? {
-        Response::SessionOpened { session } => Ok(Created(SessionOpened { session })),
-        _ => Err(Problem::sequence_used()),
-    }
-}
-
-/// The place in the session that is to be closed.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AtSequence {
-    /// One that the session has not used.
-    #[schemars(range(min = 1))]
-    sequence: u64,
-}
-
-pub(super) async fn close_session(
-    State(api): State<Api>,
-    session: Place<u64>,
-    params: Params<AtSequence>,
-) -> Answer<SessionClosed> {
-    let Path(session) = session?;
-    let close = Command::close_session(session, params?.0.sequence);
-    match api.write(close).await? {
-        Response::SessionClosed => Ok(Json(SessionClosed { closed: session })),
-        _ => Err(Problem::sequence_used()),
-    }
-}
-
 pub(super) async fn create_vault(
     State(api): State<Api>,
+    Extension(client): Extension<Client>,
     body: Body<NewVault>,
 ) -> Result<Created<VaultCreated>, Problem> {
-    match api.write(command::create_vault(body?.0)).await? {
+    let Json(of) = body?;
+    let create = Command::create_vault_retaining(of.name, of.retention);
+    match api.write_in(&client, of.session, create).await? {
         Response::VaultCreated { vault, log_index } => {
             Ok(Created(VaultCreated { vault, log_index }))
         }
@@ -133,46 +106,29 @@ pub(super) async fn get_vault(
 
 pub(super) async fn change_vault(
     State(api): State<Api>,
+    Extension(client): Extension<Client>,
     vault: Place<u64>,
     body: Body<VaultChange>,
 ) -> Answer<RetentionSet> {
     let Path(vault) = vault?;
-    match api.write(command::change_vault(vault, body?.0)).await? {
+    let Json(of) = body?;
+    let change = Command::set_retention(vault, of.retention);
+    match api.write_in(&client, of.session, change).await? {
         Response::RetentionSet { vault, retention } => Ok(Json(RetentionSet { vault, retention })),
         _ => Err(Problem::sequence_used()),
     }
 }
 
-/// A place in a session, in the query of a request that has no body.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct InSession {
-    session: Option<u64>,
-    /// Counts the session's commands from 1; goes together with `session`.
-    #[schemars(range(min = 1))]
-    sequence: Option<u64>,
-}
-
-impl InSession {
-    fn place(self) -> Result<Option<Session>, Problem> {
-        match (self.session, self.sequence) {
-            (Some(id), Some(sequence)) => Ok(Some(Session { id, sequence })),
-            (None, None) => Ok(None),
-            _ => Err(Problem::malformed(
-                "`session` and `sequence` go together, or neither is given",
-            )),
-        }
-    }
-}
-
 pub(super) async fn delete_vault(
     State(api): State<Api>,
+    Extension(client): Extension<Client>,
     vault: Place<u64>,
     params: Params<InSession>,
 ) -> Answer<VaultDeleted> {
     let Path(vault) = vault?;
-    let delete = in_session(Command::delete_vault(vault), params?.0.place()?);
-    match api.write(delete).await? {
+    let session = params?.0.place()?;
+    let delete = Command::delete_vault(vault);
+    match api.write_in(&client, session, delete).await? {
         Response::VaultDeleted {
             vault,
             height,
@@ -190,9 +146,12 @@ pub(super) async fn delete_vault(
 
 pub(super) async fn allocate_numbers(
     State(api): State<Api>,
+    Extension(client): Extension<Client>,
     body: Body<NewNumbers>,
 ) -> Result<Created<Numbers>, Problem> {
-    match api.write(command::allocate_numbers(body?.0)).await? {
+    let Json(of) = body?;
+    let allocate = Command::allocate_numbers(command::ledger_counter(of.counter), of.count);
+    match api.write_in(&client, of.session, allocate).await? {
         Response::NumbersAllocated {
             counter,
             first,
@@ -222,11 +181,15 @@ pub(super) async fn last_numbers(
 
 pub(super) async fn submit(
     State(api): State<Api>,
+    Extension(client): Extension<Client>,
     vault: Place<u64>,
     body: Body<NewTransaction>,
 ) -> Answer<Receipt> {
     let Path(vault) = vault?;
-    match api.write(command::submit(vault, body?.0)).await? {
+    let Json(mut of) = body?;
+    let session = of.session.take();
+    let submit = command::submit(vault, of);
+    match api.write_in(&client, session, submit).await? {
         Response::Committed(receipt) => Ok(Json(command::receipt(receipt))),
         _ => Err(Problem::sequence_used()),
     }

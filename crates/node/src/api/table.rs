@@ -3,7 +3,7 @@
 use folio_api::Code;
 
 use super::openapi::{self, About, Routes};
-use super::{feed, join, members, metrics, page, prove, routes, status, verification};
+use super::{feed, join, members, metrics, page, prove, routes, session, status, verification};
 use crate::access::Need::{Everywhere, InVault, Nothing, Somewhere};
 use crate::access::Role::{Admin, Monitor, Read, Write};
 
@@ -40,6 +40,7 @@ const WRITE: &[Code] = &[
 
 /// What a command in a session may be refused with.
 const SESSION: &[Code] = &[
+    Code::NotYetApplied,
     Code::SessionUnknown,
     Code::SessionExpired,
     Code::StaleSequence,
@@ -83,9 +84,9 @@ const fn about(
 pub(super) fn routes() -> Routes {
     Routes::new()
         .section("Sessions and numbers")
-        .post("/v1/sessions", Somewhere(Write), routes::open_session,
-            about("open_session", "Opens a session, in which a repeated write happens once", &[WRITE]))
-        .delete("/v1/sessions/{session}", Somewhere(Write), routes::close_session,
+        .post("/v1/sessions", Somewhere(Write), session::open_session,
+            about("open_session", "Opens a session, in which a repeated write happens once", &[WRITE, &[Code::NotYetApplied]]))
+        .delete("/v1/sessions/{session}", Somewhere(Write), session::close_session,
             about("close_session", "Ends a session", &[WRITE, SESSION]))
         .post("/v1/numbers", Everywhere(Write), routes::allocate_numbers,
             about("allocate_numbers", "Takes numbers that nobody else gets", &[WRITE, SESSION, BODY]))

@@ -36,6 +36,11 @@ impl List {
         List(vec![3]).number(vault).text(key)
     }
 
+    /// The sessions that a client has opened.
+    pub(super) fn sessions(client: &str) -> Self {
+        List(vec![5]).text(client.as_bytes())
+    }
+
     /// The relationships of a vault, of a resource, relation and subject as far as they are given.
     pub(super) fn relationships(vault: u64, names: [Option<&str>; 3], order: Order) -> Self {
         let list = List(vec![4, u8::from(order == Order::Backwards)]).number(vault);
@@ -176,6 +181,8 @@ mod tests {
             List::entities(1, "a"),
             List::history(1, b""),
             List::history(1, b"a"),
+            List::sessions("a"),
+            List::sessions("b"),
         ];
         for order in [Order::Forwards, Order::Backwards] {
             for names in [

@@ -182,6 +182,13 @@ pub async fn post_as(address: SocketAddr, path: &str, content_type: &str, body: 
     with_body(address, "POST", path, content_type, body).await
 }
 
+/// Opens a session. Returns its id.
+pub async fn open_session(address: SocketAddr) -> String {
+    let opened = post(address, "/v1/sessions", &Value::Null).await;
+    assert_eq!(opened.status, 201, "{opened:?}");
+    opened.body["session"].as_str().expect("an id").to_owned()
+}
+
 pub async fn delete(address: SocketAddr, path: &str) -> Answer {
     let request = format!("DELETE {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     send(address, &request).await

@@ -13,6 +13,7 @@ use super::Operation;
 use crate::access::Caller;
 use crate::api::Api;
 use crate::api::problem::Problem;
+use crate::api::session::Client;
 
 /// A handler that the document can describe; `D` are the types of its arguments.
 pub(in crate::api) trait Documented<D> {
@@ -55,6 +56,10 @@ impl Input for Extension<Caller> {
     fn describe(_: &mut Operation<'_>) {}
 }
 
+impl Input for Extension<Client> {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
 impl Input for Uri {
     fn describe(_: &mut Operation<'_>) {}
 }
@@ -85,6 +90,12 @@ pub(in crate::api) trait Places {
 impl Places for u64 {
     fn describe(operation: &mut Operation<'_>) {
         operation.place::<u64>();
+    }
+}
+
+impl Places for String {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.place::<String>();
     }
 }
 

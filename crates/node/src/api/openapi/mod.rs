@@ -60,7 +60,10 @@ const PARAMETERS: &[(&str, &str)] = &[
         "position",
         "The place of the transaction in the block, from 0.",
     ),
-    ("session", "The number of the session."),
+    (
+        "session",
+        "What the client was given when it opened the session.",
+    ),
     ("member", "The number of the node."),
     (
         "after",
