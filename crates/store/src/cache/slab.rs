@@ -11,7 +11,7 @@
 //!    no other.
 //! 2. A page without a handle is on its slab's list of free pages, which is touched under the lock of the pool only.
 //! 3. A slab is given back when all of its pages are free, under that lock.
-//! 4. The bytes of a slab are zeroed when it is made, so they are initialised ever after.
+//! 4. The bytes of a slab are zeros when it is made, so they are initialised ever after.
 
 use std::{
     alloc::{self, Layout},
@@ -67,6 +67,11 @@ struct Slabs {
     open: Vec<NonNull<Slab>>,
     /// How many of them have no page in use.
     empty: usize,
+    /// Whether there is a slab.
+    begun: bool,
+    /// The first slab, while it is the only one. A huge page is filled with zeros as a whole, which takes longer than to open
+    /// a database and read from it; so there is none before one slab is too few.
+    first: Option<NonNull<Slab>>,
 }
 
 // SAFETY: slabs belong to their pool, and are looked into under its lock (rules 2 and 3).
@@ -105,6 +110,8 @@ impl Pool {
         Self(Mutex::new(Slabs {
             open: Vec::new(),
             empty: 0,
+            begun: false,
+            first: None,
         }))
     }
 
@@ -170,17 +177,16 @@ impl Pool {
 
 impl Slabs {
     fn add(&mut self, page_size: usize) -> NonNull<Slab> {
-        let layout = Slab::layout();
-        // SAFETY: the layout is not empty.
-        let memory = unsafe { alloc::alloc(layout) };
-        let Some(slab) = NonNull::new(memory.cast::<Slab>()) else {
-            alloc::handle_alloc_error(layout);
-        };
-        advise_huge(slab);
+        let slab = memory::take().cast::<Slab>();
+        if std::mem::replace(&mut self.begun, true) {
+            self.first.take().into_iter().for_each(memory::advise_huge);
+            memory::advise_huge(slab);
+        } else {
+            self.first = Some(slab);
+        }
         let pages = Slab::pages(page_size);
         // SAFETY: the memory is large enough and aligned, and nobody else has it. Zeros are a `PageState`.
         unsafe {
-            memory.write_bytes(0, SLAB);
             slab.write(Slab {
                 free: AtomicU32::new(pages.start),
                 in_use: AtomicU32::new(0),
@@ -213,21 +219,94 @@ impl Slabs {
                 .store(place, Ordering::Relaxed);
         }
         self.empty -= 1;
-        // SAFETY: made by `add` with this layout, and no page of it has a handle (rule 3).
-        unsafe { alloc::dealloc(slab.cast().as_ptr(), Slab::layout()) };
+        self.first = self.first.filter(|&first| first != slab);
+        // SAFETY: taken by `add`, and no page of it has a handle (rule 3).
+        unsafe { memory::give_back(slab.cast()) };
     }
 }
 
-/// Asks for a huge page. Whether there is one is the system's business.
-fn advise_huge(slab: NonNull<Slab>) {
-    #[cfg(all(target_os = "linux", not(miri)))]
-    {
-        use nix::sys::mman::{MmapAdvise, madvise};
-        // SAFETY: the memory is ours, and the advice changes none of it. Where it is not taken nothing is lost.
-        let _ = unsafe { madvise(slab.cast(), SLAB, MmapAdvise::MADV_HUGEPAGE) };
+/// Memory for slabs: zeros at multiples of the size.
+#[cfg(not(miri))]
+mod memory {
+    use std::{alloc, num::NonZeroUsize, ptr::NonNull};
+
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+    use super::{SLAB, Slab};
+
+    /// Straight from the system, whose memory is zeros already: what an allocator aligns it fills itself, and so touches
+    /// all of it.
+    pub fn take() -> NonNull<u8> {
+        let twice = NonZeroUsize::new(2 * SLAB).expect("not zero");
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: new memory at an address that the system chooses.
+        let mapped = unsafe { mmap_anonymous(None, twice, access, MapFlags::MAP_PRIVATE) };
+        let Ok(mapped) = mapped else {
+            alloc::handle_alloc_error(Slab::layout());
+        };
+        let before = mapped.addr().get().wrapping_neg() % SLAB;
+        // SAFETY: both are within what was mapped, and beside the slab.
+        unsafe {
+            let slab = mapped.byte_add(before);
+            unmap(mapped, before);
+            unmap(slab.byte_add(SLAB), SLAB - before);
+            slab.cast()
+        }
     }
-    #[cfg(not(all(target_os = "linux", not(miri))))]
-    let _ = slab;
+
+    /// # Safety
+    ///
+    /// Taken by `take`, and nobody uses it any more.
+    pub unsafe fn give_back(slab: NonNull<u8>) {
+        // SAFETY: as the caller says.
+        unsafe { unmap(slab.cast(), SLAB) };
+    }
+
+    /// # Safety
+    ///
+    /// Mapped by `take`, and nobody uses it.
+    unsafe fn unmap(memory: NonNull<std::ffi::c_void>, length: usize) {
+        if length > 0 {
+            // SAFETY: as the caller says. Where the system refuses, the memory stays mapped and untouched.
+            let _ = unsafe { munmap(memory, length) };
+        }
+    }
+
+    /// Asks for a huge page. Whether there is one is the system's business.
+    pub fn advise_huge(slab: NonNull<Slab>) {
+        #[cfg(target_os = "linux")]
+        {
+            use nix::sys::mman::{MmapAdvise, madvise};
+            // SAFETY: the memory is ours, and the advice changes none of it. Where it is not taken nothing is lost.
+            let _ = unsafe { madvise(slab.cast(), SLAB, MmapAdvise::MADV_HUGEPAGE) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = slab;
+    }
+}
+
+/// The same from the allocator, for Miri, which knows no system.
+#[cfg(miri)]
+mod memory {
+    use std::{alloc, ptr::NonNull};
+
+    use super::Slab;
+
+    pub fn take() -> NonNull<u8> {
+        // SAFETY: the layout is not empty.
+        let memory = unsafe { alloc::alloc_zeroed(Slab::layout()) };
+        NonNull::new(memory).unwrap_or_else(|| alloc::handle_alloc_error(Slab::layout()))
+    }
+
+    /// # Safety
+    ///
+    /// Taken by `take`, and nobody uses it any more.
+    pub unsafe fn give_back(slab: NonNull<u8>) {
+        // SAFETY: as the caller says.
+        unsafe { alloc::dealloc(slab.as_ptr(), Slab::layout()) };
+    }
+
+    pub fn advise_huge(_: NonNull<Slab>) {}
 }
 
 impl Slab {
