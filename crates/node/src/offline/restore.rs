@@ -29,8 +29,8 @@ pub struct RestoreReport {
 /// Makes `out`, which must not be there, the file of the only node of a new cluster, with the ledger that `copy` has.
 /// Reads and checks every page of the copy, and changes nothing in it. `progress` is told rows, and of about how many.
 ///
-/// The node gets an id above all that the copy knows of. Invitations and page tokens of the old cluster are not good in the new
-/// one; sessions go on.
+/// The node gets an id above all that the copy knows of. Invitations, page tokens and sessions of the old cluster are not good in
+/// the new one.
 pub fn restore(
     copy: &Path,
     out: &Path,

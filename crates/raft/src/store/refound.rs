@@ -53,7 +53,7 @@ pub fn refound<S: StateMachine>(
     let mut record = state_record(&view)?;
     let applied = record.last_applied;
     let above = log_above::<S>(&view, applied, &alone);
-    let (log, last) = above.map_err(|failure| unreadable(node, failure))?;
+    let Above { last, memberships } = above.map_err(|failure| unreadable(node, failure))?;
     let Some(last) = last else {
         return Err(Error::Membership {
             reason: "the copy is of a node that was in no cluster yet: there is nothing to begin one with".into(),
@@ -71,10 +71,12 @@ pub fn refound<S: StateMachine>(
     let mut txn = database.begin_write()?;
     txn.set_durability(Durability::Immediate);
     {
-        let mut table = txn.table::<Log<S>>()?;
-        table.clear()?;
-        for (index, bytes) in &log {
-            table.insert(index, bytes.as_slice())?;
+        let mut log = txn.table::<Log<S>>()?;
+        if let Some(applied) = applied {
+            log.remove_range(..=applied.index)?;
+        }
+        for (index, bytes) in &memberships {
+            log.insert(index, bytes.as_slice())?;
         }
         txn.table::<Identity>()?
             .insert(&(), &IdentityRecord { node })?;
@@ -94,21 +96,29 @@ pub fn refound<S: StateMachine>(
     txn.commit()?;
     Ok(Refounded {
         applied: applied.map(|id| id.index),
-        to_apply: log.len() as u64,
+        to_apply: applied.map_or_else(
+            || last.index.saturating_add(1),
+            |applied| last.index.saturating_sub(applied.index),
+        ),
     })
 }
 
-/// Encoded entries by index.
-type Rows = Vec<(u64, Vec<u8>)>;
+/// The log above what is applied.
+struct Above {
+    /// The id of its last entry, or of what is applied if it has none.
+    last: Option<LogId>,
+    /// Its changes of members, by index and encoded, with the new members.
+    memberships: Vec<(u64, Vec<u8>)>,
+}
 
-/// The entries above what is applied, with `alone` for members, and the id of the last one.
+/// Reads the entries above what is applied, with `alone` for members.
 fn log_above<S: StateMachine>(
     view: &ReadTransaction,
     applied: Option<LogId>,
     alone: &Membership<NodeId, Node>,
-) -> std::result::Result<(Rows, Option<LogId>), Failure> {
+) -> std::result::Result<Above, Failure> {
     let mut last = applied;
-    let mut rows = Vec::new();
+    let mut memberships = Vec::new();
     let first = applied.map_or(0, |id| id.index.saturating_add(1));
     for row in view.table::<Log<S>>()?.range(first..)? {
         let (index, bytes) = row?;
@@ -121,16 +131,15 @@ fn log_above<S: StateMachine>(
         }
         let entry: Entry<S> = decode_entry(index, &bytes)?;
         last = Some(entry.log_id);
-        let bytes = match entry.payload {
-            EntryPayload::Membership(_) => encode_entry::<S>(&Entry::<S> {
+        if let EntryPayload::Membership(_) = entry.payload {
+            let alone = Entry::<S> {
                 log_id: entry.log_id,
                 payload: EntryPayload::Membership(alone.clone()),
-            })?,
-            _ => bytes.to_vec(),
-        };
-        rows.push((index, bytes));
+            };
+            memberships.push((index, encode_entry::<S>(&alone)?));
+        }
     }
-    Ok((rows, last))
+    Ok(Above { last, memberships })
 }
 
 fn unreadable(node: NodeId, failure: Failure) -> Error {
