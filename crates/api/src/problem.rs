@@ -84,6 +84,8 @@ codes! {
     SessionUnknown: 404 "session_unknown", "No such session";
     /// The path does not take this method.
     MethodNotAllowed: 405 "method_not_allowed", "Method not allowed";
+    /// The body came too slowly. Nothing was done.
+    BodyTimeout: 408 "body_timeout", "The body came too slowly";
     /// A condition did not hold, and nothing was done.
     ConditionFailed: 409 "condition_failed", "A condition does not hold";
     /// The session has gone on to later commands.
@@ -136,6 +138,8 @@ codes! {
     NodeStopped: 503 "node_stopped", "The node has stopped";
     /// As many requests are under way as a node carries out at a time. Nothing was done; try again later, or elsewhere.
     TooManyConnections: 503 "too_many_connections", "Too many requests are under way";
+    /// The bodies of the requests under way are as large as a node keeps at a time. Nothing was done; try again later, or elsewhere.
+    TooManyBytes: 503 "too_many_bytes", "The requests under way are too large together";
     /// The node serves as many feeds as it does. Try again later, or elsewhere.
     TooManyFeeds: 503 "too_many_feeds", "Too many feeds are open";
     /// The vault at this node is not that of the others. Nothing was done; try elsewhere.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use folio_node::access::Access;
-use folio_node::{AddressError, Limits, MemberAddress, Node, NodeOptions, api, resolve};
+use folio_node::{AddressError, MemberAddress, Node, NodeOptions, api, resolve};
 use folio_raft::NodeId;
 use folio_store::ScrubOptions;
 use tokio::net::TcpListener;
@@ -190,15 +190,12 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
     ))?;
 
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let router = api::router(node.clone(), apis, access);
     let stopped = async {
         // Ends as well when the sender is dropped.
         let _ = stopping.await;
     };
-    let limits = Limits {
-        connections: settings.max_connections as usize,
-        ..Limits::default()
-    };
+    let limits = settings.limits();
+    let router = api::router(node.clone(), apis, access, &limits);
     let serving = folio_node::serve(listener, router, node.tls().cloned(), limits, stopped);
     let mut serving = tokio::spawn(serving);
     let outcome = tokio::select! {

@@ -80,7 +80,7 @@ async fn serve(directory: &std::path::Path) -> Result<String, Box<dyn std::error
         .await?;
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);
-    let router = api::router(node, BTreeMap::new(), Access::open());
+    let router = api::router(node, BTreeMap::new(), Access::open(), &Limits::default());
     let stop = std::future::pending();
     tokio::spawn(folio_node::serve(
         listener,

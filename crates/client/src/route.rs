@@ -296,7 +296,7 @@ pub(crate) fn judge(address: &Address, answer: Answer) -> Verdict<Answer> {
             Verdict::Later(reason, seconds.map(Duration::from_secs))
         }
         Code::NotYetApplied => Verdict::Later(reason, None),
-        _ if matches!(problem.status, 429 | 503) => Verdict::Later(reason, None),
+        _ if matches!(problem.status, 408 | 429 | 503) => Verdict::Later(reason, None),
         _ => Verdict::Never(Error::Refused(Box::new(problem))),
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use common::{Answer, PATIENCE, free_port, serve, start_cluster, start_node};
+use common::{Answer, PATIENCE, free_port, serve, start_cluster, start_node, until};
 use folio_node::access::{Access, Client, Credential, Rights, Role, Vaults};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -396,6 +396,13 @@ async fn the_list_of_vaults_has_those_that_a_client_may_read() {
     let (token, credential) = Credential::new_token().unwrap();
     file += &format!("some {credential} write=3 read=1,77\n");
     std::fs::write(&guarded.file, file).unwrap();
+    until("the new client is known", async || {
+        let request = format!(
+            "GET /v1/vaults HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        common::send(guarded.address, &request).await.status == 200
+    })
+    .await;
     let list = async |header: String, query: &str| {
         let request = format!(
             "GET /v1/vaults{query} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{header}\r\n"
@@ -466,21 +473,62 @@ async fn who_is_taken_out_of_the_file_is_refused_on_connections_that_are_open_an
     assert!(before.starts_with("HTTP/1.1 200"), "{before}");
 
     guarded.remove("reads-1");
-    let after = ask().await;
-    assert!(after.starts_with("HTTP/1.1 401"), "{after}");
+    until("it is refused", async || {
+        ask().await.starts_with("HTTP/1.1 401")
+    })
+    .await;
     let set = json!({ "operations": [{ "set": { "key": "secret", "value": "" } }] });
     let path = "/v1/vaults/1/transactions";
     assert_eq!(
         guarded.send("writes-1", "POST", path, &set).await.status,
         200
     );
-    let mut rest = String::new();
-    feed.read_to_string(&mut rest).await.unwrap();
+    let rest = end(&mut feed).await;
     assert!(
         rest.contains("event: problem") && rest.contains("unknown_client"),
         "{rest}"
     );
     assert!(!rest.contains("secret"), "{rest}");
+}
+
+/// What comes until a feed ends.
+async fn end(feed: &mut BufReader<TcpStream>) -> String {
+    let mut rest = String::new();
+    let reading = tokio::time::timeout(PATIENCE, feed.read_to_string(&mut rest));
+    reading.await.expect("the feed ends").unwrap();
+    rest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_ends_when_its_client_may_not_read_any_more_although_nothing_happens_in_the_vault() {
+    let guarded = Guarded::start().await;
+    let mut feeds = Vec::new();
+    for client in ["reads-1", "writes-1", "admin-all"] {
+        let (status, feed) = guarded.ask(client, "GET", "/v1/vaults/1/changes").await;
+        assert_eq!(status, 200);
+        feeds.push(feed);
+    }
+    // One may read another vault now, one sees only the node, and one stays.
+    let text = std::fs::read_to_string(&guarded.file).unwrap();
+    let fewer = text
+        .replace("read=1", "read=2")
+        .replace("write=1", "monitor");
+    std::fs::write(&guarded.file, fewer).unwrap();
+    let mut last = feeds.pop().unwrap();
+    for mut feed in feeds {
+        let rest = end(&mut feed).await;
+        assert!(rest.contains("\"code\":\"forbidden\""), "{rest}");
+    }
+    let path = "/v1/vaults/1/transactions";
+    let set = json!({ "operations": [{ "set": { "key": "later", "value": "" } }] });
+    let done = guarded.send("admin-all", "POST", path, &set).await;
+    assert_eq!(done.status, 200);
+    let mut line = String::new();
+    while !line.contains("later") {
+        line.clear();
+        let read = tokio::time::timeout(PATIENCE, last.read_line(&mut line));
+        assert!(read.await.expect("it goes on").unwrap() > 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -499,14 +547,19 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_that_is_told() {
     assert!(!outdated().await);
     let right = std::fs::read_to_string(&guarded.file).unwrap();
     std::fs::write(&guarded.file, "monitor").unwrap();
-    assert!(outdated().await);
+    until("a wrong file is told", outdated).await;
+    std::fs::write(&guarded.file, &right).unwrap();
+    until("the right one is used", async || !outdated().await).await;
     std::fs::remove_file(&guarded.file).unwrap();
-    assert!(outdated().await);
+    until("that there is none is told", outdated).await;
     std::fs::write(&guarded.file, right).unwrap();
-    assert!(!outdated().await);
+    until("the right one is used again", async || !outdated().await).await;
     // An empty file is one: nobody is a client.
     std::fs::write(&guarded.file, "").unwrap();
-    assert_eq!(guarded.ask("monitor", "GET", "/metrics").await.0, 401);
+    until("nobody is known", async || {
+        guarded.ask("monitor", "GET", "/metrics").await.0 == 401
+    })
+    .await;
 }
 
 #[test]

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Command, ValueEnum};
-use folio_node::is_host_and_port;
+use folio_node::api::MAX_BODY_BYTES;
+use folio_node::{Limits, is_host_and_port};
 use folio_raft::{Config, FollowerReads, NodeId};
 
 use crate::amount::{Rate, Size, Span};
@@ -82,6 +83,9 @@ pub struct Settings {
     /// Connections of clients at a time; those that wait for a request give way to new ones
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
+    /// Bytes of bodies of requests that are kept at a time; requests beyond that are answered 503
+    #[arg(long, value_name = "BYTES", default_value = "64M")]
+    pub max_body_bytes: Size,
     /// Verify the file in the background, reading at most this many bytes a second, for example 4M; damage is logged
     #[arg(long, value_name = "BYTES/S")]
     pub scrub: Option<Rate>,
@@ -228,6 +232,12 @@ impl Settings {
                 "scrub-every means nothing without scrub: say with scrub how many bytes a second may be read".into(),
             ));
         }
+        if self.limits().body_bytes < MAX_BODY_BYTES {
+            return Err(Failure::Usage(format!(
+                "max-body-bytes is {}: a request may have {MAX_BODY_BYTES} bytes, so set it to that or more",
+                self.max_body_bytes.0
+            )));
+        }
         for (name, given) in [
             ("advertise", &self.advertise),
             ("advertise-api", &self.advertise_api),
@@ -280,6 +290,15 @@ impl Settings {
             .validate()
             .map_err(|error| Failure::Usage(format!("raft: {error}").replace('_', "-")))?;
         Ok(config)
+    }
+
+    /// What clients can hold on to.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connections: self.max_connections as usize,
+            body_bytes: usize::try_from(self.max_body_bytes.0).unwrap_or(usize::MAX),
+            ..Limits::default()
+        }
     }
 
     /// The memory for pages, in bytes.
@@ -400,6 +419,7 @@ mod tests {
                 "leave out open-to-everybody",
             ),
             (&["--scrub-every", "3"], "nothing without scrub"),
+            (&["--max-body-bytes", "8000K"], "max-body-bytes is 8192000"),
             (&["--advertise", "a b"], "write HOST or HOST:PORT"),
             (&["--raft-queue-max-bytes", "0"], "queue-max-bytes is 0"),
         ] {

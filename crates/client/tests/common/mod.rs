@@ -86,7 +86,12 @@ impl Cluster {
             }
         }
         let nodes = parts.into_iter().map(|(runtime, node, listener)| {
-            let router = api::router(node.clone(), apis.clone(), Access::open());
+            let router = api::router(
+                node.clone(),
+                apis.clone(),
+                Access::open(),
+                &Limits::default(),
+            );
             let address = listener.local_addr().unwrap();
             let stop = std::future::pending();
             runtime.spawn(folio_node::serve(

@@ -3,19 +3,23 @@
 //! Clients are named in a file ([`Clients`]), each with a token and with roles. A request shows what
 //! it has, and every route says what it needs (`rules.rs`). A route without a rule is not served.
 //!
-//! The file is looked at with every request, and read again when it is another one than before: who is taken out of
-//! it is refused from then on, whatever connection it has, and a feed that it follows ends.
+//! A thread of its own looks at the file every second, and reads it again when it is another one than before: who is
+//! taken out of it is refused from then on, whatever connection it has, and a feed that it follows ends. No request
+//! waits for a file.
 
 mod clients;
 mod rules;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::{fs, io};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use std::{fs, io, thread};
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use tokio::sync::watch;
 
 pub use clients::{Client, Clients, Credential, ParseError, Rights, Role, Vaults};
 pub(crate) use rules::{Need, Rules};
@@ -25,21 +29,18 @@ use crate::api::problem::Problem;
 /// The largest file of clients that is read, in bytes: several thousand of them.
 const MAX_FILE: u64 = 1 << 20;
 
+/// How often the file is looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
 /// The clients of a node. Clones share them.
 #[derive(Clone)]
 pub struct Access(Option<Arc<Source>>);
 
 struct Source {
     path: PathBuf,
-    current: Mutex<Current>,
-}
-
-struct Current {
-    clients: Arc<Clients>,
-    /// What the file was like when it was looked at last; `None` if it could not be.
-    stamp: Option<Stamp>,
-    /// Whether the file could not be used then, and the clients are those of an earlier one.
-    outdated: bool,
+    clients: watch::Sender<Arc<Clients>>,
+    /// Whether the file could not be used when it was looked at last, and the clients are those of an earlier one.
+    outdated: AtomicBool,
 }
 
 /// What tells that a file has changed: its inode, the times of its last changes, and its length.
@@ -86,22 +87,27 @@ impl Access {
     /// A file that cannot be used when it is read again later changes nothing but the log and the metric
     /// `folio_clients_outdated`.
     pub fn from_file(path: &Path) -> Result<Self, AccessError> {
+        // Before it is read: what changes meanwhile is seen the next time.
         let stamp = stamp(path).ok();
-        Ok(Access(Some(Arc::new(Source {
+        let source = Arc::new(Source {
             path: path.to_owned(),
-            current: Mutex::new(Current {
-                clients: Arc::new(read(path)?),
-                stamp,
-                outdated: false,
-            }),
-        }))))
+            clients: watch::Sender::new(Arc::new(read(path)?)),
+            outdated: AtomicBool::new(false),
+        });
+        let watched = Arc::downgrade(&source);
+        let watching = thread::Builder::new().name("folio-clients".to_owned());
+        let watching = watching.spawn(move || watch(&watched, stamp));
+        watching.map_err(|source| AccessError::Read {
+            path: path.display().to_string(),
+            source,
+        })?;
+        Ok(Access(Some(source)))
     }
 
     /// Whether the file has changed into one that cannot be used; `None` without a file.
     pub(crate) fn outdated(&self) -> Option<bool> {
         let source = self.0.as_ref()?;
-        source.clients();
-        Some(source.lock().outdated)
+        Some(source.outdated.load(Ordering::Relaxed))
     }
 
     /// Who sends a request with these headers.
@@ -118,33 +124,30 @@ impl Access {
     }
 }
 
-impl Source {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
-        // What it guards is replaced as a whole or not at all.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The clients, read again if the file has changed.
-    fn clients(&self) -> Arc<Clients> {
-        let mut current = self.lock();
-        // Before it is read: what changes meanwhile is seen the next time.
-        let stamp = stamp(&self.path).ok();
-        if stamp.is_some() && stamp == current.stamp || stamp.is_none() && current.outdated {
-            return current.clients.clone();
+/// Reads the file again when it is another one than before, until nobody asks any more.
+fn watch(source: &Weak<Source>, mut before: Option<Stamp>) {
+    loop {
+        thread::sleep(INTERVAL);
+        let Some(source) = source.upgrade() else {
+            return;
+        };
+        let now = stamp(&source.path).ok();
+        let outdated = source.outdated.load(Ordering::Relaxed);
+        if now.is_some() && now == before || now.is_none() && outdated {
+            continue;
         }
-        current.stamp = stamp;
-        match read(&self.path) {
+        before = now;
+        match read(&source.path) {
             Ok(clients) => {
-                tracing::info!(path = %self.path.display(), "the clients have changed and were read again");
-                current.clients = Arc::new(clients);
-                current.outdated = false;
+                tracing::info!(path = %source.path.display(), "the clients have changed and were read again");
+                source.clients.send_replace(Arc::new(clients));
+                source.outdated.store(false, Ordering::Relaxed);
             }
             Err(error) => {
                 tracing::error!(%error, "the clients have changed, and those from before are kept");
-                current.outdated = true;
+                source.outdated.store(true, Ordering::Relaxed);
             }
         }
-        current.clients.clone()
     }
 }
 
@@ -216,7 +219,7 @@ impl Caller {
         let Some(source) = &self.access.0 else {
             return Ok("anybody".to_owned());
         };
-        let clients = source.clients();
+        let clients = source.clients.borrow().clone();
         let client = self.client(&clients)?;
         match client.rights.meet(need, vault) {
             true => Ok(client.name.clone()),
@@ -229,8 +232,25 @@ impl Caller {
         let Some(source) = &self.access.0 else {
             return Ok(None);
         };
-        let clients = source.clients();
+        let clients = source.clients.borrow().clone();
         Ok(self.client(&clients)?.rights.readable())
+    }
+
+    /// Waits until there are other clients than when this was called.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> + use<> {
+        let changes = self
+            .access
+            .0
+            .as_ref()
+            .map(|source| source.clients.subscribe());
+        async move {
+            if let Some(mut changes) = changes
+                && changes.changed().await.is_ok()
+            {
+                return;
+            }
+            std::future::pending().await
+        }
     }
 
     fn client<'c>(&self, clients: &'c Clients) -> Result<&'c Client, Problem> {

@@ -157,6 +157,8 @@ impl Feed {
             if self.over || self.place.has_ended() {
                 return None;
             }
+            // Taken before the check: a change after it is not waited for.
+            let changed = self.caller.changed();
             let reads = Need::InVault(Role::Read);
             if let Err(problem) = self.caller.check(reads, Some(self.vault)) {
                 return Some(self.last(problem));
@@ -180,14 +182,19 @@ impl Feed {
                 Err(problem) => return Some(self.last(problem)),
             }
             if self.page.is_empty() {
-                self.wait(applied, std::mem::replace(&mut waited, true))
-                    .await?;
+                let again = std::mem::replace(&mut waited, true);
+                self.wait(applied, changed, again).await?;
             }
         }
     }
 
-    /// Waits until more than `applied` is applied; `None` when the feed is to end.
-    async fn wait(&mut self, applied: Option<u64>, again: bool) -> Option<()> {
+    /// Waits until more than `applied` is applied, or there are other clients; `None` when the feed is to end.
+    async fn wait(
+        &mut self,
+        applied: Option<u64>,
+        changed: impl Future<Output = ()>,
+        again: bool,
+    ) -> Option<()> {
         let ledger = self.api.node.ledger().clone();
         let more = async {
             if again {
@@ -198,6 +205,7 @@ impl Feed {
         };
         tokio::select! {
             more = more => more,
+            () = changed => Some(()),
             () = self.place.ended() => None,
         }
     }

@@ -14,6 +14,7 @@ use folio_ledger::response::Response as LedgerResponse;
 use folio_raft::NodeId;
 
 use super::Api;
+use super::bodies::Bodies;
 use super::members::{Changed, addresses, admit};
 use super::openapi::Created;
 use super::problem::Problem;
@@ -22,6 +23,7 @@ use crate::access::Access;
 use crate::address::MemberAddress;
 use crate::invitation::{Invitation, SignedInvitation};
 use crate::node::Node;
+use crate::server::Limits;
 
 /// The longest that an invitation is good for, in hours.
 const MAX_HOURS: u32 = 24 * 7;
@@ -51,6 +53,7 @@ pub async fn invitation(node: &Node, hours: u32) -> Result<SignedInvitation, Pro
         document: Bytes::new(),
         access: Access::open(),
         rules: Default::default(),
+        bodies: Bodies::new(&Limits::default()),
     };
     api.invitation(hours).await
 }

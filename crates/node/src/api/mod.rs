@@ -13,6 +13,7 @@
 //! (RFC 9457) with a stable `code`; see [`Code`](folio_api::Code). A node that does not lead answers with the leader's address: as
 //! a redirect where it knows the leader's API, else in the problem document.
 
+mod bodies;
 mod command;
 mod feed;
 mod join;
@@ -43,8 +44,10 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use folio_raft::NodeId;
 
-use crate::access::{Access, Caller, Role, Rules};
+use crate::access::{Access, Caller, Need, Role, Rules};
 use crate::node::Node;
+use crate::server::Limits;
+use bodies::Bodies;
 pub use join::invitation;
 use problem::Problem;
 use session::Client;
@@ -56,8 +59,11 @@ pub const MAX_BODY_BYTES: usize = 8 << 20;
 /// The longest path with its query, in bytes: the largest relationship in a query, percent-encoded.
 const MAX_URI_BYTES: usize = 32 << 10;
 
-/// How long a request may take, the sending of its body included. Longer than any deadline of the replication, so
-/// that the more precise answer comes first.
+/// The largest body of a request for which everybody may ask: an invitation with what a newcomer says.
+const MAX_OPEN_BODY_BYTES: usize = 32 << 10;
+
+/// How long a request may take once its body is there. Longer than any deadline of the replication, so that the more
+/// precise answer comes first.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the handlers share.
@@ -70,11 +76,18 @@ struct Api {
     document: Bytes,
     access: Access,
     rules: Arc<Rules>,
+    bodies: Bodies,
 }
 
 /// The API of `node`. `addresses` are the API addresses of the members, for redirects to the leader, where
-/// they are others than those that the membership has; it may be empty. `access` says who may do what.
-pub fn router(node: Node, addresses: BTreeMap<NodeId, String>, access: Access) -> Router {
+/// they are others than those that the membership has; it may be empty. `access` says who may do what, and `limits` how
+/// much bodies may hold.
+pub fn router(
+    node: Node,
+    addresses: BTreeMap<NodeId, String>,
+    access: Access,
+    limits: &Limits,
+) -> Router {
     let (routes, rules, document) = table::routes().finish();
     let api = Api {
         node,
@@ -82,6 +95,7 @@ pub fn router(node: Node, addresses: BTreeMap<NodeId, String>, access: Access) -
         document: document.to_string().into(),
         access,
         rules: Arc::new(rules),
+        bodies: Bodies::new(limits),
     };
     guarded(routes, api)
 }
@@ -100,8 +114,9 @@ async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     let vault = routes::vault_in_path(request.uri().path());
     let caller = api.access.caller(request.headers());
     match allowed(&api.rules, &caller, &request, vault) {
-        Ok(client) => {
+        Ok((need, client)) => {
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(need);
             request.extensions_mut().insert(Client(client));
             next.run(request).await
         }
@@ -115,7 +130,7 @@ fn allowed(
     caller: &Caller,
     request: &Request,
     vault: Option<u64>,
-) -> Result<String, Problem> {
+) -> Result<(Need, String), Problem> {
     let path = request.extensions().get::<MatchedPath>();
     let path = path.ok_or_else(Problem::no_such_route)?.as_str();
     let method = request.method();
@@ -126,19 +141,22 @@ fn allowed(
     if need.role() == Some(Role::Admin) && method != Method::GET {
         tracing::info!(client, %method, path = request.uri().path(), "administered");
     }
-    Ok(client)
+    Ok((need, client))
 }
 
-/// Refuses a body that says it is too large and a path that is, puts a deadline on every request, and turns "not the leader" into a redirect
-/// where the leader's API is known.
+/// Refuses a body that says it is too large and a path that is, reads the body, puts a deadline on what the request takes then,
+/// and turns "not the leader" into a redirect where the leader's API is known.
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let length = request
         .headers()
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > MAX_BODY_BYTES) {
-        return Problem::too_large(format!("the body is larger than {MAX_BODY_BYTES} bytes"))
-            .into_response();
+    let most = match request.extensions().get::<Need>() {
+        Some(Need::Nothing) | None => MAX_OPEN_BODY_BYTES,
+        Some(_) => MAX_BODY_BYTES,
+    };
+    if length.is_some_and(|length| length > most) {
+        return Problem::body_too_large(most).into_response();
     }
     let asked = request.uri().path_and_query();
     if asked.is_some_and(|asked| asked.as_str().len() > MAX_URI_BYTES) {
@@ -148,6 +166,10 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
         .uri()
         .path_and_query()
         .map_or_else(|| "/".to_owned(), ToString::to_string);
+    let (request, _held) = match api.bodies.receive(request, most).await {
+        Ok(received) => received,
+        Err(problem) => return problem.into_response(),
+    };
     let Ok(response) = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await else {
         return Problem::timeout(format!("the request took longer than {REQUEST_TIMEOUT:?}"))
             .into_response();
@@ -195,6 +217,7 @@ mod tests {
             document: Bytes::new(),
             access: Access::open(),
             rules: Arc::new(rules),
+            bodies: Bodies::new(&Limits::default()),
         };
         let more = routes
             .route("/v1/new", get(async || "served"))

@@ -3,9 +3,13 @@
 //! `code` is stable and meant for programs; `title` and `detail` are for people and may change. [`Code`] has them all,
 //! with their status and meaning.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use folio_api::{Code, Divergence, MEDIA_TYPE, ProblemDocument};
@@ -218,6 +222,24 @@ impl Problem {
             Code::UriTooLong,
             format!("path and query are longer than {limit} bytes"),
         )
+    }
+
+    /// The rest of the body is not read, so the connection cannot go on.
+    pub(super) fn body_too_slow(patience: Duration) -> Self {
+        let detail = format!("the body did not come within {patience:?}");
+        Problem::new(Code::BodyTimeout, detail)
+            .with_header(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    pub(super) fn body_too_large(most: usize) -> Self {
+        Problem::too_large(format!("the body is larger than {most} bytes"))
+    }
+
+    pub(super) fn too_many_bytes(limit: usize) -> Self {
+        let detail = format!(
+            "the bodies of the requests under way have {limit} bytes, the most that this node keeps of them"
+        );
+        Problem::new(Code::TooManyBytes, detail)
     }
 
     pub(super) fn too_many_feeds() -> Self {

@@ -22,8 +22,10 @@ struct List {
 
 struct Open {
     task: Option<AbortHandle>,
-    /// Since when it waits; `None` with a request under way.
-    waits_since: Option<u64>,
+    /// Requests under way. The answer to one may be on its way while the next is there already.
+    requests: usize,
+    /// Since when it waits, if none is.
+    waits_since: u64,
 }
 
 impl Connections {
@@ -48,7 +50,8 @@ impl Connections {
         let id = list.tick();
         let open = Open {
             task: None,
-            waits_since: Some(id),
+            requests: 0,
+            waits_since: id,
         };
         list.open.insert(id, open);
         drop(list);
@@ -72,11 +75,12 @@ impl List {
     }
 
     fn end_longest_waiting(&mut self) -> Option<()> {
-        let waiting = self.open.iter().filter_map(|(id, open)| {
-            open.task.as_ref()?;
-            Some((open.waits_since?, *id))
-        });
-        let (_, id) = waiting.min()?;
+        let waiting = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.task.is_some() && open.requests == 0);
+        let (id, _) = waiting.min_by_key(|(_, open)| open.waits_since)?;
+        let id = *id;
         // It is not in the list any more, so it cannot begin a request.
         self.open.remove(&id)?.task?.abort();
         Some(())
@@ -102,7 +106,7 @@ impl Place {
     pub(super) async fn begin(&self) -> Busy {
         let known = match self.connections.lock().open.get_mut(&self.id) {
             Some(open) => {
-                open.waits_since = None;
+                open.requests += 1;
                 true
             }
             None => false,
@@ -134,7 +138,96 @@ impl Drop for Busy {
         let mut list = self.connections.lock();
         let now = list.tick();
         if let Some(open) = list.open.get_mut(&self.id) {
-            open.waits_since = Some(now);
+            open.requests -= 1;
+            open.waits_since = now;
         }
+    }
+}
+
+/// The answer that a connection is sending: its request is under way until the other end has it, as far as can be known.
+#[derive(Clone, Default)]
+pub(super) struct Sending(Arc<Mutex<Option<Busy>>>);
+
+impl Sending {
+    /// The whole answer was handed on, if not sent.
+    pub(super) fn begin(&self, busy: Busy) {
+        *self.slot() = Some(busy);
+    }
+
+    /// All that was handed on is sent.
+    pub(super) fn end(&self) {
+        let sent = self.slot().take();
+        drop(sent);
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Busy>> {
+        // It is replaced as a whole or not at all.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A connection that does nothing until it has to give way.
+    async fn connection(connections: &Connections) -> (Arc<Place>, JoinHandle<()>) {
+        let place = Arc::new(connections.enter().await.expect("there is room"));
+        let held = place.clone();
+        let task = tokio::spawn(async move {
+            let _held = held;
+            std::future::pending().await
+        });
+        place.is_served_by(task.abort_handle());
+        (place, task)
+    }
+
+    #[tokio::test]
+    async fn the_one_that_has_waited_longest_gives_way_and_nobody_else() {
+        let connections = Connections::new(3);
+        let mut places = Vec::new();
+        let mut tasks = Vec::new();
+        for _ in 0..3 {
+            let (place, task) = connection(&connections).await;
+            places.push(Arc::downgrade(&place));
+            tasks.push(task);
+            // The second has sent a request, and so has waited for less time than the third.
+            if tasks.len() == 3 {
+                let second = places[1].upgrade().expect("it is open");
+                drop(second.begin().await);
+            }
+        }
+        for (n, expected) in [0, 2, 1].into_iter().enumerate() {
+            let entering = tokio::time::timeout(PATIENCE, connection(&connections));
+            let (_, task) = entering.await.expect("one gives way");
+            let ended = tokio::time::timeout(PATIENCE, &mut tasks[expected]);
+            let ended = ended.await.expect("it is the one expected");
+            assert!(ended.is_err_and(|error| error.is_cancelled()));
+            let left: Vec<_> = (0..3).filter(|n| !tasks[*n].is_finished()).collect();
+            assert_eq!(left.len(), 2 - n, "{left:?}");
+            tasks.push(task);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_at_work_does_not_give_way_until_its_last_answer_is_sent() {
+        let connections = Connections::new(1);
+        let (place, task) = connection(&connections).await;
+        let (first, second) = (place.begin().await, place.begin().await);
+        let sending = Sending::default();
+        sending.begin(first);
+        assert!(connections.enter().await.is_none());
+        sending.end();
+        assert!(connections.enter().await.is_none());
+        drop(second);
+        drop(place);
+        assert!(connections.enter().await.is_some());
+        assert!(task.await.is_err(), "it has given way");
     }
 }

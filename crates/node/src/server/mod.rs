@@ -5,7 +5,7 @@
 //! waited longest first. So nobody is kept out by clients that say nothing, or little at a time. When all have
 //! requests under way, one more is answered 503.
 //!
-//! Bodies and answers have deadlines of their own: a request with its body in `api`, what a client does not take in
+//! Bodies and answers have deadlines of their own: a request and its body in `api`, what a client does not take in
 //! [`Paced`].
 
 mod connections;
@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::api::problem::Problem;
-use connections::{Busy, Connections, Place};
+use connections::{Busy, Connections, Place, Sending};
 use paced::Paced;
 
 /// The first byte of a handshake. No request in plain HTTP begins with it.
@@ -58,6 +58,11 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long a connection may wait for the whole head of a request, from its begin or from the end of the request before.
     pub waiting: Duration,
+    /// How long the body of a request may take to come.
+    pub body: Duration,
+    /// The bytes of bodies of requests that are kept at a time, from when they come until the request is answered. What
+    /// is read from them may take several times as much.
+    pub body_bytes: usize,
     /// How long a client may take nothing of an answer, or less than a KiB a second.
     pub stalled: Duration,
 }
@@ -68,6 +73,8 @@ impl Default for Limits {
             connections: 1024,
             handshake: Duration::from_secs(5),
             waiting: Duration::from_secs(60),
+            body: Duration::from_secs(30),
+            body_bytes: 64 << 20,
             stalled: Duration::from_secs(30),
         }
     }
@@ -168,15 +175,20 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = self.router.clone();
+        let sending = Sending::default();
+        let paced = Paced::new(stream, self.limits.stalled, sending.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let (router, place) = (router.clone(), place.clone());
+            let (router, place, sending) = (router.clone(), place.clone(), sending.clone());
             async move {
-                let busy = place.begin().await;
+                let busy = Some(place.begin().await);
                 let response = router.oneshot(request.map(Body::new)).await?;
-                Ok::<_, Infallible>(response.map(|body| Answering { body, _busy: busy }))
+                Ok::<_, Infallible>(response.map(|body| Answering {
+                    body,
+                    busy,
+                    sending,
+                }))
             }
         });
-        let paced = Paced::new(stream, self.limits.stalled);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.waiting)
@@ -222,10 +234,19 @@ async fn answer(stream: &mut TcpStream, status: &str, problem: &Problem) -> io::
     Ok(())
 }
 
-/// An answer on its way. The request is under way until it is sent.
+/// An answer on its way. The request is under way until it is sent, which is later than it is taken from here.
 struct Answering {
     body: Body,
-    _busy: Busy,
+    busy: Option<Busy>,
+    sending: Sending,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Some(busy) = self.busy.take() {
+            self.sending.begin(busy);
+        }
+    }
 }
 
 impl HttpBody for Answering {
@@ -245,5 +266,48 @@ impl HttpBody for Answering {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_sent_yet_does_not_give_way() {
+        const LENGTH: usize = 100_000;
+        let large = get(async || vec![b'x'; LENGTH]);
+        let server = Server {
+            router: Router::new().route("/", large),
+            tls: None,
+            limits: Limits::default(),
+            connections: Connections::new(1),
+            stopping: watch::Sender::new(false),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+        };
+        let connections = server.connections.clone();
+        let place = Arc::new(connections.enter().await.expect("there is room"));
+        let held = place.clone();
+        let (near, mut far) = tokio::io::duplex(1024);
+        let task = tokio::spawn(async move { server.requests(near, held).await });
+        place.is_served_by(task.abort_handle());
+        drop(place);
+        far.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+            .await
+            .expect("it is read");
+        let mut first = [0];
+        far.read_exact(&mut first).await.expect("it is answered");
+        assert!(connections.enter().await.is_none());
+        let mut end = Vec::new();
+        while !end.ends_with(&[b'x'; 1000]) || end.len() < LENGTH {
+            far.read_buf(&mut end).await.expect("it is answered");
+        }
+        // Sent, and so it waits for the next request.
+        while connections.enter().await.is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert!(task.await.expect_err("it gave way").is_cancelled());
     }
 }

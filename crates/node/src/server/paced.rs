@@ -8,21 +8,25 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::connections::Sending;
+
 /// The bytes that a client has to take each second while it is waited for.
 const SLOWEST: u64 = 1 << 10;
 
-/// A stream that fails when its other end takes next to nothing for so long.
+/// A stream that fails when its other end takes next to nothing for so long, and tells when an answer is sent.
 pub(super) struct Paced<S> {
     stream: S,
+    sending: Sending,
     window: Duration,
     /// While something could not be written: the end of the window, and what was taken within it.
     pending: Option<(Pin<Box<Sleep>>, u64)>,
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(stream: S, window: Duration) -> Self {
+    pub(super) fn new(stream: S, window: Duration, sending: Sending) -> Self {
         Paced {
             stream,
+            sending,
             window,
             pending: None,
         }
@@ -95,6 +99,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         let flushed = ready!(self.judge(flushed.map_ok(|()| 0), context));
         // All is taken.
         self.pending = None;
+        self.sending.end();
         Poll::Ready(flushed.map(drop))
     }
 
@@ -106,25 +111,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
     const WINDOW: Duration = Duration::from_millis(50);
+
+    /// How writing so many bytes fails.
+    async fn given_up(paced: &mut Paced<DuplexStream>, bytes: usize) -> io::ErrorKind {
+        let bytes = vec![0; bytes];
+        let writing = tokio::time::timeout(PATIENCE, paced.write_all(&bytes));
+        let written = writing.await.expect("it is not waited for");
+        written.expect_err("it is not taken").kind()
+    }
 
     #[tokio::test]
     async fn who_takes_nothing_is_given_up_and_who_takes_what_comes_is_not() {
         let (near, far) = tokio::io::duplex(64);
-        let mut paced = Paced::new(near, WINDOW);
-        let stalled = paced
-            .write_all(&[0; 65])
-            .await
-            .expect_err("it is not taken");
-        assert_eq!(stalled.kind(), io::ErrorKind::TimedOut);
+        let mut paced = Paced::new(near, WINDOW, Sending::default());
+        assert_eq!(given_up(&mut paced, 65).await, io::ErrorKind::TimedOut);
         drop(far);
 
         let (near, mut far) = tokio::io::duplex(64);
-        let mut paced = Paced::new(near, WINDOW);
+        let mut paced = Paced::new(near, WINDOW, Sending::default());
         let taking = tokio::spawn(async move {
             let mut taken = Vec::new();
             far.read_to_end(&mut taken).await.map(|_| taken.len())
@@ -141,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn who_takes_a_byte_now_and_then_is_given_up_whatever_was_taken_before() {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut paced = Paced::new(near, WINDOW);
+        let mut paced = Paced::new(near, WINDOW, Sending::default());
         let taking = tokio::spawn(async move {
             let mut quickly = [0; 5_000];
             far.read_exact(&mut quickly).await.expect("it is sent");
@@ -149,8 +159,7 @@ mod tests {
                 tokio::time::sleep(WINDOW / 5).await;
             }
         });
-        let stalled = paced.write_all(&[0; 10_000]).await.expect_err("too slow");
-        assert_eq!(stalled.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(given_up(&mut paced, 10_000).await, io::ErrorKind::TimedOut);
         drop(paced);
         taking.await.expect("it ends");
     }

@@ -127,9 +127,20 @@ pub fn serve_within(
     apis: BTreeMap<NodeId, String>,
     access: Access,
 ) {
-    let router = api::router(node.clone(), apis, access);
+    let router = api::router(node.clone(), apis, access, &limits);
     let serving = folio_node::serve(listener, router, None, limits, std::future::pending());
     tokio::spawn(serving);
+}
+
+/// Asks until it is so.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let asked = tokio::time::timeout(PATIENCE, asking).await;
+    asked.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// A listener on a free port.

@@ -40,7 +40,9 @@ const ANY: &[Code] = &[
     Code::HttpsRequired,
     Code::TooLarge,
     Code::UriTooLong,
+    Code::BodyTimeout,
     Code::TooManyConnections,
+    Code::TooManyBytes,
     Code::Internal,
     Code::Timeout,
 ];
