@@ -106,6 +106,8 @@ pub(crate) struct Workspace {
     pub kept_below: u64,
     /// What pages are taken for at the moment.
     pub purpose: Purpose,
+    /// With how many private pages memory is looked after next.
+    enough: usize,
 }
 
 impl Workspace {
@@ -121,6 +123,7 @@ impl Workspace {
             held: Vec::new(),
             kept_below,
             purpose: Purpose::Growth,
+            enough: 0,
         }
     }
 
@@ -278,13 +281,15 @@ impl Workspace {
         Ok(())
     }
 
-    /// Writes pages early if they take too much of the cache. Only between operations on a tree: it makes private
-    /// pages immutable.
+    /// Takes memory for private pages from the cache, and writes pages early if too many are not in the file. Only between
+    /// operations on a tree: it may make private pages immutable.
+    #[inline]
     pub fn relieve(&mut self) -> Result<()> {
-        if self.purpose != Purpose::Flush && self.private.len() >= self.engine.spill_threshold() {
-            let engine = self.engine.clone();
-            engine.spill(self)?;
+        if self.purpose == Purpose::Flush || self.private.len() < self.enough {
+            return Ok(());
         }
+        let engine = self.engine.clone();
+        self.enough = engine.relieve(self)?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use folio_store::{
-    Database, Table,
+    Database, Durability, GroupSet, Table,
     storage::{CountingStorage, MemoryStorage, StorageCounts},
 };
 
@@ -95,6 +95,46 @@ fn a_commit_of_one_row_writes_its_path_whatever_the_size() {
     });
     assert!(small <= 4, "{small}");
     assert!(large <= small + 1, "one level more: {small}, {large}");
+}
+
+/// Changes every row of a table whose pages take so many hundredths of the cache, in ten eventual transactions, and gives
+/// back the pages of the table and how many pages were written.
+fn changed_ten_times(hundredths: u64) -> (u64, u64) {
+    let cache = 1024;
+    let rows = cache * hundredths / 100 * (4096 / 120);
+    let db = Database::builder().cache_size(cache as usize * 4096);
+    let db = db.in_memory().unwrap();
+    let change = |value: u8| {
+        let mut txn = db.begin_write().unwrap();
+        txn.set_durability(Durability::Eventual);
+        let mut table = txn.table::<Rows>().unwrap();
+        (0..rows).for_each(|key| drop(table.insert(key, [value; 100]).unwrap()));
+        drop(table);
+        txn.commit().unwrap();
+    };
+    change(0);
+    db.checkpoint(GroupSet::ALL).unwrap();
+    let before = db.statistics();
+    (1..=10).for_each(change);
+    let statistics = db.statistics();
+    let most = statistics.cache_limit + 64;
+    assert!(statistics.cached_pages <= most, "{statistics:?}");
+    let written = statistics.pages_written - before.pages_written;
+    db.checkpoint(GroupSet::ALL).unwrap();
+    let view = db.begin_read().unwrap();
+    let table = view.table::<Rows>().unwrap();
+    assert!(table.iter().unwrap().all(|row| row.unwrap().1 == [10; 100]));
+    (before.length_pages - before.free_pages, written)
+}
+
+#[test]
+fn what_is_changed_again_before_a_flush_is_written_only_as_memory_demands() {
+    let (_, written) = changed_ten_times(40);
+    assert_eq!(written, 0, "old and new versions fit into the cache");
+    let (pages, written) = changed_ten_times(60);
+    assert!(written < 10 * pages / 2, "{written} of ten times {pages}");
+    let (pages, written) = changed_ten_times(300);
+    assert!(written < 11 * pages, "{written} of ten times {pages}");
 }
 
 #[test]

@@ -334,6 +334,58 @@ fn dirty_pages_stay_within_the_cache_without_a_flush() {
 }
 
 #[test]
+fn pages_written_early_in_a_transaction_are_still_those_of_views_of_the_abort_and_of_the_next_flush()
+ {
+    let storage = Arc::new(MemoryStorage::new());
+    let builder = Database::builder().cache_size(1 << 20);
+    let db = builder.create_on(storage.clone()).unwrap();
+    let rows = 2_000;
+    let fill = |txn: &folio_store::WriteTransaction, value: u8| {
+        let mut table = txn.table::<Log>().unwrap();
+        (0..rows).for_each(|key| drop(table.insert(key, [value; 200]).unwrap()));
+    };
+    let commit = |value: u8, durability| {
+        let mut txn = db.begin_write().unwrap();
+        txn.set_durability(durability);
+        fill(&txn, value);
+        txn.commit().unwrap();
+    };
+    let holds = |view: &folio_store::ReadTransaction, value: u8| {
+        let table = view.table::<Log>().unwrap();
+        assert_eq!(table.len().unwrap(), rows);
+        assert!(
+            table
+                .iter()
+                .unwrap()
+                .all(|row| row.unwrap().1 == [value; 200])
+        );
+    };
+    commit(1, Durability::Immediate);
+    let first = db.begin_read().unwrap();
+    commit(2, Durability::Eventual);
+    let second = db.begin_read().unwrap();
+    commit(3, Durability::Eventual);
+
+    // The versions before are needed by views, and these by an abort.
+    let before = db.statistics().pages_written;
+    let txn = db.begin_write().unwrap();
+    fill(&txn, 4);
+    assert!(db.statistics().pages_written > before);
+    let third = db.begin_read().unwrap();
+    txn.abort();
+    for (view, value) in [(&first, 1), (&second, 2), (&third, 3)] {
+        holds(view, value);
+    }
+    db.checkpoint(GroupSet::ALL).unwrap();
+    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+    drop((first, second, third));
+    db.kill();
+    let db = Database::builder().open_on(storage).unwrap();
+    holds(&db.begin_read().unwrap(), 3);
+    assert_eq!(db.verify(|_, _| {}).unwrap().problems, []);
+}
+
+#[test]
 fn a_steady_load_of_updates_does_not_grow_the_file() {
     let db = Database::in_memory().unwrap();
     let round = |value: u64| {

@@ -12,7 +12,8 @@
 //! 2. A frame never changes after it became reachable, except for its atomics.
 //! 3. An unlinked frame is freed only when every epoch guard that existed at the time of unlinking is gone
 //!    (`epoch.rs`), so a reader inside a guard may follow any pointer it loads.
-//! 4. A dirty frame is never evicted: the file does not hold its bytes yet. The writer bounds their number.
+//! 4. A dirty frame is never evicted: the file does not hold its bytes yet. It is not on the clock that eviction goes
+//!    round. The writer bounds their number.
 //!
 //! A reader that keeps a page beyond its guard takes a handle of its own; eviction does not wait for it. What is held in
 //! that way is one page for each live iterator or borrowed value.
@@ -54,8 +55,8 @@ const BUCKETS_A_LINE: usize = 64 / size_of::<usize>();
 struct Frame {
     at: PageRef,
     bytes: PageBytes,
+    /// Whether it is on the list of dirty frames or on the clock, and where. Read and written under the shard's lock only.
     dirty: AtomicBool,
-    /// Where the clock has it. Read and written under the shard's lock only.
     position: AtomicUsize,
     next: AtomicPtr<Frame>,
     witness: Witness,
@@ -73,15 +74,16 @@ struct Place<'c> {
 }
 
 struct Shard {
-    limit: usize,
     state: Mutex<ShardState>,
 }
 
 #[derive(Default)]
 struct ShardState {
-    /// Every linked frame of the shard, in the order of the clock.
+    /// The clean frames of the shard, in the order of the clock.
     clock: Vec<*mut Frame>,
     hand: usize,
+    /// The dirty ones.
+    dirty: Vec<*mut Frame>,
     /// Unlinked frames and the epoch in which they were unlinked, oldest first.
     retired: std::collections::VecDeque<(u64, *mut Frame)>,
 }
@@ -105,6 +107,8 @@ pub(crate) struct PageCache {
     shards: Box<[Shard]>,
     epochs: Epochs,
     limit: usize,
+    /// Pages of the limit that somebody else has.
+    lent: AtomicUsize,
     page_size: usize,
     pub counters: CacheCounters,
 }
@@ -116,11 +120,9 @@ impl PageCache {
         let shards = (limit / MIN_PAGES_A_SHARD)
             .clamp(1, MAX_SHARDS)
             .next_power_of_two();
-        let limit_a_shard = (limit / shards).max(1);
         // At most half full, so that most pages are the first of their bucket.
         let buckets = 2 * limit.next_power_of_two().max(shards * BUCKETS_A_LINE);
         let new_shard = |_| Shard {
-            limit: limit_a_shard,
             state: Mutex::default(),
         };
         Self {
@@ -129,6 +131,7 @@ impl PageCache {
             shards: (0..shards).map(new_shard).collect(),
             epochs: Epochs::new(),
             limit,
+            lent: AtomicUsize::new(0),
             page_size,
             counters: CacheCounters::default(),
         }
@@ -137,6 +140,28 @@ impl PageCache {
     /// The largest number of pages the cache keeps.
     pub fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// Keeps so many pages fewer, because the running transaction has that many of its own, and gives up what is too much.
+    pub fn lend(&self, pages: usize) {
+        self.lent.store(pages, Ordering::Relaxed);
+        let surplus = self.taken().saturating_sub(self.limit);
+        let share = surplus.div_ceil(self.shards.len());
+        for shard in &self.shards {
+            if self.taken() <= self.limit {
+                break;
+            }
+            let mut state = shard.state.lock();
+            let given_up = (0..share).take_while(|_| self.evict_one(&mut state));
+            if given_up.count() > 0 {
+                self.free_retired(&mut state);
+            }
+        }
+    }
+
+    /// Of the limit, what is not free.
+    fn taken(&self) -> usize {
+        self.counters.pages.load(Ordering::Relaxed) + self.lent.load(Ordering::Relaxed)
     }
 
     /// Begins a read of cached pages. Cheap; meant to be held for one operation on a page, not across I/O.
@@ -161,19 +186,19 @@ impl PageCache {
         if place.find(|found| found == at).is_some() {
             return;
         }
-        while state.clock.len() >= place.shard.limit && self.evict_one(&mut state) {}
+        while self.taken() >= self.limit && self.evict_one(&mut state) {}
         let page = place.tagged(&bytes);
         let frame = Box::into_raw(Box::new(Frame {
             at,
             bytes,
             dirty: AtomicBool::new(dirty),
-            position: AtomicUsize::new(state.clock.len()),
+            position: AtomicUsize::new(0),
             next: AtomicPtr::new(place.frames.load(Ordering::Relaxed)),
             witness: Witness::default(),
         }));
         place.frames.store(frame, Ordering::Release);
         place.first.store(page, Ordering::Release);
-        state.clock.push(frame);
+        state.list(frame, dirty);
         self.counters.pages.fetch_add(1, Ordering::Relaxed);
         self.free_retired(&mut state);
     }
@@ -181,10 +206,10 @@ impl PageCache {
     /// Declares that the file holds the page now, so that it may be evicted.
     pub fn mark_clean(&self, at: PageRef) {
         let place = self.place(at.page);
-        let _state = place.shard.state.lock();
+        let mut state = place.shard.state.lock();
         if let Some(frame) = place.find(|found| found == at) {
-            // SAFETY: linked frames are alive (rule 1), and the shard is locked.
-            unsafe { &*frame }.dirty.store(false, Ordering::Relaxed);
+            state.unlist(frame);
+            state.list(frame, false);
         }
     }
 
@@ -198,9 +223,7 @@ impl PageCache {
         }
         let mut state = place.shard.state.lock();
         while let Some(frame) = place.find(|at| at.page == page) {
-            // SAFETY: linked frames are alive (rule 1), and the shard is locked.
-            let position = unsafe { &*frame }.position.load(Ordering::Relaxed);
-            self.unlink(&mut state, position);
+            self.unlink(&mut state, frame);
             self.free_retired(&mut state);
         }
     }
@@ -220,37 +243,29 @@ impl PageCache {
         }
     }
 
-    /// Gives up one clean page that was not used since the hand passed it last. False if all pages are dirty.
+    /// Gives up one clean page that was not used since the hand passed it last. False if there is none.
     fn evict_one(&self, state: &mut ShardState) -> bool {
         for _ in 0..2 * state.clock.len() {
             if state.hand >= state.clock.len() {
                 state.hand = 0;
             }
+            let frame = state.clock[state.hand];
+            // The frame that takes the place of one that goes is a new one; the hand passes it by for one round.
+            state.hand += 1;
             // SAFETY: every pointer on the clock is a linked frame (rule 1), and the shard is locked.
-            let frame = unsafe { &*state.clock[state.hand] };
-            if frame.bytes.take_used() || frame.dirty.load(Ordering::Relaxed) {
-                state.hand += 1;
+            if unsafe { &*frame }.bytes.take_used() {
                 continue;
             }
-            // The frame that takes this place is a new one; the hand passes it by for one round.
-            let position = state.hand;
-            state.hand += 1;
-            self.unlink(state, position);
+            self.unlink(state, frame);
             self.counters.evictions.fetch_add(1, Ordering::Relaxed);
             return true;
         }
         false
     }
 
-    /// Takes the frame at a position of the clock out of its bucket and retires it.
-    fn unlink(&self, state: &mut ShardState, position: usize) {
-        let frame = state.clock.swap_remove(position);
-        if let Some(&moved) = state.clock.get(position) {
-            // SAFETY: on the clock, so linked and alive (rule 1).
-            unsafe { &*moved }
-                .position
-                .store(position, Ordering::Relaxed);
-        }
+    /// Takes a linked frame out of its bucket and retires it.
+    fn unlink(&self, state: &mut ShardState, frame: *mut Frame) {
+        state.unlist(frame);
         // SAFETY: the frame was linked until now (rule 1) and is freed by `free_retired` at the earliest.
         let place = self.place(unsafe { &*frame }.at.page);
         let mut link = place.frames;
@@ -293,14 +308,47 @@ impl PageCache {
     }
 }
 
+impl ShardState {
+    /// Puts a linked frame on the clock or on the list of dirty ones.
+    fn list(&mut self, frame: *mut Frame, dirty: bool) {
+        let list = match dirty {
+            true => &mut self.dirty,
+            false => &mut self.clock,
+        };
+        // SAFETY: linked frames are alive (rule 1), and the shard is locked.
+        let linked = unsafe { &*frame };
+        linked.dirty.store(dirty, Ordering::Relaxed);
+        linked.position.store(list.len(), Ordering::Relaxed);
+        list.push(frame);
+    }
+
+    /// Takes it off again.
+    fn unlist(&mut self, frame: *mut Frame) {
+        // SAFETY: linked frames are alive (rule 1), and the shard is locked.
+        let linked = unsafe { &*frame };
+        let list = match linked.dirty.load(Ordering::Relaxed) {
+            true => &mut self.dirty,
+            false => &mut self.clock,
+        };
+        let position = linked.position.load(Ordering::Relaxed);
+        list.swap_remove(position);
+        if let Some(&moved) = list.get(position) {
+            // SAFETY: on a list, so linked and alive (rule 1).
+            let moved = unsafe { &*moved };
+            moved.position.store(position, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Drop for PageCache {
     fn drop(&mut self) {
         for shard in &mut self.shards {
             let state = shard.state.get_mut();
             let retired = state.retired.drain(..).map(|(_, frame)| frame);
-            for frame in state.clock.drain(..).chain(retired) {
-                // SAFETY: `&mut self` excludes every guard, since guards borrow the cache; each frame is on the clock
-                // or retired, never both, and was made by `Box::into_raw`.
+            let linked = state.clock.drain(..).chain(state.dirty.drain(..));
+            for frame in linked.chain(retired) {
+                // SAFETY: `&mut self` excludes every guard, since guards borrow the cache; each frame is on one of the
+                // three lists, and was made by `Box::into_raw`.
                 drop(unsafe { Box::from_raw(frame) });
             }
         }
@@ -461,6 +509,33 @@ mod tests {
         fill(100);
         fill(200);
         assert!(!holds(&cache, dirty));
+    }
+
+    #[test]
+    fn what_is_lent_is_taken_from_clean_pages() {
+        let cache = cache(64);
+        let (dirty, bytes) = page(1000);
+        cache.insert(dirty, bytes, true);
+        for number in 0..63 {
+            let (at, bytes) = page(number);
+            cache.insert(at, bytes, false);
+        }
+        let pages = || cache.counters.pages.load(Ordering::Relaxed);
+        assert_eq!(pages(), 64);
+        cache.lend(40);
+        assert_eq!(pages(), 24);
+        let (more, bytes) = page(500);
+        cache.insert(more, bytes, false);
+        assert_eq!(pages(), 24);
+        cache.lend(64);
+        assert_eq!(pages(), 1);
+        assert!(holds(&cache, dirty));
+        cache.lend(0);
+        for number in 0..100 {
+            let (at, bytes) = page(number);
+            cache.insert(at, bytes, false);
+        }
+        assert_eq!(pages(), 64);
     }
 
     #[test]

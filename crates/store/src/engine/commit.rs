@@ -87,6 +87,7 @@ impl Engine {
             group.born.union(&changes.born);
             group.unsynced.append(&mut changes.spilled);
         }
+        self.pager.cache.lend(0);
         for (page, private) in private.drain() {
             let at = identity(&private.bytes);
             self.pager.cache.insert(at, private.bytes.clone(), true);
@@ -122,6 +123,7 @@ impl Engine {
     /// Gives the pages of an aborted transaction back.
     pub fn abort(&self, workspace: &mut Workspace) {
         let pages = workspace.take_everything();
+        self.pager.cache.lend(0);
         if let Err(failure) = self.release(&pages) {
             self.durability.latch(&failure);
         }

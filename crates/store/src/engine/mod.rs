@@ -138,10 +138,8 @@ pub(crate) struct Engine {
     gate: Gate,
     /// The number of the next transaction or flush. Numbers of aborted ones are not used again.
     next_transaction: AtomicU64,
-    /// Private pages a transaction may have before it writes some early.
-    private_limit: usize,
-    /// Committed pages that may wait for a flush before they are written early.
-    dirty_limit: usize,
+    /// Pages that the file does not hold, of commits and of the running transaction, before some are written early.
+    unwritten_limit: usize,
     /// Pages written early that are remembered for a manifest; more are synced.
     unsynced_limit: usize,
     /// What commits do unless their transaction says otherwise.
@@ -151,10 +149,6 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub fn spill_threshold(&self) -> usize {
-        self.private_limit
-    }
-
     pub fn take_number(&self) -> u64 {
         self.next_transaction.fetch_add(1, Ordering::Relaxed)
     }
@@ -300,7 +294,6 @@ impl Engine {
             return Ok(None);
         };
         self.check_writable()?;
-        self.relieve_cache()?;
         let (groups, next_table) = {
             let published = self.published.lock();
             (published.groups, published.next_table)

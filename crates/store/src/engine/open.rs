@@ -32,18 +32,16 @@ use crate::{
 /// Pages written when a file is created.
 const FIRST_PAGES: u64 = 64;
 
-/// The shares of the configured cache: committed pages in the cache proper, pages of the running transaction, and how
-/// much of the cache proper may wait for a flush.
-const CACHE_SHARE: (usize, usize) = (3, 4);
-const PRIVATE_SHARE: usize = 4;
-const DIRTY_SHARE: usize = 2;
+/// How much of the cache pages may take that the file does not hold: those of the running transaction, and those that wait
+/// for a flush.
+const UNWRITTEN_SHARE: (usize, usize) = (7, 8);
 
 /// How many times the pages of the cache may have been written early and not synced. Remembering one takes about a
 /// hundredth of its size.
 const UNSYNCED_SHARE: usize = 4;
 
 /// An operation on a tree may need this many private pages at one time.
-const FEWEST_PRIVATE_PAGES: usize = 32;
+const FEWEST_UNWRITTEN: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum OpenMode {
@@ -236,7 +234,7 @@ impl Engine {
             since: std::collections::BTreeMap::new(),
             elsewhere: std::collections::BTreeMap::new(),
         };
-        let pages = options.cache_size / pager.page_size;
+        let pages = pager.cache.limit();
         let durability = Durability::new(newest);
         for failure in [pinned.err(), savepoints.as_ref().err().cloned()] {
             // The free-space map or the list of savepoints is damaged: reading goes on, writing would not be safe.
@@ -262,9 +260,8 @@ impl Engine {
             durability,
             gate: Gate::default(),
             next_transaction: AtomicU64::new(next_transaction.max(newest + 1)),
-            private_limit: (pages / PRIVATE_SHARE).max(FEWEST_PRIVATE_PAGES),
-            dirty_limit: (pager.cache.limit() / DIRTY_SHARE).max(1),
-            unsynced_limit: pages.max(FEWEST_PRIVATE_PAGES) * UNSYNCED_SHARE,
+            unwritten_limit: (pages * UNWRITTEN_SHARE.0 / UNWRITTEN_SHARE.1).max(FEWEST_UNWRITTEN),
+            unsynced_limit: pages.max(FEWEST_UNWRITTEN) * UNSYNCED_SHARE,
             default_durability: options.durability,
             read_only: mode == OpenMode::ReadOnly,
             closed: AtomicBool::new(false),
@@ -274,13 +271,12 @@ impl Engine {
 }
 
 pub(crate) fn pager(storage: Arc<dyn Storage>, header: &Header, options: OpenOptions) -> Pager {
-    let cache_bytes = options.cache_size / CACHE_SHARE.1 * CACHE_SHARE.0;
     Pager {
         file: storage.name().into(),
         storage,
         page_size: header.page_size,
         sealer: Sealer::new(&header.identity),
-        cache: PageCache::new(cache_bytes, header.page_size),
+        cache: PageCache::new(options.cache_size, header.page_size),
         counters: Counters::default(),
         read_only: false,
     }

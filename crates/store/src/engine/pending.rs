@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::verify::PIN;
 use crate::{
-    page::PageBytes,
+    page::{PageBytes, PageRef},
     space::PageSet,
     types::{Group, GroupSet},
     workspace::Written,
@@ -21,6 +21,13 @@ const MOST_VIEWS: usize = 16;
 pub(super) struct Dirty {
     pub transaction: u64,
     pub bytes: PageBytes,
+}
+
+impl Dirty {
+    fn at((&page, dirty): (&u64, &Self)) -> (PageRef, PageBytes) {
+        let transaction = dirty.transaction;
+        (PageRef { page, transaction }, dirty.bytes.clone())
+    }
 }
 
 /// What has happened to a group since its last flush.
@@ -80,6 +87,8 @@ pub(super) struct Pending {
     pub volatile: BTreeMap<u64, Dirty>,
     /// Which groups must be flushed together with each group, because a transaction changed both.
     pub ties: [GroupSet; Group::COUNT],
+    /// The page behind the one that was written early last.
+    pub written_up_to: u64,
 }
 
 impl Pending {
@@ -91,6 +100,7 @@ impl Pending {
             fresh: BTreeMap::new(),
             volatile: BTreeMap::new(),
             ties: [GroupSet::EMPTY; Group::COUNT],
+            written_up_to: 0,
         }
     }
 
@@ -106,6 +116,44 @@ impl Pending {
             .map(|group| group.dirty.len())
             .sum::<usize>()
             + self.volatile.len()
+    }
+
+    /// Up to `most` pages to be written early: first those that nothing but a view needs, and last those that the running
+    /// transaction has `replaced`, which will be of no use. The others in turn, in the order of their numbers, which is the
+    /// order in which neighbours were made.
+    pub fn to_write(
+        &mut self,
+        most: usize,
+        replaced: impl Fn(usize, u64) -> bool,
+    ) -> Vec<(PageRef, PageBytes)> {
+        let from = self.written_up_to;
+        let in_turn = |kept: bool| {
+            let replaced = &replaced;
+            let groups = self.groups.iter().enumerate();
+            groups.flat_map(move |(index, group)| {
+                let turn = group.dirty.range(from..).chain(group.dirty.range(..from));
+                turn.filter(move |(page, _)| replaced(index, **page) != kept)
+            })
+        };
+        let chosen = self.volatile.iter().chain(in_turn(true));
+        let mut pages: Vec<_> = chosen
+            .chain(in_turn(false))
+            .take(most)
+            .map(Dirty::at)
+            .collect();
+        self.written_up_to = pages.last().map_or(0, |(at, _)| at.page + 1);
+        pages.sort_unstable_by_key(|(at, _)| *at);
+        pages
+    }
+
+    /// Notes that the file holds a page now, by an early write.
+    pub fn written(&mut self, page: u64, written: Written) {
+        for group in &mut self.groups {
+            if group.dirty.remove(&page).is_some() {
+                group.unsynced.insert(page, written);
+            }
+        }
+        self.volatile.remove(&page);
     }
 
     /// Notes that a transaction changed all of `groups`.

@@ -11,9 +11,28 @@ use crate::{
     workspace::{Workspace, Written},
 };
 
+/// How many parts of the pages that may be unwritten are written at a time.
+const PARTS: usize = 64;
+
 impl Engine {
+    /// Keeps the running transaction's pages, and those that wait for a flush, within the cache. Gives back with how many
+    /// private pages that is to be done again.
+    ///
+    /// Committed pages go first, since the transaction will change many of its own again, and a part of them at a time: of
+    /// those that stay, some are changed before they have to be written, and then never are.
+    pub fn relieve(&self, workspace: &mut Workspace) -> Result<usize> {
+        let part = (self.unwritten_limit / PARTS).max(1);
+        let unwritten = workspace.private.len() + self.pending.lock().dirty_pages();
+        let room = self.unwritten_limit.saturating_sub(unwritten);
+        if room == 0 && !self.write_waiting(workspace, part)? {
+            self.spill(workspace)?;
+        }
+        self.pager.cache.lend(workspace.private.len());
+        Ok(workspace.private.len() + room.clamp(1, part))
+    }
+
     /// Writes all private pages of the running transaction; the cache may evict them afterwards.
-    pub fn spill(&self, workspace: &mut Workspace) -> Result<()> {
+    fn spill(&self, workspace: &mut Workspace) -> Result<()> {
         let mut owners = Vec::with_capacity(workspace.private.len());
         let mut pages: Vec<(PageRef, PageBytes)> = Vec::with_capacity(workspace.private.len());
         for (&page, private) in &workspace.private {
@@ -38,50 +57,25 @@ impl Engine {
             }
         }
         drop(flusher);
+        workspace.private.clear();
+        self.pager.cache.lend(0);
         for (at, bytes) in pages {
             self.pager.cache.insert(at, bytes, false);
         }
-        workspace.private.clear();
         workspace.stamp = self.take_number();
         Ok(())
     }
 
-    /// Writes committed pages that wait for a flush, if they take too much of the cache. Called between transactions.
-    pub(super) fn relieve_cache(&self) -> Result<()> {
-        if self.pending.lock().dirty_pages() < self.dirty_limit {
-            return Ok(());
-        }
+    /// Writes some of the committed pages that wait for a flush. False if there are none.
+    fn write_waiting(&self, workspace: &Workspace, most: usize) -> Result<bool> {
         // Held from before the pages are collected: a flush could free one of them and write another in its place.
         let mut flusher = self.flusher.lock();
-        let mut pages: Vec<(PageRef, PageBytes)> = {
-            let pending = self.pending.lock();
-            let dirty = pending
-                .groups
-                .iter()
-                .flat_map(|group| &group.dirty)
-                .chain(&pending.volatile);
-            dirty
-                .map(|(&page, dirty)| {
-                    (
-                        PageRef {
-                            page,
-                            transaction: dirty.transaction,
-                        },
-                        dirty.bytes.clone(),
-                    )
-                })
-                .collect()
-        };
-        pages.sort_unstable_by_key(|(at, _)| *at);
+        let replaced = |group: usize, page| workspace.changes[group].freed.contains(page);
+        let pages = self.pending.lock().to_write(most, replaced);
         let written = self.write_early(&mut flusher, &pages)?;
         let mut pending = self.pending.lock();
         for ((at, _), (page, written)) in pages.iter().zip(written) {
-            for group in &mut pending.groups {
-                if group.dirty.remove(&page).is_some() {
-                    group.unsynced.insert(page, written);
-                }
-            }
-            pending.volatile.remove(&page);
+            pending.written(page, written);
             self.pager.cache.mark_clean(*at);
         }
         let unsynced = pending.groups.iter().map(|group| group.unsynced.len());
@@ -93,7 +87,7 @@ impl Engine {
                 group.unsynced.clear();
             }
         }
-        Ok(())
+        Ok(!pages.is_empty())
     }
 
     fn sync_early(&self, _: &Flusher) -> Result<()> {
