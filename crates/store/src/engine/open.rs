@@ -39,9 +39,7 @@ const UNWRITTEN_SHARE: (usize, usize) = (7, 8);
 /// How many times the pages of the cache may have been written early and not synced. Remembering one takes about a
 /// hundredth of its size.
 const UNSYNCED_SHARE: usize = 4;
-
-/// An operation on a tree may need this many private pages at one time.
-const FEWEST_UNWRITTEN: usize = 32;
+const FEWEST_UNSYNCED: usize = 128;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum OpenMode {
@@ -260,8 +258,8 @@ impl Engine {
             durability,
             gate: Gate::default(),
             next_transaction: AtomicU64::new(next_transaction.max(newest + 1)),
-            unwritten_limit: (pages * UNWRITTEN_SHARE.0 / UNWRITTEN_SHARE.1).max(FEWEST_UNWRITTEN),
-            unsynced_limit: pages.max(FEWEST_UNWRITTEN) * UNSYNCED_SHARE,
+            unwritten_limit: pages * UNWRITTEN_SHARE.0 / UNWRITTEN_SHARE.1,
+            unsynced_limit: (pages * UNSYNCED_SHARE).max(FEWEST_UNSYNCED),
             default_durability: options.durability,
             read_only: mode == OpenMode::ReadOnly,
             closed: AtomicBool::new(false),

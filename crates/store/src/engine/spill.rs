@@ -11,8 +11,12 @@ use crate::{
     workspace::{Workspace, Written},
 };
 
-/// How many parts of the pages that may be unwritten are written at a time.
+/// The part of the pages that may be unwritten that is written at a time, and the least that is worth a call.
 const PARTS: usize = 64;
+const SMALLEST_PART: usize = 8;
+
+/// An operation on a tree may need this many private pages at one time, however small the cache is.
+const FEWEST_PRIVATE_PAGES: usize = 32;
 
 impl Engine {
     /// Keeps the running transaction's pages, and those that wait for a flush, within the cache. Gives back with how many
@@ -21,10 +25,11 @@ impl Engine {
     /// Committed pages go first, since the transaction will change many of its own again, and a part of them at a time: of
     /// those that stay, some are changed before they have to be written, and then never are.
     pub fn relieve(&self, workspace: &mut Workspace) -> Result<usize> {
-        let part = (self.unwritten_limit / PARTS).max(1);
+        let part = (self.unwritten_limit / PARTS).max(SMALLEST_PART);
         let unwritten = workspace.private.len() + self.pending.lock().dirty_pages();
         let room = self.unwritten_limit.saturating_sub(unwritten);
-        if room == 0 && !self.write_waiting(workspace, part)? {
+        let written = room == 0 && self.write_waiting(workspace, part)?;
+        if room == 0 && !written && workspace.private.len() >= FEWEST_PRIVATE_PAGES {
             self.spill(workspace)?;
         }
         self.pager.cache.lend(workspace.private.len());
