@@ -121,7 +121,7 @@ impl Pending {
     /// Up to `most` pages to be written early: first those that nothing but a view needs, and last those that the running
     /// transaction has `replaced`, which will be of no use. The others in turn, in the order of their numbers, which is the
     /// order in which neighbours were made.
-    pub fn to_write(
+    pub fn choose_early(
         &mut self,
         most: usize,
         replaced: impl Fn(usize, u64) -> bool,

@@ -76,7 +76,7 @@ impl Engine {
         // Held from before the pages are collected: a flush could free one of them and write another in its place.
         let mut flusher = self.flusher.lock();
         let replaced = |group: usize, page| workspace.changes[group].freed.contains(page);
-        let pages = self.pending.lock().to_write(most, replaced);
+        let pages = self.pending.lock().choose_early(most, replaced);
         let written = self.write_early(&mut flusher, &pages)?;
         let mut pending = self.pending.lock();
         for ((at, _), (page, written)) in pages.iter().zip(written) {
