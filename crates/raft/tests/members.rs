@@ -258,6 +258,8 @@ async fn a_change_that_a_majority_does_not_answer_has_an_unknown_outcome() {
     };
     let cluster = Cluster::start(3, config, Wires::Memory(network.clone())).await;
     let (leading, leader) = cluster.leader().await;
+    // The first membership is committed with it.
+    leader.write(add("first", 1)).await.unwrap();
     network.partition(leading);
     let unknown = leader.add_learner(4, "memory:4".into()).await;
     assert!(matches!(unknown, Err(Error::Unknown { .. })), "{unknown:?}");

@@ -26,7 +26,9 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             .map_err(|error| match error {
                 RaftError::APIError(error) => refused(&error),
                 RaftError::Fatal(fatal) => super::stopped(&fatal),
-            })
+            })?;
+        let settled = self.inner.store.shared().settled().await;
+        settled.map_err(|failure| super::stopped(&failure))
     }
 
     /// Adds a member that does not vote. The log, or a snapshot, is sent to it from now on. Returns

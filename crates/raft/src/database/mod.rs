@@ -100,7 +100,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
 
         // Who has no state must not lead.
         raft_config.enable_elect = store.shared().holds_state();
-        let (log, machine) = store.clone().halves();
+        let (log, machine) = store.clone().overlapping().halves();
         let link = Link {
             transport: transport.clone(),
             node,
@@ -114,6 +114,7 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
             retry_interval: config.heartbeat_interval,
             disclosed: disclosed.clone(),
             promises: promises.clone(),
+            flushing: store.shared().flushing.clone(),
             machine: PhantomData,
         };
         let raft = match Raft::new(node, Arc::new(raft_config), peers.clone(), log, machine).await {

@@ -22,6 +22,7 @@ use super::sender::{Interrupted, Terms, TransferError};
 use crate::config::Config;
 use crate::leadership::{Disclosed, Promises};
 use crate::state_machine::StateMachine;
+use crate::store::Flushing;
 use crate::transport::TransportError;
 use crate::types::{Node, NodeId, TypeConfig, Vote};
 
@@ -32,6 +33,7 @@ pub(crate) struct Peers<S> {
     pub retry_interval: Duration,
     pub disclosed: Arc<Disclosed>,
     pub promises: Arc<Promises>,
+    pub flushing: Arc<Flushing>,
     pub machine: PhantomData<fn() -> S>,
 }
 
@@ -42,6 +44,7 @@ impl<S> Clone for Peers<S> {
             retry_interval: self.retry_interval,
             disclosed: self.disclosed.clone(),
             promises: self.promises.clone(),
+            flushing: self.flushing.clone(),
             machine: PhantomData,
         }
     }
@@ -58,6 +61,7 @@ impl<S: StateMachine> RaftNetworkFactory<TypeConfig<S>> for Peers<S> {
             retry_interval: self.retry_interval,
             disclosed: self.disclosed.clone(),
             promises: self.promises.clone(),
+            flushing: self.flushing.clone(),
             interrupted: Interrupted::default(),
             machine: PhantomData,
         }
@@ -72,6 +76,7 @@ pub(crate) struct Peer<S> {
     retry_interval: Duration,
     disclosed: Arc<Disclosed>,
     promises: Arc<Promises>,
+    flushing: Arc<Flushing>,
     pub(super) interrupted: Interrupted,
     machine: PhantomData<fn() -> S>,
 }
@@ -149,6 +154,9 @@ impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<NodeId>, openraft::error::Infallible> {
         if let Some(committed) = rpc.leader_commit {
+            if !self.flushing.reached(committed.index).await {
+                return Err(other("the log of this node cannot be written".into()));
+            }
             self.disclosed.note(committed.index);
         }
         let request = Request::Append(rpc);

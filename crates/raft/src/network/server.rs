@@ -53,10 +53,11 @@ impl<S: StateMachine> RaftServer<S> {
             Request::Append(append) => {
                 let _promising = self.handovers.promising().await;
                 let appended = self.raft.append_entries(append).await;
+                let response = appended.map_err(|e| e.to_string())?;
+                // Including what this node appended as a leader before.
+                self.store.settled().await.map_err(|e| e.to_string())?;
                 let promise = self.promise;
-                appended
-                    .map(|response| Response::Append(Appended { response, promise }))
-                    .map_err(|e| e.to_string())
+                Ok(Response::Append(Appended { response, promise }))
             }
             Request::Vote(vote) => {
                 // A leader may grant its own vote although its followers keep theirs.

@@ -81,8 +81,8 @@ impl<S: StateMachine> Shared<S> {
 
     /// Appends `entries`, durable on return. Each goes to the place its index names; a hole is
     /// refused, since Raft looks at the last entry only and would never notice it.
-    #[tracing::instrument(level = "debug", skip_all, fields(node = self.node, entries = entries.len()))]
-    pub fn append(&self, database: &Database, entries: &[Entry<S>]) -> Result<()> {
+    #[tracing::instrument(level = "debug", skip_all, fields(node = self.node, entries = entries.0.len()))]
+    pub fn append(&self, database: &Database, entries: &Encoded) -> Result<()> {
         let Some(first) = entries.first() else {
             return Ok(());
         };
@@ -90,44 +90,42 @@ impl<S: StateMachine> Shared<S> {
         let ends = self.log_ends(&database.begin_read()?)?;
         if let Some(pending) = self.gap(&ends) {
             return Err(Failure::BeforeInstall {
-                index: first.log_id.index,
+                index: first,
                 purged: pending.index,
             });
         }
         // A log without any past may begin anywhere: that of a restored node does.
         let mut expected = match ends.last {
-            Some(last) => first.log_id.index.min(last.index.saturating_add(1)),
-            None => first.log_id.index,
+            Some(last) => first.min(last.index.saturating_add(1)),
+            None => first,
         };
-        let mut encoded = Vec::with_capacity(entries.len());
         let mut txn = database.begin_write()?;
         txn.set_durability(Durability::Immediate);
         {
             let mut log = txn.table::<Log<S>>()?;
-            for entry in entries {
-                let index = entry.log_id.index;
-                if index != expected {
+            for (index, bytes) in &entries.0 {
+                if *index != expected {
                     return Err(Failure::Hole {
                         expected,
-                        found: index,
+                        found: *index,
                     });
                 }
-                let bytes = encode_entry(entry)?;
-                log.insert(&index, bytes.as_slice())?;
-                encoded.push((index, bytes));
+                log.insert(index, bytes.as_slice())?;
                 expected = index.saturating_add(1);
             }
         }
         txn.commit()?;
-        {
-            let mut recent = self.recent.lock();
-            for (index, bytes) in encoded {
-                recent.append(index, bytes);
-            }
-        }
-        self.meters.append_entries.note(entries.len() as u64);
+        self.meters.append_entries.note(entries.0.len() as u64);
         self.meters.append_micros.note_since(began);
         Ok(())
+    }
+
+    /// Keeps entries that are appended to read them soon.
+    pub fn keep(&self, entries: &Encoded) {
+        let mut recent = self.recent.lock();
+        for (index, bytes) in &entries.0 {
+            recent.append(*index, bytes.clone());
+        }
     }
 
     /// Removes the entries from `index` on. The next append flushes it: nothing is answered to the
@@ -271,6 +269,26 @@ impl<S: StateMachine> Shared<S> {
             .get(&())?
             .map(|record| record.log_id);
         Ok(stored.max(*self.pending_purge.borrow()))
+    }
+}
+
+/// Entries to be appended, by index.
+pub(crate) struct Encoded(Vec<(u64, Vec<u8>)>);
+
+impl Encoded {
+    pub fn new<S: StateMachine>(entries: impl IntoIterator<Item = Entry<S>>) -> Result<Self> {
+        let entries = entries.into_iter();
+        let encoded = entries.map(|entry| Ok((entry.log_id.index, encode_entry::<S>(&entry)?)));
+        encoded.collect::<Result<_>>().map(Self)
+    }
+
+    /// The index of the first one.
+    pub fn first(&self) -> Option<u64> {
+        self.0.first().map(|(index, _)| *index)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, bytes)| bytes.len()).sum()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | what | tables | durable when |
 //! |---|---|---|
-//! | log, vote | `raft_log`, `raft_vote` in the log group | before the call returns: one flush of the log group |
+//! | log, vote | `raft_log`, `raft_vote` in the log group | before the call returns: one flush of the log group; see [`flushing`] for appends |
 //! | committed id, purge point, truncation | the log group | with the next flush of it |
 //! | state machine, last applied id, membership | the default group, one transaction | with the next checkpoint |
 //! | installed snapshot | both groups, one transaction | before the call returns |
@@ -17,6 +17,7 @@ mod apply;
 #[cfg(test)]
 mod changes_tests;
 mod failure;
+mod flushing;
 mod log;
 mod opening;
 mod points;
@@ -47,6 +48,7 @@ use parking_lot::Mutex;
 #[allow(deprecated)]
 use openraft::storage::RaftStorage;
 
+use crate::runtime;
 use crate::snapshot::SnapshotData;
 use crate::state_machine::StateMachine;
 use crate::types::{
@@ -60,6 +62,8 @@ pub use stored::{StoredEntry, StoredLog, StoredLogError, StoredState};
 
 use apply::ENTRIES_PER_TRANSACTION;
 pub(crate) use failure::{Failure, Result};
+pub(crate) use flushing::Flushing;
+use log::Encoded;
 pub(crate) use points::{Point, Points};
 pub(crate) use room::Room;
 pub(crate) use shared::{Lease, Shared, SharedStore, holds_state, state_record};
@@ -79,6 +83,8 @@ pub type Half<S> = RaftLogStore<S>;
 pub struct RaftLogStore<S> {
     shared: SharedStore<S>,
     threads: SharedThreads,
+    /// Whether an append returns before it is durable.
+    overlaps: bool,
 }
 
 impl<S> Clone for RaftLogStore<S> {
@@ -86,6 +92,7 @@ impl<S> Clone for RaftLogStore<S> {
         Self {
             shared: self.shared.clone(),
             threads: self.threads.clone(),
+            overlaps: self.overlaps,
         }
     }
 }
@@ -106,7 +113,17 @@ impl<S: StateMachine> RaftLogStore<S> {
         Ok(Self {
             shared,
             threads: Arc::new(threads),
+            overlaps: false,
         })
+    }
+
+    /// The same store, whose appends return while they are [on their way to the disk](flushing). Only for those who ask
+    /// [`Flushing`] before they tell anybody what follows from them.
+    pub(crate) fn overlapping(self) -> Self {
+        Self {
+            overlaps: true,
+            ..self
+        }
     }
 
     /// The store as openraft takes it: the log, and the state machine.
@@ -136,6 +153,8 @@ impl<S: StateMachine> RaftLogStore<S> {
         subject: ErrorSubject<NodeId>,
         operation: impl Fn(&Shared<S>, &Database) -> Result<T> + Send + Sync + 'static,
     ) -> std::result::Result<T, StorageError> {
+        let failed = |failure: Failure| failure.at(subject.clone(), ErrorVerb::Write);
+        self.shared.settled().await.map_err(failed)?;
         let operation = Arc::new(operation);
         let attempt = || {
             let (shared, operation) = (self.shared.clone(), operation.clone());
@@ -143,9 +162,33 @@ impl<S: StateMachine> RaftLogStore<S> {
             self.threads
                 .run(move || shared.critical_to(&about, |database| operation(&shared, database)))
         };
-        self.with_room(attempt)
-            .await
-            .map_err(|failure| failure.at(subject.clone(), ErrorVerb::Write))
+        self.with_room(attempt).await.map_err(failed)
+    }
+
+    /// Sends entries, which follow the last append in the log, on their way to the disk.
+    fn send(&self, first: u64, entries: Encoded) {
+        self.shared.flushing.begin(first);
+        self.shared.keep(&entries);
+        let (store, entries) = (self.clone(), Arc::new(entries));
+        let attempt = move || {
+            let (shared, entries) = (store.shared.clone(), entries.clone());
+            store.threads.run(move || {
+                shared.critical_to(&ErrorSubject::Logs, |database| {
+                    shared.append(database, &entries)
+                })?;
+                shared.flushing.done();
+                Ok(())
+            })
+        };
+        let mut begun = Some(attempt());
+        let store = self.clone();
+        runtime::spawn(async move {
+            let appended = store.with_room(|| begun.take().unwrap_or_else(&attempt));
+            if appended.await.is_err() {
+                // It is remembered and logged where it happened, and told to whoever waits.
+                store.shared.flushing.failed();
+            }
+        });
     }
 
     /// The same for an operation that changes the state.
@@ -177,6 +220,8 @@ impl<S: StateMachine> RaftLogStore<S> {
         let Some(last) = entries.last().map(|entry| entry.log_id) else {
             return Ok(Vec::new());
         };
+        let failed = |failure: Failure| failure.at(ErrorSubject::Apply(last), ErrorVerb::Write);
+        self.shared.durable(last.index).await.map_err(failed)?;
         let entries = Arc::new(entries);
         let mut responses = Vec::with_capacity(entries.len());
         let mut due = false;
@@ -191,9 +236,7 @@ impl<S: StateMachine> RaftLogStore<S> {
                     shared.checkpoint_is_due(database, Some(last.index)),
                 ))
             };
-            let applied = self.change(apply).await;
-            let failed = |failure: Failure| failure.at(ErrorSubject::Apply(last), ErrorVerb::Write);
-            let applied = applied.map_err(failed)?;
+            let applied = self.change(apply).await.map_err(failed)?;
             responses.extend(applied.0);
             due = applied.1;
         }
@@ -204,6 +247,7 @@ impl<S: StateMachine> RaftLogStore<S> {
     }
 
     async fn install(&self, meta: SnapshotMeta, mut data: SnapshotData) -> Result<()> {
+        self.shared.settled().await?;
         if let Some(staged) = data.staged.take() {
             // Outside Raft's own loop: only the swap is left to do.
             let install = move |shared: &Shared<S>, database: &Database| {
@@ -297,6 +341,10 @@ impl<S: StateMachine> RaftStorage<TypeConfig<S>> for RaftLogStore<S> {
         }
         let shared = self.shared.clone();
         let save = move || {
+            // It must not be durable before the entries that it speaks of.
+            if committed.is_some_and(|committed| !shared.flushing.covers(committed.index)) {
+                return;
+            }
             // What stops the node is remembered and logged there. What found no room is not missed: it only saves a
             // restart some work, and the next append waits.
             let _ = shared.critical_to(&ErrorSubject::Store, |database| {
@@ -317,6 +365,8 @@ impl<S: StateMachine> RaftStorage<TypeConfig<S>> for RaftLogStore<S> {
     async fn get_log_state(
         &mut self,
     ) -> std::result::Result<LogState<TypeConfig<S>>, StorageError> {
+        let failed = |failure: Failure| failure.at(ErrorSubject::Logs, ErrorVerb::Read);
+        self.shared.settled().await.map_err(failed)?;
         let ends = self
             .read(ErrorSubject::Logs, |shared, database| {
                 shared.log_ends(&database.begin_read()?)
@@ -336,9 +386,21 @@ impl<S: StateMachine> RaftStorage<TypeConfig<S>> for RaftLogStore<S> {
     where
         I: IntoIterator<Item = Entry<S>> + OptionalSend,
     {
-        let entries: Vec<_> = entries.into_iter().collect();
+        let failed = |failure: Failure| failure.at(ErrorSubject::Logs, ErrorVerb::Write);
+        let entries = Encoded::new::<S>(entries).map_err(failed)?;
+        let Some(first) = entries.first() else {
+            return Ok(());
+        };
+        // What is on its way is read from what is kept of the log in memory, so it has to fit.
+        if self.overlaps && entries.bytes() <= recent::LIMIT / 2 {
+            self.shared.settled().await.map_err(failed)?;
+            self.send(first, entries);
+            return Ok(());
+        }
         self.write(ErrorSubject::Logs, move |shared, database| {
-            shared.append(database, &entries)
+            shared.append(database, &entries)?;
+            shared.keep(&entries);
+            Ok(())
         })
         .await
     }

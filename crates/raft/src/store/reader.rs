@@ -25,6 +25,12 @@ impl<S> LogReader<S> {
 }
 
 impl<S: StateMachine> LogReader<S> {
+    /// Waits until the file has what was appended.
+    async fn settled(&self) -> std::result::Result<(), StorageError> {
+        let settled = self.shared.settled().await;
+        settled.map_err(|failure| failure.at(ErrorSubject::Logs, ErrorVerb::Read))
+    }
+
     fn recent(
         &self,
         start: u64,
@@ -47,6 +53,7 @@ impl<S: StateMachine> RaftLogReader<TypeConfig<S>> for LogReader<S> {
         {
             return entries;
         }
+        self.settled().await?;
         read(&self.shared, ErrorSubject::Logs, move |shared, database| {
             // openraft asks here for what it is about to apply and takes less for a damaged log.
             shared.read_entries(database, range, usize::MAX)
@@ -62,6 +69,7 @@ impl<S: StateMachine> RaftLogReader<TypeConfig<S>> for LogReader<S> {
         if let Some(entries) = self.recent(start, end, self.shared.options.read_max_bytes) {
             return entries;
         }
+        self.settled().await?;
         read(&self.shared, ErrorSubject::Logs, move |shared, database| {
             shared.read_for_replication(database, start, end)
         })

@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 
 /// Bytes kept, at most.
-const LIMIT: usize = 1 << 20;
+pub(super) const LIMIT: usize = 1 << 20;
 
-/// The newest durable entries, without a gap, up to the last one.
+/// The newest entries, without a gap, up to the last one.
 #[derive(Default)]
 pub(super) struct Recent {
     /// The index of the first one kept.

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::failure::{Failure, Result};
+use super::flushing::Flushing;
 use super::opening;
 use super::points::Points;
 use super::recent::Recent;
@@ -62,6 +63,8 @@ pub(crate) struct Shared<S> {
     pub spool_directory: PathBuf,
     /// The end of the log.
     pub(super) recent: Mutex<Recent>,
+    /// Which of it is not durable yet.
+    pub flushing: Arc<Flushing>,
     /// A purge beyond the last applied entry: it belongs to an installation that is still to come
     /// and is committed with it. Until then it exists here only, because a file that is purged
     /// beyond its state cannot be started again.
@@ -119,6 +122,7 @@ impl<S: StateMachine> Shared<S> {
             meters: Arc::default(),
             spool_directory,
             recent: Mutex::default(),
+            flushing: Arc::default(),
             pending_purge: watch::Sender::new(None),
             checkpointed: watch::Sender::new(checkpointed),
             standing: watch::Sender::new(standing),
@@ -171,6 +175,19 @@ impl<S: StateMachine> Shared<S> {
                 _ => failure,
             })
         })
+    }
+
+    /// Waits until the entries up to `index` are durable.
+    pub async fn durable(&self, index: u64) -> Result<()> {
+        match self.flushing.reached(index).await {
+            true => Ok(()),
+            false => Err(self.fault().map_or(Failure::Stopped, Failure::Earlier)),
+        }
+    }
+
+    /// Waits until all that was appended is durable.
+    pub async fn settled(&self) -> Result<()> {
+        self.durable(u64::MAX).await
     }
 
     pub fn fault(&self) -> Option<String> {

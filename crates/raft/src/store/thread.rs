@@ -8,6 +8,7 @@
 //! (one stream per follower, and those of clients) are independent of each other and do go to the
 //! blocking pool.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -44,12 +45,13 @@ impl Threads {
         })
     }
 
-    /// Runs `job` on the writer thread, after the jobs before it.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        run_on(&self.writer, job).await
+    /// Has `job` run on the writer thread, after the jobs before it, from this call on.
+    pub fn run<T, J>(&self, job: J) -> impl Future<Output = Result<T>> + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce() -> Result<T> + Send + 'static,
+    {
+        run_on(&self.writer, job)
     }
 
     /// Has `job` run on the writer thread after the jobs before it, and does not wait.
@@ -60,16 +62,17 @@ impl Threads {
         }
     }
 
-    /// Runs `job`, which changes the state, after those before it.
-    pub async fn run_on_state<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    /// The same for `job`, which changes the state.
+    pub fn run_on_state<T, J>(&self, job: J) -> impl Future<Output = Result<T>> + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce() -> Result<T> + Send + 'static,
+    {
         #[cfg(feature = "storage-v2")]
         let worker = &self.applier;
         #[cfg(not(feature = "storage-v2"))]
         let worker = &self.writer;
-        run_on(worker, job).await
+        run_on(worker, job)
     }
 
     /// Asks for a checkpoint.
@@ -97,19 +100,22 @@ impl Threads {
     }
 }
 
-async fn run_on<T: Send + 'static>(
-    worker: &Worker,
-    job: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
+fn run_on<T, J>(worker: &Worker, job: J) -> impl Future<Output = Result<T>> + use<T, J>
+where
+    T: Send + 'static,
+    J: FnOnce() -> Result<T> + Send + 'static,
+{
     let (reply, answer) = oneshot::channel();
     let sent = worker.send(Box::new(move || {
         // Nobody listens when the caller was cancelled; the job is done all the same.
         let _ = reply.send(job());
     }));
-    if !sent {
-        return Err(Failure::Stopped);
+    async move {
+        match sent {
+            true => answer.await.map_err(|_| Failure::Stopped)?,
+            false => Err(Failure::Stopped),
+        }
     }
-    answer.await.map_err(|_| Failure::Stopped)?
 }
 
 /// Threads shared by the clones of a store.
