@@ -52,6 +52,22 @@ fn verify(replica: &Replica, vault: u64) -> Result<(), VerifyError> {
 }
 
 #[test]
+fn nothing_is_added_to_a_vault_that_claims_the_greatest_height() {
+    for retention in [0, 5] {
+        let mut replica = Replica::new();
+        replica.one(Command::create_vault_retaining("v", retention));
+        replica.commit(Transaction::new(1).set("a", "1"));
+        replica.claim_the_greatest_height("v");
+        let set = Command::submit(Transaction::new(1).set("a", "2"));
+        let refused = replica.try_entry(&[set]).unwrap_err().to_string();
+        assert!(
+            refused.contains("the height of vault 1 is 18446744073709551615"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn a_sound_ledger_verifies_and_reports_what_it_has() {
     let replica = history();
     let view = replica.view();

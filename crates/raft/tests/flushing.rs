@@ -131,12 +131,18 @@ async fn followers_get_an_entry_while_the_leader_flushes_it_and_nobody_is_told_b
     let early = tokio::time::timeout(WATCHED, &mut write).await;
     assert!(early.is_err(), "answered: {early:?}");
     for node in 0..3 {
-        assert_eq!(cluster.sees(node).await, [("first".to_owned(), 1)], "{node}");
+        assert_eq!(
+            cluster.sees(node).await,
+            [("first".to_owned(), 1)],
+            "{node}"
+        );
     }
     cluster.hold([0], false);
     let written = write.await.unwrap().unwrap();
     for node in &cluster.nodes {
-        node.wait_for_applied(written.index, PATIENCE).await.unwrap();
+        node.wait_for_applied(written.index, PATIENCE)
+            .await
+            .unwrap();
     }
     cluster.end().await;
 }

@@ -5,7 +5,7 @@
 //! bounded steps, the same on every replica: a budget with each entry, for one vault after the
 //! other, in the order of their numbers.
 
-use super::Entry;
+use super::{Entry, following};
 use crate::error::Result;
 use crate::limits::CLEANUP_PER_ENTRY;
 use crate::state_key::EntityView;
@@ -63,7 +63,7 @@ impl Entry<'_> {
 
     /// Removes rows of a deleted vault; whether there are none left.
     fn remove_vault_rows(&mut self, vault: u64, budget: &mut Budget) -> Result<bool> {
-        let next = vault + 1;
+        let next = following(vault, || "the number of a vault".to_owned())?;
         let names = || (vault, "", "", "")..(next, "", "", "");
         let keys = || (vault, &b""[..])..(next, &b""[..]);
         let paths = || (vault, [0; 32])..(next, [0; 32]);

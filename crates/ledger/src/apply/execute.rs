@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::tables::Tables;
-use super::{Entry, OpenVault};
+use super::{Entry, OpenVault, following};
 use crate::error::{LedgerError, Result};
 use crate::record::{self, Origin};
 use crate::response::{FailedRequirement, Found, Outcome, Receipt, Rejection, Response};
@@ -74,7 +74,7 @@ impl Entry<'_> {
         })?;
         let record = record::encode(Origin::from(session), transaction, &effects.outcomes);
         open.records.push(record);
-        let height = open.row.height + 1;
+        let height = open.height;
         Ok(Response::Committed(Receipt {
             vault,
             height,
@@ -114,7 +114,7 @@ impl Entry<'_> {
         }
         let open = self.open_vault(vault)?;
         if open.row.retention > 0 {
-            let block = open.row.height + 1;
+            let block = open.height;
             self.keep_version(vault, key, block)?;
         }
         let old_expiry = before.and_then(|head| head.expires_at);
@@ -194,7 +194,9 @@ impl<'c> Effects<'c> {
                 expires_at,
             } => {
                 let effect = self.entity(tables, vault, key)?;
-                let version = effect.version.map_or(1, |version| version + 1);
+                let version = following(effect.version.unwrap_or(0), || {
+                    format!("the version of an entity of vault {vault}")
+                })?;
                 effect.after = Some(EntityView {
                     version,
                     expires_at: *expires_at,

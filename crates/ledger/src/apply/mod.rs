@@ -122,6 +122,8 @@ struct Entry<'t> {
 struct OpenVault {
     /// As the last block left it, except for the counts, which follow the changes.
     row: VaultRow,
+    /// The height of the block that is made of the entry.
+    height: u64,
     /// What becomes of the items of the state: the new content hash by path, or nothing.
     changes: BTreeMap<Digest, Option<Digest>>,
     /// The records of the transactions carried out, in their canonical encoding.
@@ -131,14 +133,21 @@ struct OpenVault {
 }
 
 impl OpenVault {
-    fn new(row: VaultRow) -> Self {
-        OpenVault {
+    fn new(vault: u64, row: VaultRow) -> Result<Self> {
+        Ok(OpenVault {
+            height: following(row.height, || format!("the height of vault {vault}"))?,
             row,
             changes: BTreeMap::new(),
             records: Vec::new(),
             retention: None,
-        }
+        })
     }
+}
+
+/// The number after `last`, which a sound ledger always has: nothing that is counted one by one comes to the end of the numbers.
+fn following(last: u64, what: impl FnOnce() -> String) -> Result<u64> {
+    let next = last.checked_add(1);
+    next.ok_or_else(|| LedgerError::Inconsistent(format!("{} is {last}", what())))
 }
 
 impl Entry<'_> {

@@ -21,6 +21,7 @@ impl Entry<'_> {
     pub(super) fn seal(&mut self, vault: u64, open: OpenVault) -> Result<()> {
         let OpenVault {
             mut row,
+            height,
             changes,
             records,
             retention,
@@ -34,7 +35,6 @@ impl Entry<'_> {
                     .collect();
                 row.state_root = Update::new(&mut self.tables.tree, vault).apply(&changes)?;
             }
-            let height = row.height + 1;
             row.retain_at(height);
             row = self.add_block(vault, height, row, &records)?;
         }

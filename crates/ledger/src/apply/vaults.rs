@@ -82,7 +82,7 @@ impl Entry<'_> {
             let Some(row) = self.tables.vaults.get(vault)? else {
                 return Ok(None);
             };
-            self.vaults.insert(vault, OpenVault::new(row));
+            self.vaults.insert(vault, OpenVault::new(vault, row)?);
         }
         Ok(self.vaults.get_mut(&vault))
     }

@@ -10,7 +10,7 @@ use folio_ledger::response::{Receipt, Rejection, Response};
 use folio_ledger::state_key::{Entity, Relationship};
 use folio_ledger::transaction::Transaction;
 use folio_ledger::{Ledger, LedgerView, VaultInfo};
-use folio_raft::{Applied, StateMachine};
+use folio_raft::{Applied, ApplyError, StateMachine};
 use folio_store::{Database, ReadTransaction, TableDefinition};
 use sha2::{Digest as _, Sha256};
 
@@ -49,6 +49,13 @@ impl Replica {
 
     /// Applies one log entry.
     pub fn entry(&mut self, commands: &[Command]) -> Vec<Response> {
+        let responses = self.try_entry(commands).expect("the store is sound");
+        assert_eq!(responses.len(), commands.len());
+        responses
+    }
+
+    /// The same where the store may not be sound.
+    pub fn try_entry(&mut self, commands: &[Command]) -> Result<Vec<Response>, ApplyError> {
         self.index += 1;
         self.time += 1000;
         let at = Applied {
@@ -58,12 +65,9 @@ impl Replica {
             time: self.time,
         };
         let txn = self.database.begin_write().expect("in memory");
-        let responses = Ledger
-            .apply_entry(&txn, at, commands)
-            .expect("the store is sound");
+        let responses = Ledger.apply_entry(&txn, at, commands)?;
         txn.commit().expect("in memory");
-        assert_eq!(responses.len(), commands.len());
-        responses
+        Ok(responses)
     }
 
     /// Applies one command as an entry of its own.
