@@ -2,10 +2,13 @@
 //!
 //! | what | tables | durable when |
 //! |---|---|---|
-//! | log, vote | `raft_log`, `raft_vote` in the log group | before the call returns: one flush of the log group; see [`flushing`] for appends |
+//! | log, vote | `raft_log`, `raft_vote` in the log group | before the call returns: one flush of the log group |
 //! | committed id, purge point, truncation | the log group | with the next flush of it |
 //! | state machine, last applied id, membership | the default group, one transaction | with the next checkpoint |
 //! | installed snapshot | both groups, one transaction | before the call returns |
+//!
+//! In a [`ReplicatedDatabase`](crate::ReplicatedDatabase) an append returns while its flush is under way, and what follows from
+//! it waits for the flush.
 //!
 //! It implements `RaftStorage`, and reaches openraft in [`halves`](RaftLogStore::halves): through
 //! `Adaptor`, or with the feature `storage-v2` by the newer traits.
