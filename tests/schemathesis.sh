@@ -24,7 +24,7 @@ api=127.0.0.1:$(port)
 "$folio" serve --id 1 --file "$work/node.folio" --init --listen "$api" --peer-listen "127.0.0.1:$(port)" \
     >"$work/out" 2>"$work/log" &
 node=$!
-until curl -sf "http://$api/v1/health" >/dev/null; do
+until curl -sf "http://$api/v1/health/ready" >/dev/null; do
     kill -0 "$node" || { cat "$work/log"; exit 1; }
 done
 curl -sf "http://$api/v1/openapi.json" >"$work/openapi.json"

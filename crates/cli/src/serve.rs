@@ -214,6 +214,7 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
         );
         std::process::exit(1);
     });
+    node.leave();
     // While requests are still answered: clients learn who leads now, and whoever has a request open here
     // keeps nobody waiting.
     if let Err(error) = node.ledger().transfer_leadership(None).await {

@@ -226,7 +226,7 @@ async fn a_peer_that_sends_garbage_is_no_trouble() {
     load.check(vault).await;
     for node in three.nodes.values() {
         let health =
-            node.send("GET /v1/health HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+            node.send("GET /v1/health/ready HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     }
     verify(three);

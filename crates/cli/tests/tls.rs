@@ -79,7 +79,7 @@ impl Client {
     }
 
     fn shown(&self, node: &Served) -> std::io::Result<Vec<u8>> {
-        let request = "GET /v1/health HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        let request = "GET /v1/health/ready HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
         Ok(self.send(node, request)?.1)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use folio_api::Divergence;
@@ -77,6 +78,7 @@ pub struct Node {
     verifications: Arc<Verifications>,
     feeds: Arc<Feeds>,
     agreement: Arc<Agreement>,
+    leaving: Arc<AtomicBool>,
     /// Ends with the last handle to the node.
     _watch: Arc<Watch>,
 }
@@ -129,6 +131,7 @@ impl Node {
             ledger,
             verifications: Arc::default(),
             feeds: Arc::new(Feeds::new()),
+            leaving: Arc::default(),
         })
     }
 
@@ -243,6 +246,16 @@ impl Node {
         }
         self.ledger.rebuild(reason).await?;
         Ok(true)
+    }
+
+    /// Says that the node is about to stop: it is not [ready](crate::api) any more, so that whoever asks sends
+    /// requests elsewhere, and goes on serving those that come all the same.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Ends the feeds that clients follow, and those that they open from now on: before the node stops

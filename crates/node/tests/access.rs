@@ -15,7 +15,9 @@ use tokio::net::TcpStream;
 
 /// Every route, and what it takes: nothing, or a role in all vaults, in the one in the path, or in any.
 const EXPECTED: &str = "
-    GET     nothing                 /v1/health
+    GET     nothing                 /v1/health/started
+    GET     nothing                 /v1/health/live
+    GET     nothing                 /v1/health/ready
     GET     nothing                 /v1/openapi.json
     GET     nothing                 /
     GET     monitor everywhere      /v1/status

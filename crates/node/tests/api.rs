@@ -321,7 +321,7 @@ async fn a_node_outside_any_cluster_says_that_there_is_no_leader() {
     let node = start_node(directory.path(), 1).await;
     let address = serve(free_port().await, &node, BTreeMap::new(), Access::open());
     for answer in [
-        get(address, "/v1/health").await,
+        get(address, "/v1/health/ready").await,
         post(address, "/v1/vaults", &json!({ "name": "" })).await,
     ] {
         assert_eq!((answer.status, answer.code()), (503, "no_leader"));
@@ -332,6 +332,40 @@ async fn a_node_outside_any_cluster_says_that_there_is_no_leader() {
         (status.status, &status.body["leader"]),
         (200, &Value::Null),
         "{status:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_ready_while_it_knows_a_leader_and_stays_and_lives_as_long_as_it_runs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = start_node(directory.path(), 1).await;
+    let address = serve(free_port().await, &node, BTreeMap::new(), Access::open());
+    let health = async || {
+        let mut codes = Vec::new();
+        for kind in ["started", "live", "ready"] {
+            let answer = get(address, &format!("/v1/health/{kind}")).await;
+            codes.push(match answer.status {
+                200 => answer.body["status"].as_str().expect("it is one").to_owned(),
+                _ => answer.code().to_owned(),
+            });
+        }
+        codes
+    };
+    assert_eq!(health().await, ["started", "live", "no_leader"]);
+    let members = [(1, node.peer_address().to_string())].into();
+    node.form_cluster(members).await.expect("a new cluster");
+    let leads = node.ledger().wait_for_leader(PATIENCE).await;
+    leads.expect("it leads");
+    assert_eq!(health().await, ["started", "live", "ready"]);
+    node.leave();
+    assert_eq!(health().await, ["started", "live", "shutting_down"]);
+    assert_eq!(get(address, "/v1/vaults").await.status, 200);
+    node.ledger().shutdown().await.expect("it stops");
+    let stopped = health().await;
+    assert_eq!(stopped[0], stopped[1]);
+    assert!(
+        stopped.iter().all(|code| ["node_stopped", "shutting_down"].contains(&&**code)),
+        "{stopped:?}"
     );
 }
 
@@ -374,7 +408,7 @@ async fn a_node_without_room_takes_no_writes_says_so_and_goes_on_answering_reads
     let reason = status["disk_full"].as_str().expect("it says why");
     assert!(reason.contains("bytes are left"), "{reason}");
     assert_eq!(status["error"], Value::Null);
-    assert_eq!(get(address, "/v1/health").await.status, 200);
+    assert_eq!(get(address, "/v1/health/ready").await.status, 200);
     let vaults = get(address, "/v1/vaults").await;
     assert_eq!((vaults.status, &vaults.body["items"]), (200, &json!([])));
 }

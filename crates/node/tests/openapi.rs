@@ -382,7 +382,12 @@ async fn every_route_answers_as_the_document_says() {
         Some(json!({ "id": 7 })),
     )
     .await;
-    node.ask("get_health", "GET /v1/health", None).await;
+    node.ask("get_started", "GET /v1/health/started", None)
+        .await;
+    node.ask("get_live", "GET /v1/health/live", None).await;
+    node.ask("get_ready", "GET /v1/health/ready", None).await;
+    servers[0].node.leave();
+    node.ask("get_ready", "GET /v1/health/ready", None).await;
     node.ask("get_metrics", "GET /metrics", None).await;
     node.ask("start_verification", "POST /v1/verification", None)
         .await;

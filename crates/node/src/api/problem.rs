@@ -202,6 +202,10 @@ impl Problem {
         Problem::new(Code::NoLeader, detail)
     }
 
+    pub(super) fn shutting_down() -> Self {
+        Problem::new(Code::ShuttingDown, "this node is about to stop")
+    }
+
     pub(super) fn node_stopped(detail: impl ToString) -> Self {
         Problem::new(Code::NodeStopped, detail)
     }

@@ -63,21 +63,62 @@ fn peers((id, address): (NodeId, String)) -> (NodeId, String) {
     (id, MemberAddress::parse(&address).peers)
 }
 
-/// The node can serve.
+/// How the node is.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Health {
-    /// Always `ready`.
-    status: &'static str,
+    /// What was asked for, which is so.
+    status: Sound,
 }
 
-/// Answers at all when the node runs, and with success when it knows a leader.
-pub(super) async fn health(State(api): State<Api>) -> Result<Json<Health>, Problem> {
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Sound {
+    /// It is started.
+    Started,
+    /// It lives.
+    Live,
+    /// It is ready.
+    Ready,
+}
+
+/// Whether the node has stopped for good: nothing but a restart changes that.
+fn is_running(api: &Api) -> Result<folio_raft::Status, Problem> {
     let status = api.node.ledger().status();
-    match (status.error, status.leader) {
-        (Some(error), _) => Err(Problem::node_stopped(error)),
-        (None, None) => Err(Problem::no_leader()),
-        (None, Some(_)) => Ok(Json(Health { status: "ready" })),
+    match status.error {
+        Some(error) => Err(Problem::node_stopped(error)),
+        None => Ok(status),
     }
+}
+
+/// That it answers at all says that its file is open and recovered: there is no API before. What it waits for after that, a
+/// leader or a state from others, no restart would bring.
+pub(super) async fn started(State(api): State<Api>) -> Result<Json<Health>, Problem> {
+    is_running(&api)?;
+    let status = Sound::Started;
+    Ok(Json(Health { status }))
+}
+
+/// The same later in its life. A node that waits for others, or for room on its disk, lives.
+pub(super) async fn live(State(api): State<Api>) -> Result<Json<Health>, Problem> {
+    is_running(&api)?;
+    let status = Sound::Live;
+    Ok(Json(Health { status }))
+}
+
+/// Whether requests should be sent here: it knows a leader, has a state of its own, and is not about to stop.
+pub(super) async fn ready(State(api): State<Api>) -> Result<Json<Health>, Problem> {
+    let status = is_running(&api)?;
+    if api.node.is_leaving() {
+        return Err(Problem::shutting_down());
+    }
+    if let Some(damage) = status.rebuilding {
+        return Err(folio_raft::Error::Rebuilding { damage }.into());
+    }
+    if status.leader.is_none() {
+        return Err(Problem::no_leader());
+    }
+    let status = Sound::Ready;
+    Ok(Json(Health { status }))
 }
 
 fn role(role: folio_raft::Role) -> Role {

@@ -159,8 +159,13 @@ pub(super) fn routes() -> Routes {
         .section("Node")
         .get("/v1/status", Everywhere(Monitor), status::status,
             about("get_status", "What this node knows of itself and the cluster", &[NODE]))
-        .get("/v1/health", Nothing, status::health,
-            about("get_health", "Whether this node can serve", &[NODE, &[Code::NoLeader]]))
+        .get("/v1/health/started", Nothing, status::started,
+            about("get_started", "Whether this node has started: its file is open and recovered", &[NODE]))
+        .get("/v1/health/live", Nothing, status::live,
+            about("get_live", "Whether this node lives; if not, it has to be started again", &[NODE]))
+        .get("/v1/health/ready", Nothing, status::ready,
+            about("get_ready", "Whether this node serves now, by itself or by a redirect to the leader",
+                &[NODE, &[Code::NoLeader, Code::Rebuilding]]))
         .get("/metrics", Everywhere(Monitor), metrics::metrics,
             about("get_metrics", "This node's counters, in the text format of Prometheus", &[NODE]))
         .get("/v1/verification", Everywhere(Monitor), verification::show,
