@@ -1,4 +1,4 @@
-//! `folio cert`: an authority for a cluster, and certificates for its nodes.
+//! `folio cert`: an authority for a cluster, and certificates for its nodes and clients.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -26,6 +26,12 @@ Examples:
   folio cert node certificates --id 1 --host node-1.example.com --host 192.0.2.1
   folio serve --id 1 --file node-1.folio --tls certificates --listen 192.0.2.1:7001 --peer-listen 192.0.2.1:7101 --init
   folio verify --node https://192.0.2.1:7001 --ca certificates/authority.pem
+
+  Clients that prove themselves with certificates, of an authority of their own:
+    folio cert authority client-certificates
+    folio cert client client-certificates --name billing.example.com
+    folio clients add clients billing --certificate-name billing.example.com --read 3
+    folio serve ... --clients clients --client-authority client-certificates/authority.pem
 
 A node needs authority.pem, node-ID.pem and node-ID.key. Whoever has authority.key can make a certificate for any node:
 keep it elsewhere. An authority belongs to one cluster.")]
@@ -61,6 +67,20 @@ enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Make the certificate of a client, for `folio clients add --certificate-name`: NAME.pem and NAME.key
+    Client {
+        /// Where the authority is, and where the certificate goes
+        directory: PathBuf,
+        /// The name in it, as a DNS name
+        #[arg(long)]
+        name: String,
+        /// How long it is good for
+        #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36500))]
+        days: u32,
+        /// Put it in the place of the one that is there
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -73,6 +93,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             days,
             replace,
         } => make_node(&Place(directory), *id, hosts, *days, *replace),
+        Command::Client {
+            directory,
+            name,
+            days,
+            replace,
+        } => make_client(&Place(directory), name, *days, *replace),
     }
 }
 
@@ -96,11 +122,14 @@ impl Place<'_> {
         self.0.join(format!("node-{id}.key"))
     }
 
-    /// What node `id` needs, read again when it changes.
-    pub fn tls(&self, id: NodeId) -> Result<Tls, Failure> {
-        let (certificate, key) = (self.node(id), self.node_key(id));
-        Tls::from_files(id, &self.authority(), &certificate, &key)
-            .map_err(|error| Failure::Error(format!("{}: {error}", certificate.display())))
+    /// What node `id` needs, read again when it changes. Asks clients for certificates of the authority in the file `clients`.
+    pub fn tls(&self, id: NodeId, clients: Option<&Path>) -> Result<Tls, Failure> {
+        let (authority, certificate, key) = (self.authority(), self.node(id), self.node_key(id));
+        let tls = match clients {
+            None => Tls::from_files(id, &authority, &certificate, &key),
+            Some(file) => Tls::from_files_with_clients(id, &authority, &certificate, &key, file),
+        };
+        tls.map_err(|error| Failure::Error(format!("{}: {error}", certificate.display())))
     }
 }
 
@@ -128,17 +157,7 @@ fn make_node(
     replace: bool,
 ) -> Result<(), Failure> {
     let (certificate_file, key_file) = (place.node(id), place.node_key(id));
-    let secret = place.authority_key();
-    let secret = std::fs::read_to_string(&secret).map_err(|error| {
-        Failure::Error(format!(
-            "{}: {error}; `folio cert authority` makes one",
-            secret.display()
-        ))
-    })?;
-    let secret =
-        KeyPair::from_pem(&secret).map_err(|error| about(&place.authority_key(), error))?;
-    let authority = Issuer::new(authority_params()?, secret);
-
+    let authority = authority(place)?;
     let names = std::iter::once(format!("node-{id}")).chain(hosts.iter().cloned());
     let mut params = CertificateParams::new(names.collect::<Vec<_>>())
         .map_err(|error| Failure::Usage(format!("--host: {error}")))?;
@@ -155,13 +174,57 @@ fn make_node(
     write(&key_file, &key.serialize_pem(), SECRET, replace)?;
     write(&certificate_file, &certificate.pem(), PUBLIC, replace)?;
     // As the node will, so that an authority of other means than this command is noticed here.
-    place.tls(id)?;
+    place.tls(id, None)?;
     output::print(&format!(
         "made {} and {}, good for {days} days: node {id} at {}\n",
         certificate_file.display(),
         key_file.display(),
         hosts.join(", ")
     ))
+}
+
+fn make_client(place: &Place<'_>, name: &str, days: u32, replace: bool) -> Result<(), Failure> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(is_plain) {
+        return Err(Failure::Usage(
+            "--name: lower-case letters, digits, hyphens and dots, as in billing.example.com"
+                .into(),
+        ));
+    }
+    if name.starts_with("node-") {
+        return Err(Failure::Usage(
+            "--name: the names of nodes begin with `node-`; choose another".into(),
+        ));
+    }
+    let authority = authority(place)?;
+    let mut params = CertificateParams::new([name.to_owned()]).map_err(Failure::error)?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    valid_for(&mut params, days);
+    let key = KeyPair::generate().map_err(Failure::error)?;
+    let certificate = params.signed_by(&key, &authority).map_err(Failure::error)?;
+    let [certificate_file, key_file] =
+        ["pem", "key"].map(|kind| place.0.join(format!("{name}.{kind}")));
+    write(&key_file, &key.serialize_pem(), SECRET, replace)?;
+    write(&certificate_file, &certificate.pem(), PUBLIC, replace)?;
+    output::print(&format!(
+        "made {} and {}, good for {days} days\n",
+        certificate_file.display(),
+        key_file.display()
+    ))
+}
+
+/// The authority in a directory, at work.
+fn authority(place: &Place<'_>) -> Result<Issuer<'static, KeyPair>, Failure> {
+    let file = place.authority_key();
+    let secret = std::fs::read_to_string(&file).map_err(|error| {
+        Failure::Error(format!(
+            "{}: {error}; `folio cert authority` makes one",
+            file.display()
+        ))
+    })?;
+    let secret = KeyPair::from_pem(&secret).map_err(|error| about(&file, error))?;
+    Ok(Issuer::new(authority_params()?, secret))
 }
 
 /// What is the same whenever the authority is at work.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use folio_node::access::{Client, Clients, Credential, Rights, Role, Vaults};
+use folio_raft::transport::certificate_from_pem;
 use tempfile::NamedTempFile;
 
 use crate::output::{self, Format, Table};
@@ -17,7 +18,7 @@ const OWN: u32 = 0o600;
 
 #[derive(Args)]
 #[command(after_help = "\
-The file has a line for each client: its name, the SHA-256 of its token, and its roles. `folio serve --clients FILE`
+The file has a line for each client: its name, the SHA-256 of its token or its certificate, and its roles. `folio serve --clients FILE`
 reads it again whenever it changes; give every node of the cluster the same one. A token is shown once, by `add`, and
 kept nowhere.
 
@@ -31,6 +32,7 @@ Examples:
   folio clients add clients ana --admin all > ana.token
   folio clients add clients shop --read all --write 3,4 > shop.token
   folio clients add clients prometheus --monitor > prometheus.token
+  folio clients add clients billing --certificate-name billing.example.com --read 3
   folio clients remove clients shop
   curl -H \"Authorization: Bearer $(cat ana.token)\" localhost:7001/v1/status")]
 pub struct Arguments {
@@ -40,12 +42,14 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Add a client, and print its token
+    /// Add a client, and print its token, if it is not known by a certificate
     Add {
         /// The file of clients; it is created when it is not there
         file: PathBuf,
         /// The client's name: lower-case letters, digits and hyphens
         name: String,
+        #[command(flatten)]
+        proof: Proof,
         #[command(flatten)]
         roles: Roles,
     },
@@ -64,6 +68,36 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
+}
+
+/// How a client proves who it is: by a new token, if nothing is said.
+#[derive(Args)]
+#[group(multiple = false)]
+struct Proof {
+    /// It shows the certificate in this file, and no other, a renewed one neither
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
+    /// It shows a certificate for this DNS name
+    #[arg(long, value_name = "NAME")]
+    certificate_name: Option<String>,
+}
+
+impl Proof {
+    /// What proves it, and the token if that is one.
+    fn credential(&self) -> Result<(Credential, Option<String>), Failure> {
+        match (&self.certificate, &self.certificate_name) {
+            (Some(file), _) => {
+                let pem = fs::read(file).map_err(|error| about(file, error))?;
+                let der = certificate_from_pem(&pem).map_err(|error| about(file, error))?;
+                Ok((Credential::of_certificate(&der), None))
+            }
+            (None, Some(name)) => Ok((Credential::Name(name.to_ascii_lowercase()), None)),
+            (None, None) => {
+                let (token, credential) = Credential::new_token().map_err(Failure::error)?;
+                Ok((credential, Some(token)))
+            }
+        }
+    }
 }
 
 /// What a client may do.
@@ -105,21 +139,26 @@ impl Roles {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
-        Command::Add { file, name, roles } => add(file, name, roles.rights()),
+        Command::Add {
+            file,
+            name,
+            proof,
+            roles,
+        } => add(file, name, proof, roles.rights()),
         Command::Remove { file, name } => remove(file, name),
         Command::List { file, format } => list(file, *format),
     }
 }
 
-fn add(file: &Path, name: &str, rights: Rights) -> Result<(), Failure> {
+fn add(file: &Path, name: &str, proof: &Proof, rights: Rights) -> Result<(), Failure> {
     let mut text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            "# name, hash of the token, roles\n".to_owned()
+            "# name, hash of the token or certificate, roles\n".to_owned()
         }
         Err(error) => return Err(about(file, error)),
     };
-    let (token, credential) = Credential::new_token().map_err(Failure::error)?;
+    let (credential, token) = proof.credential()?;
     let client = Client {
         name: name.to_owned(),
         credential,
@@ -132,11 +171,19 @@ fn add(file: &Path, name: &str, rights: Rights) -> Result<(), Failure> {
     // As a node will: what it would not take is not written.
     parse(file, &text)?;
     write(file, &text)?;
-    eprintln!(
-        "added `{name}` to {}; its token is shown only now:",
-        file.display()
-    );
-    output::print(&format!("{token}\n"))
+    let file = file.display();
+    match token {
+        Some(token) => {
+            eprintln!("added `{name}` to {file}; its token is shown only now:");
+            output::print(&format!("{token}\n"))
+        }
+        None => {
+            eprintln!(
+                "added `{name}` to {file}; nodes ask for certificates with --client-authority"
+            );
+            Ok(())
+        }
+    }
 }
 
 fn remove(file: &Path, name: &str) -> Result<(), Failure> {
@@ -161,15 +208,20 @@ fn list(file: &Path, format: Format) -> Result<(), Failure> {
             let rows = clients.iter().map(|client| {
                 serde_json::json!({
                     "name": client.name,
+                    "certificate": client.credential.is_certificate(),
                     "roles": client.rights.to_string(),
                 })
             });
             output::print_json(&serde_json::json!({ "clients": rows.collect::<Vec<_>>() }))
         }
         Format::Table => {
-            let mut table = Table::new(&["name", "roles"]);
+            let mut table = Table::new(&["name", "shows", "roles"]);
             for client in clients.iter() {
-                table.row([&client.name, &client.rights.to_string()]);
+                let shows = match &client.credential {
+                    Credential::Token(_) => "a token".to_owned(),
+                    certificate => certificate.to_string(),
+                };
+                table.row([client.name.clone(), shows, client.rights.to_string()]);
             }
             output::print(&table.to_string())
         }

@@ -342,7 +342,7 @@ fn certificates(settings: &Settings) -> Vec<Finding> {
         "folio cert node {} --id {id} --host ... --replace",
         directory.display()
     );
-    let mut findings = vec![match place.tls(id) {
+    let mut findings = vec![match place.tls(id, settings.client_authority.as_deref()) {
         Ok(tls) => until_end(&tls, &renewal),
         Err(failure) => Finding::bad(about, Wrong, failure.message().unwrap_or_default(), renewal),
     }];

@@ -130,7 +130,9 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
         return Err(Failure::Usage(open.to_string()));
     }
     let tls = settings.tls.as_deref();
-    let tls = tls.map(|directory| Place(directory).tls(id)).transpose()?;
+    let authority = settings.client_authority.as_deref();
+    let tls = tls.map(|directory| Place(directory).tls(id, authority));
+    let tls = tls.transpose()?;
     if invitation.is_some() || arguments.init && members.is_empty() {
         settings.advertised(peer_listen)?;
     }

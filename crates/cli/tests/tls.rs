@@ -14,7 +14,7 @@ use common::{Run, folio, text};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Has the tool make an authority.
@@ -49,6 +49,11 @@ struct Client(Arc<ClientConfig>);
 
 impl Client {
     fn trusting(directory: &Path) -> Self {
+        Self::showing(directory, None)
+    }
+
+    /// The same with a certificate and its key.
+    fn showing(directory: &Path, own: Option<[&Path; 2]>) -> Self {
         let mut roots = RootCertStore::empty();
         for root in CertificateDer::pem_file_iter(directory.join("authority.pem")).unwrap() {
             roots.add(root.unwrap()).unwrap();
@@ -56,8 +61,15 @@ impl Client {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let config = match own {
+            None => config.with_no_client_auth(),
+            Some([certificate, key]) => {
+                let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
+                let key = PrivateKeyDer::from_pem_file(key).unwrap();
+                config.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
         Self(Arc::new(config))
     }
 
@@ -390,4 +402,50 @@ fn keys_are_for_their_owner_only_and_an_authority_is_not_replaced() {
     assert_eq!(again.code, Some(1), "{again:?}");
     let after = std::fs::read(directory.path().join("authority.key")).unwrap();
     assert_eq!(after, before);
+}
+
+#[test]
+fn a_client_is_let_in_with_a_certificate_that_the_tool_made() {
+    let directory = certificates();
+    let place = directory.path();
+    let own = tempfile::tempdir().unwrap();
+    authority(own.path());
+    let make = |name: &str| folio(["cert", "client", text(own.path()), "--name", name]);
+    let name = "billing.example.com";
+    let made = make(name);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    for wrong in ["node-2", "Billing", "../billing", "-", ""] {
+        assert_eq!(make(wrong).code, Some(2), "{wrong}");
+    }
+    let clients = place.join("clients");
+    let add = |client: &str, how: &[&str]| {
+        let added = folio([&["clients", "add", text(&clients), client], how].concat());
+        assert_eq!(added.code, Some(0), "{added:?}");
+        assert_eq!(added.stdout, "", "there is no token to show");
+    };
+    add("billing", &["--certificate-name", name, "--monitor"]);
+    let listed = folio(["clients", "list", text(&clients)]);
+    assert!(listed.stdout.contains(name), "{listed:?}");
+
+    let file = place.join("node.folio");
+    let ca = own.path().join("authority.pem");
+    let asking = ["--tls", text(place), "--clients", text(&clients)];
+    let asking = [&asking[..], &["--client-authority", text(&ca)]].concat();
+    let node = Served::start([&alone(&file)[..], &asking].concat());
+    let [certificate, key] = ["pem", "key"].map(|kind| own.path().join(format!("{name}.{kind}")));
+    let known = Client::showing(place, Some([&certificate, &key]));
+    let ask = |client: &Client, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        let answer = client.send(&node, &request).unwrap().0;
+        answer[9..12].to_owned()
+    };
+    assert_eq!(ask(&known, "/v1/status"), "200");
+    assert_eq!(ask(&known, "/v1/vaults"), "403");
+    assert_eq!(ask(&Client::trusting(place), "/v1/status"), "401");
+    // The one with this certificate, whatever its name is; the node looks at the file every second.
+    add(
+        "pinned",
+        &["--certificate", text(&certificate), "--read", "all"],
+    );
+    while ask(&known, "/v1/vaults") != "200" {}
 }

@@ -345,7 +345,10 @@ async fn a_node_is_ready_while_it_knows_a_leader_and_stays_and_lives_as_long_as_
         for kind in ["started", "live", "ready"] {
             let answer = get(address, &format!("/v1/health/{kind}")).await;
             codes.push(match answer.status {
-                200 => answer.body["status"].as_str().expect("it is one").to_owned(),
+                200 => answer.body["status"]
+                    .as_str()
+                    .expect("it is one")
+                    .to_owned(),
                 _ => answer.code().to_owned(),
             });
         }
@@ -364,7 +367,9 @@ async fn a_node_is_ready_while_it_knows_a_leader_and_stays_and_lives_as_long_as_
     let stopped = health().await;
     assert_eq!(stopped[0], stopped[1]);
     assert!(
-        stopped.iter().all(|code| ["node_stopped", "shutting_down"].contains(&&**code)),
+        stopped
+            .iter()
+            .all(|code| ["node_stopped", "shutting_down"].contains(&&**code)),
         "{stopped:?}"
     );
 }

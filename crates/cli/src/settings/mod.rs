@@ -68,6 +68,10 @@ pub struct Settings {
     /// and node-ID.key. Peers must have certificates of the same authority. Files that change are read again
     #[arg(long, value_name = "DIRECTORY")]
     pub tls: Option<PathBuf>,
+    /// With --tls and --clients: ask clients for certificates, which the authority in this file has made, so that --clients
+    /// may name clients by these. Who shows none may show a token. Read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub client_authority: Option<PathBuf>,
     /// Without --tls: allow addresses that other machines can reach, although there is neither encryption nor
     /// authentication
     #[arg(long, value_parser = BoolishValueParser::new())]
@@ -224,6 +228,12 @@ impl Settings {
         if self.clients.is_some() && self.open_to_everybody {
             return Err(Failure::Usage(
                 "clients and open-to-everybody exclude each other: leave out open-to-everybody, since clients are asked who they are"
+                    .into(),
+            ));
+        }
+        if self.client_authority.is_some() && (self.tls.is_none() || self.clients.is_none()) {
+            return Err(Failure::Usage(
+                "client-authority means nothing without tls and clients: certificates are shown within TLS, and clients says whose they are"
                     .into(),
             ));
         }
@@ -419,6 +429,10 @@ mod tests {
                 "leave out open-to-everybody",
             ),
             (&["--scrub-every", "3"], "nothing without scrub"),
+            (
+                &["--client-authority", "ca.pem", "--tls", "certificates"],
+                "nothing without tls and clients",
+            ),
             (&["--max-body-bytes", "8000K"], "max-body-bytes is 8192000"),
             (&["--advertise", "a b"], "write HOST or HOST:PORT"),
             (&["--raft-queue-max-bytes", "0"], "queue-max-bytes is 0"),

@@ -12,6 +12,12 @@ use super::Need;
 
 /// What every token begins with, so that people and scanners for secrets know one when they see it.
 const TOKEN_PREFIX: &str = "folio_";
+/// What stands before the SHA-256 of a token, that of a certificate, and a name in one.
+const TOKEN: &str = "sha256:";
+const CERTIFICATE: &str = "certificate-sha256:";
+const CERTIFICATE_NAME: &str = "certificate-name:";
+/// The longest DNS name.
+const MAX_DNS_NAME: usize = 253;
 /// The longest name of a client, in bytes.
 const MAX_NAME: usize = 64;
 
@@ -132,10 +138,18 @@ impl fmt::Display for Rights {
     }
 }
 
-/// What proves who a client is: the token with this SHA-256. A token is 32 random bytes, so nobody finds it by trying,
-/// and a slow hash, as passwords need it, would only cost time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Credential(Digest);
+/// What proves who a client is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// The token with this SHA-256. A token is 32 random bytes, so nobody finds it by trying, and a slow hash, as passwords
+    /// need it, would only cost time.
+    Token(Digest),
+    /// The certificate with this SHA-256, of its DER, as `openssl x509 -fingerprint -sha256` shows it. A new certificate of the
+    /// same client is another one.
+    Certificate(Digest),
+    /// A certificate for this DNS name, in lower case, whichever it is.
+    Name(String),
+}
 
 impl Credential {
     /// A new token, which is known to nobody else, and the credential that it is.
@@ -143,19 +157,62 @@ impl Credential {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         let token = format!("{TOKEN_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes));
-        let credential = Self::of(token.as_bytes());
+        let credential = Self::of_token(token.as_bytes());
         Ok((token, credential))
     }
 
-    /// That of a token.
-    pub(super) fn of(token: &[u8]) -> Self {
-        Credential(Digest::of(&[token]))
+    pub(super) fn of_token(token: &[u8]) -> Self {
+        Credential::Token(Digest::of(&[token]))
+    }
+
+    /// That of a certificate in DER.
+    #[must_use]
+    pub fn of_certificate(der: &[u8]) -> Self {
+        Credential::Certificate(Digest::of(&[der]))
+    }
+
+    /// Whether it is a certificate, which takes TLS, and an authority for clients.
+    #[must_use]
+    pub fn is_certificate(&self) -> bool {
+        !matches!(self, Credential::Token(_))
     }
 }
 
 impl fmt::Display for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.0)
+        match self {
+            Credential::Token(digest) => write!(f, "{TOKEN}{digest}"),
+            Credential::Certificate(digest) => write!(f, "{CERTIFICATE}{digest}"),
+            Credential::Name(name) => write!(f, "{CERTIFICATE_NAME}{name}"),
+        }
+    }
+}
+
+impl FromStr for Credential {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let digest = |text: &str| {
+            let digest = text.parse().ok();
+            digest.ok_or_else(|| "a SHA-256 has 64 hexadecimal digits".to_owned())
+        };
+        if let Some(text) = word.strip_prefix(TOKEN) {
+            return digest(text).map(Credential::Token);
+        }
+        if let Some(text) = word.strip_prefix(CERTIFICATE) {
+            return digest(text).map(Credential::Certificate);
+        }
+        // It may be a token that somebody wrote there, so it is not repeated.
+        let name = word.strip_prefix(CERTIFICATE_NAME).ok_or_else(|| {
+            format!("the second word must be `{TOKEN}` or `{CERTIFICATE}` and 64 digits, or `{CERTIFICATE_NAME}` and a name")
+        })?;
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+        if name.is_empty() || name.len() > MAX_DNS_NAME || !name.chars().all(plain) {
+            return Err(format!(
+                "what follows `{CERTIFICATE_NAME}` is no DNS name: up to {MAX_DNS_NAME} lower-case letters, digits, hyphens and dots"
+            ));
+        }
+        Ok(Credential::Name(name.to_owned()))
     }
 }
 
@@ -184,12 +241,8 @@ impl FromStr for Client {
             ));
         }
         let credential = match words.next() {
-            Some(word) => word
-                .strip_prefix("sha256:")
-                .and_then(|digest| digest.parse().ok())
-                .map(Credential)
-                .ok_or("the second word must be `sha256:` and 64 digits")?,
-            None => return Err(format!("`{name}` has no token")),
+            Some(word) => word.parse()?,
+            None => return Err(format!("`{name}` has neither a token nor a certificate")),
         };
         let mut rights = Rights::default();
         let mut roles = 0;
@@ -248,7 +301,7 @@ pub struct ParseError {
 /// use folio_node::access::Clients;
 ///
 /// let clients: Clients = "
-/// ## name    hash of the token                                                       roles
+/// ## name    hash of the token, or certificate                                       roles
 /// ana        sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824 admin=all
 /// shop       sha256:1b4f0e9851971998e732078544c96b36c3d01cedf7caa332359d6f1d83567014 read=all write=3,4
 /// prometheus sha256:486ea46224d1bb4fb680f34f7c9ad96a8f24ec88be73ea8e5a6c65260e9cb8a7 monitor
@@ -259,9 +312,9 @@ pub struct ParseError {
 #[derive(Debug, Clone, Default)]
 pub struct Clients {
     list: Vec<Client>,
-    /// By the digest of their tokens. How long it takes to find one tells something about its digest, and that
-    /// nothing about its token.
-    tokens: HashMap<[u8; 32], usize>,
+    /// By what they prove themselves with. How long it takes to find a token tells something about its digest, and that
+    /// nothing about the token.
+    places: HashMap<Credential, usize>,
 }
 
 impl Clients {
@@ -270,8 +323,8 @@ impl Clients {
         self.list.iter()
     }
 
-    pub(super) fn with_token(&self, credential: &Credential) -> Option<&Client> {
-        self.list.get(*self.tokens.get(credential.0.as_bytes())?)
+    pub(super) fn with(&self, credential: &Credential) -> Option<&Client> {
+        self.list.get(*self.places.get(credential)?)
     }
 
     fn add(&mut self, client: Client) -> Result<(), String> {
@@ -279,10 +332,9 @@ impl Clients {
         if self.list.iter().any(|other| other.name == client.name) {
             return Err(format!("`{}` is named twice", client.name));
         }
-        let Credential(Digest(digest)) = client.credential;
-        if let Some(other) = self.tokens.insert(digest, index) {
+        if let Some(other) = self.places.insert(client.credential.clone(), index) {
             let other = &self.list[other].name;
-            return Err(format!("`{}` has the token of `{other}`", client.name));
+            return Err(format!("`{}` proves itself as `{other}` does", client.name));
         }
         self.list.push(client);
         Ok(())
@@ -326,6 +378,8 @@ mod tests {
             &format!("shop-2 {DIGEST} read=all write=3,4 admin=5"),
             &format!("prometheus {DIGEST} monitor"),
             &format!("audit {DIGEST} monitor read=1"),
+            &format!("pinned certificate-{DIGEST} read=1"),
+            "named certificate-name:a-1.example.com read=1",
         ] {
             assert_eq!(client(line).to_string(), *line);
         }
@@ -347,6 +401,11 @@ mod tests {
             &format!("ana {DIGEST} monitor=all"),
             &format!("ana {} read=all", &DIGEST[..70]),
             "ana folio_secret read=all",
+            "ana certificate-sha256:12 read=all",
+            "ana certificate-name: read=all",
+            "ana certificate-name:*.example.com read=all",
+            "ana certificate-name:Example.com read=all",
+            &format!("ana certificate-name:{} read=all", "a".repeat(254)),
             &format!("Ana {DIGEST} read=all"),
             &format!("{} {DIGEST} read=all", "a".repeat(65)),
         ] {
@@ -393,7 +452,7 @@ mod tests {
         let (token, credential) = Credential::new_token().expect("random bytes");
         let (other, _) = Credential::new_token().expect("random bytes");
         let clients: Clients = format!("a {credential} monitor").parse().expect("a file");
-        let found = |token: &str| clients.with_token(&Credential::of(token.as_bytes()));
+        let found = |token: &str| clients.with(&Credential::of_token(token.as_bytes()));
         assert_eq!(found(&token).map(|client| &*client.name), Some("a"));
         assert!(found(&other).is_none() && found("").is_none() && found(&token[1..]).is_none());
         assert!(token.starts_with("folio_") && token.len() == 49, "{token}");

@@ -1,7 +1,7 @@
 //! Who a client is, and what it may do.
 //!
-//! Clients are named in a file ([`Clients`]), each with a token and with roles. A request shows what
-//! it has, and every route says what it needs (`rules.rs`). A route without a rule is not served.
+//! Clients are named in a file ([`Clients`]), each with a token or a certificate and with roles. A request, or the
+//! connection that it comes on, shows what it has, and every route says what it needs (`rules.rs`). A route without a rule is not served.
 //!
 //! A thread of its own looks at the file every second, and reads it again when it is another one than before: who is
 //! taken out of it is refused from then on, whatever connection it has, and a feed that it follows ends. No request
@@ -19,6 +19,7 @@ use std::{fs, io, thread};
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use folio_raft::transport::ClientCertificate;
 use tokio::sync::watch;
 
 pub use clients::{Client, Clients, Credential, ParseError, Rights, Role, Vaults};
@@ -110,12 +111,19 @@ impl Access {
         Some(source.outdated.load(Ordering::Relaxed))
     }
 
-    /// Who sends a request with these headers.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> Caller {
-        let shown = match headers.get(AUTHORIZATION) {
-            Some(value) => bearer(value.as_bytes())
-                .map_or(Shown::Other, |token| Shown::Token(Credential::of(token))),
-            None => Shown::Nothing,
+    /// Who sends a request with these headers, on a connection whose client has shown this certificate. A token goes
+    /// before a certificate.
+    pub(crate) fn caller(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&Arc<Certificate>>,
+    ) -> Caller {
+        let shown = match (headers.get(AUTHORIZATION), certificate) {
+            (Some(value), _) => bearer(value.as_bytes()).map_or(Shown::Other, |token| {
+                Shown::Token(Credential::of_token(token))
+            }),
+            (None, Some(certificate)) => Shown::Certificate(certificate.clone()),
+            (None, None) => Shown::Nothing,
         };
         Caller {
             access: self.clone(),
@@ -201,6 +209,23 @@ enum Shown {
     /// Credentials of a kind that a node does not know.
     Other,
     Token(Credential),
+    Certificate(Arc<Certificate>),
+}
+
+/// What the certificate of a connection's client says of it, as it may be written in a file of clients.
+pub(crate) struct Certificate {
+    /// That it is this certificate, and then that it has these names.
+    says: Vec<Credential>,
+}
+
+impl From<ClientCertificate> for Certificate {
+    fn from(shown: ClientCertificate) -> Self {
+        let names = shown.names().iter().cloned().map(Credential::Name);
+        let itself = Credential::of_certificate(shown.der());
+        Certificate {
+            says: std::iter::once(itself).chain(names).collect(),
+        }
+    }
 }
 
 /// Who sends a request. What it may do is looked up each time, so that it can be asked again while an answer goes on.
@@ -261,9 +286,18 @@ impl Caller {
                     "the header `Authorization` must be `Bearer` and a token",
                 ));
             }
-            Shown::Token(credential) => clients.with_token(credential),
+            Shown::Token(credential) => clients.with(credential).ok_or("token"),
+            Shown::Certificate(certificate) => {
+                let mut found = certificate
+                    .says
+                    .iter()
+                    .filter_map(|said| clients.with(said));
+                found.next().ok_or("certificate")
+            }
         };
-        found.ok_or_else(|| Problem::unknown_client("the token is that of no client of this node"))
+        found.map_err(|what| {
+            Problem::unknown_client(format!("the {what} is that of no client of this node"))
+        })
     }
 }
 

@@ -44,7 +44,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use folio_raft::NodeId;
 
-use crate::access::{Access, Caller, Need, Role, Rules};
+use crate::access::{Access, Caller, Certificate, Need, Role, Rules};
 use crate::node::Node;
 use crate::server::Limits;
 use bodies::Bodies;
@@ -112,7 +112,8 @@ fn guarded(routes: Router<Api>, api: Api) -> Router {
 /// Lets a request through to a route that has a rule, if whoever sends it has what the rule asks for, and says who that is.
 async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let vault = routes::vault_in_path(request.uri().path());
-    let caller = api.access.caller(request.headers());
+    let certificate = request.extensions().get::<Arc<Certificate>>();
+    let caller = api.access.caller(request.headers(), certificate);
     match allowed(&api.rules, &caller, &request, vault) {
         Ok((need, client)) => {
             request.extensions_mut().insert(caller);

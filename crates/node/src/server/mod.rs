@@ -34,6 +34,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use crate::access::Certificate;
 use crate::api::problem::Problem;
 use connections::{Busy, Connections, Place, Sending};
 use paced::Paced;
@@ -153,7 +154,7 @@ impl Server {
     async fn connection(&self, mut stream: TcpStream, place: Arc<Place>) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let Some(tls) = &self.tls else {
-            return self.requests(stream, place).await;
+            return self.requests(stream, place, None).await;
         };
         let greeting = async {
             let mut first = [0];
@@ -165,19 +166,31 @@ impl Server {
             tls.accept_client(stream).await.map(Some)
         };
         match tokio::time::timeout(self.limits.handshake, greeting).await?? {
-            Some(stream) => self.requests(stream, place).await,
+            Some((stream, certificate)) => {
+                let certificate = certificate.map(|shown| Arc::new(Certificate::from(shown)));
+                self.requests(stream, place, certificate).await
+            }
             None => Ok(()),
         }
     }
 
-    async fn requests<S>(&self, stream: S, place: Arc<Place>) -> io::Result<()>
+    /// Answers the requests on a connection whose client has shown this certificate.
+    async fn requests<S>(
+        &self,
+        stream: S,
+        place: Arc<Place>,
+        certificate: Option<Arc<Certificate>>,
+    ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = self.router.clone();
         let sending = Sending::default();
         let paced = Paced::new(stream, self.limits.stalled, sending.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some(certificate) = certificate.clone() {
+                request.extensions_mut().insert(certificate);
+            }
             let (router, place, sending) = (router.clone(), place.clone(), sending.clone());
             async move {
                 let busy = Some(place.begin().await);
@@ -291,7 +304,7 @@ mod tests {
         let place = Arc::new(connections.enter().await.expect("there is room"));
         let held = place.clone();
         let (near, mut far) = tokio::io::duplex(1024);
-        let task = tokio::spawn(async move { server.requests(near, held).await });
+        let task = tokio::spawn(async move { server.requests(near, held, None).await });
         place.is_served_by(task.abort_handle());
         drop(place);
         far.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use folio_raft::NodeId;
 use folio_raft::transport::Tls;
@@ -10,6 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 
 pub struct Authority {
     directory: PathBuf,
+    made: AtomicUsize,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -24,6 +26,7 @@ impl Authority {
         std::fs::write(directory.join("authority.pem"), own.pem()).unwrap();
         Authority {
             directory: directory.to_owned(),
+            made: AtomicUsize::new(0),
             issuer: Issuer::new(params, key),
         }
     }
@@ -47,7 +50,8 @@ impl Authority {
         ];
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let files = ["pem", "key"].map(|kind| self.directory.join(format!("{}.{kind}", names[0])));
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let files = ["pem", "key"].map(|kind| self.directory.join(format!("{number}.{kind}")));
         std::fs::write(&files[0], certificate.pem()).unwrap();
         std::fs::write(&files[1], key.serialize_pem()).unwrap();
         files

@@ -176,7 +176,7 @@ pub use memory::{MemoryNetwork, MemoryTransport};
 pub use quic::QuicTransport;
 pub use tcp::TcpTransport;
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsError};
+pub use tls::{ClientCertificate, Tls, TlsError, certificate_from_pem};
 
 use crate::config::Config;
 use crate::types::NodeId;

@@ -45,11 +45,13 @@ struct Files {
     node: NodeId,
     /// The authority's certificate, the node's, its key.
     paths: [PathBuf; 3],
+    /// The certificate of the authority for clients, if they are asked for certificates.
+    clients: Option<PathBuf>,
 }
 
 /// What was read, and what the files were like before.
 struct Current {
-    stamps: Option<[Stamp; 3]>,
+    stamps: Option<Vec<Stamp>>,
     /// The end of the node's certificate, if it was asked for and there is one.
     expires: Option<SystemTime>,
     configs: Configs,
@@ -90,7 +92,7 @@ pub enum TlsError {
     /// Something is missing or is not PEM.
     #[error("{what}: {reason}")]
     Pem {
-        /// Which of the three inputs.
+        /// Which of the inputs.
         what: &'static str,
         /// What is wrong with it.
         reason: String,
@@ -139,7 +141,7 @@ impl Tls {
             current: Mutex::new(Current {
                 stamps: None,
                 expires: None,
-                configs: material.configs()?,
+                configs: material.configs(None)?,
             }),
         })))
     }
@@ -156,7 +158,32 @@ impl Tls {
         key: &Path,
     ) -> Result<Self, TlsError> {
         let paths = [authority, certificates, key].map(Path::to_path_buf);
-        let files = Files { node, paths };
+        Self::of(Files {
+            node,
+            paths,
+            clients: None,
+        })
+    }
+
+    /// The same, with the certificate of an authority for clients (one or more of them) in a fourth file: clients are asked for
+    /// a certificate. One that shows none is accepted as before; one whose certificate was made by somebody else, or is not
+    /// valid now, is not.
+    pub fn from_files_with_clients(
+        node: NodeId,
+        authority: &Path,
+        certificates: &Path,
+        key: &Path,
+        clients: &Path,
+    ) -> Result<Self, TlsError> {
+        let paths = [authority, certificates, key].map(Path::to_path_buf);
+        Self::of(Files {
+            node,
+            paths,
+            clients: Some(clients.to_path_buf()),
+        })
+    }
+
+    fn of(files: Files) -> Result<Self, TlsError> {
         let current = files.read()?;
         Ok(Self(Arc::new(Source {
             files: Some(files),
@@ -201,13 +228,21 @@ impl Tls {
         acceptor.accept(stream).await
     }
 
-    /// Accepts a client that is no node. It is shown this node's certificate, and asked for none.
+    /// Accepts a client that is no node. It is shown this node's certificate, and asked for one if there is an authority for
+    /// clients; with what it has shown.
     pub async fn accept_client(
         &self,
         stream: TcpStream,
-    ) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    ) -> io::Result<(
+        tokio_rustls::server::TlsStream<TcpStream>,
+        Option<ClientCertificate>,
+    )> {
         let acceptor = TlsAcceptor::from(self.0.configs().serving);
-        acceptor.accept(stream).await
+        let stream = acceptor.accept(stream).await?;
+        let shown = stream.get_ref().1.peer_certificates();
+        let shown = shown.and_then(|all| all.first());
+        let certificate = shown.map(ClientCertificate::read).transpose()?;
+        Ok((stream, certificate))
     }
 }
 
@@ -251,6 +286,13 @@ impl Files {
         let read = |path: &PathBuf| std::fs::read(path).map_err(|source| unreadable(path, source));
         let [authority, certificates, key] = &self.paths;
         let material = Material::parse(&read(authority)?, &read(certificates)?, &read(key)?)?;
+        let clients = match &self.clients {
+            Some(file) => Some(roots(
+                "the certificate of the authority for clients",
+                &read(file)?,
+            )?),
+            None => None,
+        };
         let end = material.check(self.node)?;
         let left = between(UnixTime::now(), end);
         if left < WARNING {
@@ -263,17 +305,13 @@ impl Files {
         Ok(Current {
             stamps: Some(stamps),
             expires: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end.as_secs())),
-            configs: material.configs()?,
+            configs: material.configs(clients)?,
         })
     }
 
-    fn stamps(&self) -> Result<[Stamp; 3], TlsError> {
-        let [authority, certificates, key] = &self.paths;
-        Ok([
-            Stamp::of(authority)?,
-            Stamp::of(certificates)?,
-            Stamp::of(key)?,
-        ])
+    fn stamps(&self) -> Result<Vec<Stamp>, TlsError> {
+        let all = self.paths.iter().chain(&self.clients);
+        all.map(|path| Stamp::of(path)).collect()
     }
 }
 
@@ -297,12 +335,8 @@ struct Material {
 
 impl Material {
     fn parse(authority: &[u8], certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in parse("the authority's certificate", authority)? {
-            roots.add(certificate).map_err(unusable)?;
-        }
         Ok(Self {
-            roots: Arc::new(roots),
+            roots: roots("the authority's certificate", authority)?,
             certificates: parse("the node's certificate", certificates)?,
             key: PrivateKeyDer::from_pem_slice(key).map_err(|e| TlsError::Pem {
                 what: "the node's private key",
@@ -311,7 +345,8 @@ impl Material {
         })
     }
 
-    fn configs(self) -> Result<Configs, TlsError> {
+    /// `clients` are the authorities of clients that are no nodes.
+    fn configs(self, clients: Option<Arc<RootCertStore>>) -> Result<Configs, TlsError> {
         let Self {
             roots,
             certificates,
@@ -330,8 +365,15 @@ impl Material {
             .with_client_cert_verifier(nodes)
             .with_single_cert(certificates.clone(), key.clone_key())
             .map_err(unusable)?;
-        let mut serving = server()?
-            .with_no_client_auth()
+        let serving = match clients {
+            None => server()?.with_no_client_auth(),
+            Some(clients) => {
+                let known = WebPkiClientVerifier::builder_with_provider(clients, provider.clone());
+                let known = known.allow_unauthenticated().build().map_err(unusable)?;
+                server()?.with_client_cert_verifier(known)
+            }
+        };
+        let mut serving = serving
             .with_single_cert(certificates.clone(), key.clone_key())
             .map_err(unusable)?;
         serving.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -393,6 +435,44 @@ fn between(from: UnixTime, to: UnixTime) -> Duration {
     Duration::from_secs(to.as_secs().saturating_sub(from.as_secs()))
 }
 
+/// The certificate that a client has shown: made by the authority for clients, and valid when the connection began.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    der: Vec<u8>,
+    names: Vec<String>,
+}
+
+impl ClientCertificate {
+    fn read(certificate: &CertificateDer<'_>) -> io::Result<Self> {
+        let parsed = webpki::EndEntityCert::try_from(certificate).map_err(io::Error::other)?;
+        Ok(ClientCertificate {
+            names: parsed
+                .valid_dns_names()
+                .map(str::to_ascii_lowercase)
+                .collect(),
+            der: certificate.to_vec(),
+        })
+    }
+
+    /// All of it, in DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The DNS names that it is for, in lower case.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+/// The certificate in a text in PEM, in DER; the first if there are several.
+pub fn certificate_from_pem(pem: &[u8]) -> Result<Vec<u8>, TlsError> {
+    let all = parse("the certificate", pem)?;
+    Ok(all.first().map(|first| first.to_vec()).unwrap_or_default())
+}
+
 /// What a connection's client proved about itself.
 pub(super) struct PeerCertificate(CertificateDer<'static>);
 
@@ -448,6 +528,14 @@ pub(super) fn refusal(error: &io::Error) -> Option<String> {
 
 fn name(node: NodeId) -> io::Result<ServerName<'static>> {
     ServerName::try_from(format!("node-{node}")).map_err(io::Error::other)
+}
+
+fn roots(what: &'static str, pem: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in parse(what, pem)? {
+        roots.add(certificate).map_err(unusable)?;
+    }
+    Ok(Arc::new(roots))
 }
 
 fn parse(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

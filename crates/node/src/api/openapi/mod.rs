@@ -223,6 +223,9 @@ impl Routes {
             "type": "http",
             "scheme": "bearer",
             "description": "A token that `folio clients add` made. A node that does not know its clients asks for none.",
+        }, "certificate": {
+            "type": "mutualTLS",
+            "description": "A certificate of the authority for clients, if the node has one (`folio serve --client-authority`).",
         } });
         let mut document = json!({
             "openapi": "3.1.0",
@@ -381,7 +384,7 @@ impl Operation<'_> {
         };
         let security = match need {
             Need::Nothing => json!([]),
-            _ => json!([{ "token": [role] }, {}]),
+            _ => json!([{ "token": [role] }, { "certificate": [role] }, {}]),
         };
         let mut operation = json!({
             "operationId": about.name,
