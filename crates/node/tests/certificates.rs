@@ -160,11 +160,12 @@ async fn a_client_is_who_its_certificate_says_and_may_do_what_the_file_says() {
     assert_eq!(ask(Some(&other), LIST).await, known(401, "unknown_client"));
     assert_eq!(ask(None, LIST).await, known(401, "unauthenticated"));
     // Tokens go on as before, and go before certificates.
-    let with = |token: &str| format!("{STATUS}\r\nAuthorization: Bearer {token}");
-    assert_eq!(ask(None, &with(&token)).await, known(200, ""));
-    assert_eq!(ask(Some(&shop), &with(&token)).await, known(200, ""));
+    let [with_token, with_another] =
+        [&token[..], "folio_x"].map(|token| format!("{STATUS}\r\nAuthorization: Bearer {token}"));
+    assert_eq!(ask(None, &with_token).await, known(200, ""));
+    assert_eq!(ask(Some(&shop), &with_token).await, known(200, ""));
     assert_eq!(
-        ask(Some(&ana), &with("folio_x")).await,
+        ask(Some(&ana), &with_another).await,
         known(401, "unknown_client")
     );
     // A new certificate has the same name, and another hash.
