@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use folio_node::offline::OpenError;
+use tracing_subscriber::{Layer, Registry};
 
 use crate::settings::LogFormat;
 
@@ -77,26 +78,32 @@ pub fn log_at(level: &str) -> Result<(), Failure> {
         "" => level,
         filter => filter,
     };
-    log_as(filter, LogFormat::Text)
+    log_as(filter, LogFormat::Text, None)
 }
 
-/// Starts writing what passes the filter to standard error.
-pub fn log_as(filter: &str, format: LogFormat) -> Result<(), Failure> {
+/// What takes spans beside the log.
+pub type Spans = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Starts writing what passes the filter to standard error. The filter means nothing for `spans`.
+pub fn log_as(filter: &str, format: LogFormat, spans: Option<Spans>) -> Result<(), Failure> {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::prelude::*;
 
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| Failure::Usage(format!("`{filter}` is not a log filter: {error}")))?;
     let colourless = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => log.json().flatten_event(true).init(),
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = match format {
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
         LogFormat::Text => log
             .with_ansi(std::io::stderr().is_terminal() && !colourless)
-            .init(),
-    }
+            .boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(spans)
+        .with(log.with_filter(filter))
+        .init();
     Ok(())
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+#[cfg(feature = "otlp")]
+use folio_node::Traces;
 use folio_node::access::Access;
 use folio_node::{AddressError, MemberAddress, Node, NodeOptions, api, resolve};
 use folio_raft::NodeId;
@@ -73,11 +75,31 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
     let settings = &arguments.settings;
     settings.check()?;
-    run::log_as(&settings.log, settings.log_format)?;
+    let runtime = run::runtime()?;
+    #[cfg(feature = "otlp")]
+    let traces = {
+        let _within = runtime.enter();
+        let traces = settings.otlp_endpoint.as_deref().map(Traces::to);
+        traces
+            .transpose()
+            .map_err(|error| Failure::Usage(error.to_string()))?
+    };
+    #[cfg(feature = "otlp")]
+    let spans = traces
+        .as_ref()
+        .map(|traces| -> run::Spans { Box::new(traces.layer()) });
+    #[cfg(not(feature = "otlp"))]
+    let spans = None;
+    run::log_as(&settings.log, settings.log_format, spans)?;
     for variable in unknown_variables() {
         tracing::warn!(variable, "there is no such setting, and it is not used");
     }
-    run::runtime()?.block_on(serve(arguments, layers))
+    let served = runtime.block_on(serve(arguments, layers));
+    #[cfg(feature = "otlp")]
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    served
 }
 
 async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {

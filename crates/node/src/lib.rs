@@ -13,6 +13,8 @@ mod network;
 mod node;
 pub mod offline;
 mod server;
+#[cfg(feature = "otlp")]
+mod traces;
 pub mod verification;
 
 pub use address::{MemberAddress, is_host_and_port};
@@ -20,3 +22,5 @@ pub use invitation::{Invitation, InvitationError, SignedInvitation};
 pub use network::{AddressError, resolve};
 pub use node::{DEFAULT_CACHE_BYTES, Node, NodeError, NodeOptions};
 pub use server::{Limits, serve};
+#[cfg(feature = "otlp")]
+pub use traces::{Traces, TracesError};

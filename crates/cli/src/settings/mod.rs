@@ -102,6 +102,10 @@ pub struct Settings {
     /// How to write the log
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Send traces of requests to this collector, by OTLP over HTTP, for example http://localhost:4318; none if nothing is said
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     #[command(flatten, next_help_heading = "The file")]
     pub engine: Engine,
     #[command(flatten, next_help_heading = "Replication; the same on every node")]

@@ -26,6 +26,7 @@ mod prove;
 mod read;
 mod routes;
 mod session;
+pub(crate) mod spans;
 mod status;
 mod table;
 mod token;
@@ -106,6 +107,7 @@ fn guarded(routes: Router<Api>, api: Api) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(api.clone(), guard))
         .layer(from_fn_with_state(api.clone(), admit))
+        .layer(from_fn_with_state(api.clone(), spans::traced))
         .with_state(api)
 }
 

@@ -7,9 +7,11 @@ use folio_ledger::response::Response;
 use folio_ledger::{LedgerView, VaultInfo};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tracing::Instrument;
 
 use super::Api;
 use super::problem::Problem;
+use super::spans;
 
 /// How many rows a page has when the request does not say.
 const DEFAULT_LIMIT: usize = 100;
@@ -43,7 +45,8 @@ impl Api {
         read: impl FnOnce(LedgerView<'_>) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, Problem> {
         let read = move |view: &_| read(LedgerView::new(view));
-        match self.node.ledger().read(level(at), read).await {
+        let reading = self.node.ledger().read(level(at), read);
+        match reading.instrument(spans::read(at)).await {
             Err(error @ folio_raft::Error::Timeout { .. })
                 if matches!(at, ReadLevel::AtLeast(_)) =>
             {
@@ -83,7 +86,11 @@ impl Api {
         if let Some(vault) = command.action.vault() {
             self.serves(vault)?;
         }
-        match self.node.ledger().write(command).await?.response {
+        let span = spans::write();
+        let writing = self.node.ledger().write(command).instrument(span.clone());
+        let written = writing.await?;
+        span.record("folio.log_index", written.index);
+        match written.response {
             Response::Rejected(rejection) => Err(rejection.into()),
             response => Ok(response),
         }
