@@ -120,9 +120,8 @@ struct Collector(Handle);
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         // The thread that sends batches belongs to no runtime.
-        self.0
-            .spawn(tokio::time::timeout(PATIENCE, send(request)))
-            .await??
+        let sending = async { tokio::time::timeout(PATIENCE, send(request)).await };
+        self.0.spawn(sending).await??
     }
 }
 
