@@ -217,7 +217,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<Given>, Failure> {
 type Wrong = (usize, String);
 
 fn parse(text: &str) -> Result<Vec<Given>, Wrong> {
-    let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
+    // Bytes, since nobody promises that a place is that of a character.
+    let line = |at: usize| {
+        let before = text.bytes().take(at);
+        before.filter(|byte| *byte == b'\n').count() + 1
+    };
     let table = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         (line(at), error.message().to_owned())
@@ -376,6 +380,74 @@ mod tests {
         ] {
             let (name, value) = expected;
             assert!(names.contains(&(name, value.to_owned())), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_in_a_file_it_is_read_or_refused_with_a_line_of_it() {
+        const PIECES: &[&str] = &[
+            "listen",
+            "raft",
+            "queue-limit",
+            "apis",
+            "id",
+            " = ",
+            "=",
+            ".",
+            "\n",
+            "\n",
+            "\r\n",
+            "[",
+            "]",
+            "[[",
+            "{",
+            "}",
+            ",",
+            "\"",
+            "'",
+            "'''",
+            "\"\"\"",
+            "\\",
+            "#",
+            "1",
+            "-",
+            "0x",
+            "1e9",
+            "9223372036854775808",
+            "2020-01-01",
+            "true",
+            "é",
+            "日本",
+            "\u{feff}",
+            "\0",
+            " ",
+            "\t",
+            "listen = 'a:1'\n",
+            "[raft]\n",
+            "queue-limit = 1\n",
+            "apis = ['1=a:1']\n",
+        ];
+        for seed in 1..=500u64 {
+            // As in Marsaglia's xorshift.
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut below = |count: usize| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state % count as u64) as usize
+            };
+            let length = below(24);
+            let text: String = (0..length).map(|_| PIECES[below(PIECES.len())]).collect();
+            let read = std::panic::catch_unwind(|| parse(&text));
+            let read = read.unwrap_or_else(|_| panic!("seed {seed}: {text:?}"));
+            if let Err((line, reason)) = read {
+                let lines = text.matches('\n').count() + 1;
+                assert!(
+                    (1..=lines).contains(&line),
+                    "seed {seed}: {line} in {text:?}"
+                );
+                assert!(!reason.is_empty(), "seed {seed}: {text:?}");
+            }
         }
     }
 
