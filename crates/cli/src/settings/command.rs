@@ -134,6 +134,8 @@ fn shown(arg: &Arg) -> String {
         Some("file") => "/var/lib/folio/node.folio",
         Some("tls") => "/etc/folio/certificates",
         Some("clients") => "/etc/folio/clients",
+        Some("client-authority") => "/etc/folio/client-authority.pem",
+        Some("otlp-endpoint") => "http://localhost:4318",
         Some("scrub") => "4M",
         Some("scrub-every") => "24",
         Some("raft-follower-reads-age") => "5s",
