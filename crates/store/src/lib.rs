@@ -239,7 +239,10 @@ mod tree;
 mod workspace;
 
 pub use self::{
-    backup::{BackupOptions, BackupPoint, BackupReport, apply_backup},
+    backup::{
+        BackupContents, BackupMoment, BackupOptions, BackupPoint, BackupReport, apply_backup,
+        check_backup, unpack_backup,
+    },
     compaction::{CompactOptions, Compaction},
     database::{Builder, Database, Losses},
     engine::{Problem, Reader, ReaderPlace, Scrub, ScrubOptions, VerifyOptions, VerifyReport},

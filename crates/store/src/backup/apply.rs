@@ -49,7 +49,12 @@ pub fn apply_backup(base: impl AsRef<Path>, stream: impl Read) -> Result<BackupR
     let storage = Arc::new(FileStorage::open(path).map_err(file)?);
     let header = read_header(&*storage, None)?;
     let point = BackupPoint::of_storage(&*storage, &header)?;
-    let mut decoder = Decoder::begin(stream, &header)?;
+    let mut decoder = Decoder::begin(stream)?;
+    if decoder.header().page_size != header.page_size {
+        return Err(damaged(
+            "its pages have another size than those of the file",
+        ));
+    }
     if decoder.base != point {
         return Err(Error::BackupBase {
             file: storage.name().into(),
@@ -121,29 +126,33 @@ pub fn apply_backup(base: impl AsRef<Path>, stream: impl Read) -> Result<BackupR
 impl BackupPoint {
     /// The newest slot of a copy that is whole in itself. Where it is not that of a copy, it equals no point.
     pub(super) fn of_storage(storage: &dyn Storage, header: &Header) -> Result<Self> {
-        let mut newest: Option<Slot> = None;
-        let mut bytes = vec![0; header.page_size];
-        for page in [slot_page(0), slot_page(1), twin_page(0), twin_page(1)] {
-            storage
-                .read_at(page * header.page_size as u64, &mut bytes)
-                .map_err(|source| Error::Io {
-                    file: storage.name().into(),
-                    operation: "read a page",
-                    source: source.into(),
-                })?;
-            if let Ok(slot) = Slot::decode(&bytes, &header.identity) {
-                let newer = newest
-                    .as_ref()
-                    .is_none_or(|newest| newest.sequence < slot.sequence);
-                newest = if newer { Some(slot) } else { newest };
-            }
-        }
-        let newest = newest.ok_or_else(|| Error::NoCommit {
-            file: storage.name().into(),
-            reason: "it has no commit slot".into(),
-        })?;
-        Ok(Self::new(header, &newest))
+        Ok(Self::new(header, &newest_slot(storage, header)?))
     }
+}
+
+/// The newest slot that is whole in itself.
+pub(super) fn newest_slot(storage: &dyn Storage, header: &Header) -> Result<Slot> {
+    let mut newest: Option<Slot> = None;
+    let mut bytes = vec![0; header.page_size];
+    for page in [slot_page(0), slot_page(1), twin_page(0), twin_page(1)] {
+        storage
+            .read_at(page * header.page_size as u64, &mut bytes)
+            .map_err(|source| Error::Io {
+                file: storage.name().into(),
+                operation: "read a page",
+                source: source.into(),
+            })?;
+        if let Ok(slot) = Slot::decode(&bytes, &header.identity) {
+            let newer = newest
+                .as_ref()
+                .is_none_or(|newest| newest.sequence < slot.sequence);
+            newest = if newer { Some(slot) } else { newest };
+        }
+    }
+    newest.ok_or_else(|| Error::NoCommit {
+        file: storage.name().into(),
+        reason: "it has no commit slot".into(),
+    })
 }
 
 /// A name beside a file that nobody else uses.

@@ -52,7 +52,8 @@ pub(super) fn write(
     }
     // What the transactions gave up on their way.
     target.compact(CompactOptions::new(), |_, _| ControlFlow::Continue(()))?;
-    let written = target.write_exact(0, writer, &mut |_, _| ControlFlow::Continue(()))?;
+    let go_on = |_, _| ControlFlow::Continue(());
+    let written = target.begin_backup()?.write(0, 0, writer, go_on)?;
     target.close()?;
     Ok(BackupReport {
         transaction: view.number(),

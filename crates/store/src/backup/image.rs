@@ -20,7 +20,7 @@ use crate::{
         twin_page,
     },
     node::{self, Node},
-    page::{PageKind, PageRef, identity, table_number},
+    page::{PageKind, PageRef, Sealer, identity, table_number},
     pager::Pager,
     space::{CHUNK_BYTES, CHUNK_PAGES, PageBits, SavepointRow},
     tree::{Cursor, overflow},
@@ -34,6 +34,11 @@ pub(super) trait Sink {
     fn bytes(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     fn zeros(&mut self, count: u64) -> io::Result<()>;
+
+    /// Bytes that are not wanted at the beginning, so that they need not be read.
+    fn skipped(&self) -> u64 {
+        0
+    }
 }
 
 /// Writes zeros as they are.
@@ -52,6 +57,34 @@ impl<W: Write> Sink for Plain<W> {
             count -= part;
         }
         Ok(())
+    }
+}
+
+/// Lets the first bytes pass.
+pub(super) struct Rest<S> {
+    pub sink: S,
+    /// How many still.
+    pub skip: u64,
+}
+
+impl<S: Sink> Sink for Rest<S> {
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let skipped = self.skip.min(bytes.len() as u64);
+        self.skip -= skipped;
+        match &bytes[skipped as usize..] {
+            [] => Ok(()),
+            rest => self.sink.bytes(rest),
+        }
+    }
+
+    fn zeros(&mut self, count: u64) -> io::Result<()> {
+        let skipped = self.skip.min(count);
+        self.skip -= skipped;
+        self.sink.zeros(count - skipped)
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skip
     }
 }
 
@@ -173,9 +206,23 @@ pub(super) fn copied_slot(slot: &Slot, used: &PageBits) -> Slot {
     }
 }
 
+/// What a page is whose checksum is right, and which is in its place.
+fn sealed_as(sealer: &Sealer, bytes: &[u8], page: u64) -> Result<PageRef, String> {
+    sealer
+        .verify(bytes)
+        .ok_or("the checksum does not match: the page is torn or damaged")?;
+    match identity(bytes) {
+        at if at.page == page => Ok(at),
+        at => Err(format!(
+            "holds page {}: a write went to the wrong place",
+            at.page
+        )),
+    }
+}
+
 /// What each page is, and what refers to it.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     met: u128,
     referred: u128,
     /// The transaction of the extent that is under way, its next page, and how many follow.
@@ -195,22 +242,19 @@ impl Tally {
         }
     }
 
-    fn slot(&mut self, slot: &Slot) {
-        self.refer(slot.space_root);
+    /// What a slot refers to.
+    pub fn of(slot: &Slot) -> Self {
+        let mut tally = Self::default();
+        tally.refer(slot.space_root);
         slot.groups
             .iter()
-            .for_each(|group| self.refer(group.catalog));
+            .for_each(|group| tally.refer(group.catalog));
+        tally
     }
 
-    /// Takes a page whose checksum is right.
-    fn page(&mut self, bytes: &[u8], page: u64) -> Result<(), String> {
-        let at = identity(bytes);
-        if at.page != page {
-            return Err(format!(
-                "holds page {}: a write went to the wrong place",
-                at.page
-            ));
-        }
+    /// Takes a page.
+    pub fn page(&mut self, sealer: &Sealer, bytes: &[u8], page: u64) -> Result<(), String> {
+        let at = sealed_as(sealer, bytes, page)?;
         let kind = PageKind::of(bytes);
         let (transaction, next, rest) = self.extent;
         if rest > 0 {
@@ -261,7 +305,7 @@ impl Tally {
         Ok(())
     }
 
-    fn is_even(&self) -> bool {
+    pub fn is_even(&self) -> bool {
         self.extent.2 == 0 && self.met == self.referred
     }
 }
@@ -277,17 +321,19 @@ pub(super) fn write_image(
     watch: &mut Watch<'_>,
 ) -> Result<u64> {
     let page_size = pager.page_size;
+    // It says something of all pages, or of nothing.
+    let first = sink.skipped() / page_size as u64;
+    let mut tally = (sink.skipped() == 0).then(|| Tally::of(slot));
     for page in fixed_pages(&account.header(header), slot) {
         sink.bytes(&page).map_err(write_error)?;
     }
-    let mut tally = Tally::default();
-    tally.slot(slot);
     let mut end = FIXED_PAGES;
     let mut buffer = vec![0; PAGES_A_READ as usize * page_size];
     if !account.savepoints.is_empty() {
         watch.total *= 2;
     }
-    let mut pages = account.used.without(&EMPTY).peekable();
+    let used = account.used.without(&EMPTY);
+    let mut pages = used.skip_while(|page| *page < first).peekable();
     while let Some(first) = pages.next() {
         let mut count = 1;
         while count < PAGES_A_READ && pages.next_if_eq(&(first + count)).is_some() {
@@ -296,9 +342,9 @@ pub(super) fn write_image(
         let run = &mut buffer[..count as usize * page_size];
         read_run(pager, first, run)?;
         for (bytes, page) in run.chunks_exact(page_size).zip(first..) {
-            let checked = match pager.sealer.verify(bytes) {
-                Some(_) => tally.page(bytes, page),
-                None => Err("the checksum does not match: the page is torn or damaged".into()),
+            let checked = match &mut tally {
+                Some(tally) => tally.page(&pager.sealer, bytes, page),
+                None => sealed_as(&pager.sealer, bytes, page).map(drop),
             };
             checked.map_err(|fault| pager.corrupted(page, fault))?;
         }
@@ -310,7 +356,7 @@ pub(super) fn write_image(
     }
     if !account.savepoints.is_empty() {
         walk(pager, slot, watch)?;
-    } else if !tally.is_even() {
+    } else if tally.is_some_and(|tally| !tally.is_even()) {
         // A walk finds out which page it is.
         walk(pager, slot, watch)?;
         let fault = "the pages of the commit are not those that it refers to";
@@ -324,7 +370,8 @@ pub(super) fn write_image(
 /// Nothing, to be left out of a set.
 static EMPTY: PageBits = PageBits::EMPTY;
 
-fn fixed_pages(header: &Header, slot: &Slot) -> Vec<Vec<u8>> {
+/// The start of an image.
+pub(super) fn fixed_pages(header: &Header, slot: &Slot) -> Vec<Vec<u8>> {
     let mut pages = vec![vec![0; header.page_size]; FIXED_PAGES as usize];
     pages[0][..Header::LENGTH].copy_from_slice(&header.encode());
     let encoded = slot.encode(header.page_size, &header.identity);

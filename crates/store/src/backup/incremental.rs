@@ -22,13 +22,13 @@ use crate::{
     error::{Error, Result},
     file::{Header, Slot},
     node::{self, Node, OverflowRef},
-    page::{HEADER, PageBytes, PageRef, Sealer, identity},
+    page::{HEADER, PAGE_SIZES, PageBytes, PageRef, Sealer, identity},
     pager::{Pager, check_node},
     space::PageBits,
     tree::overflow,
 };
 
-const MAGIC: [u8; 8] = *b"FolioInc";
+pub(super) const MAGIC: [u8; 8] = *b"FolioInc";
 const VERSION: u32 = 1;
 const PAGES_A_CHUNK: usize = 64;
 const CHECK: usize = 16;
@@ -209,40 +209,49 @@ pub(super) struct Decoder<R> {
 }
 
 impl<R: Read> Decoder<R> {
-    /// Reads the head of a stream, which must be for a file with this header.
-    pub fn begin(mut reader: R, header: &Header) -> Result<Self> {
+    /// Reads the head of a stream.
+    pub fn begin(mut reader: R) -> Result<Self> {
         let fixed = MAGIC.len() + 8 + BackupPoint::LENGTH;
-        let mut head = vec![0; fixed + header.page_size];
-        let (start, rest) = head.split_at_mut(fixed);
-        fill(&mut reader, start)?;
-        if start[..8] != MAGIC {
+        let mut head = vec![0; fixed];
+        fill(&mut reader, &mut head)?;
+        if head[..8] != MAGIC {
             return Err(damaged("it is not an incremental backup"));
         }
-        let version = read_u32(start, 8);
+        let version = read_u32(&head, 8);
         if !(1..=VERSION).contains(&version) {
             return Err(damaged(format!(
                 "its version is {version} and this Folio reads up to {VERSION}"
             )));
         }
-        if read_u32(start, 12) as usize != header.page_size {
-            return Err(damaged(
-                "its pages have another size than those of the file",
-            ));
+        let page_size = read_u32(&head, 12) as usize;
+        if !PAGE_SIZES.contains(&page_size) || !page_size.is_power_of_two() {
+            return Err(damaged("its pages have a size that none have"));
         }
-        fill(&mut reader, rest)?;
+        head.resize(fixed + page_size, 0);
+        fill(&mut reader, &mut head[fixed..])?;
         let check = check(0, &head);
         expect_check(&mut reader, check)?;
         let base = BackupPoint::from_bytes(&head[16..fixed])?;
-        let slot = Slot::decode(&head[fixed..], &header.identity)
+        let slot = Slot::decode(&head[fixed..], &base.identity)
             .map_err(|fault| damaged(format!("the slot in it: {fault}")))?;
         Ok(Self {
             reader,
             check,
-            page_size: header.page_size,
+            page_size,
             pages: 0,
             base,
             slot,
         })
+    }
+
+    /// The header of the file that it is for, as far as the stream tells.
+    pub fn header(&self) -> Header {
+        Header {
+            page_size: self.page_size,
+            identity: self.base.identity,
+            features: 0,
+            marks: 0,
+        }
     }
 
     /// The pages of the next chunk, each whole in itself and with its number; none at the end.
@@ -278,11 +287,16 @@ impl<R: Read> Decoder<R> {
         if pages != self.pages {
             return Err(damaged("it has another number of pages than it says"));
         }
-        match self.reader.read(&mut [0]) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(damaged("it goes on behind its end")),
-            Err(error) => Err(read_error(error)),
-        }
+        expect_end(&mut self.reader)
+    }
+}
+
+pub(super) fn expect_end(reader: &mut impl Read) -> Result<()> {
+    let mut more = Vec::new();
+    match reader.take(1).read_to_end(&mut more) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(damaged("it goes on behind its end")),
+        Err(error) => Err(read_error(error)),
     }
 }
 
@@ -295,7 +309,7 @@ fn expect_check(reader: &mut impl Read, expected: u128) -> Result<()> {
     }
 }
 
-fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> Result<()> {
+pub(super) fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> Result<()> {
     reader
         .read_exact(bytes)
         .map_err(|error| match error.kind() {

@@ -7,23 +7,25 @@ mod apply;
 mod compacted;
 mod image;
 mod incremental;
+mod moment;
+mod stream;
 
 use std::{
-    io::{BufWriter, Write},
+    io::{Read, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
-pub use self::apply::apply_backup;
-use self::{
-    apply::NewFile,
-    image::{Plain, Watch, copied_slot, read_account, write_error, write_image},
-    incremental::{Encoder, damaged},
+use self::{apply::NewFile, incremental::damaged};
+pub use self::{
+    apply::apply_backup,
+    moment::BackupMoment,
+    stream::{BackupContents, check_backup, unpack_backup},
 };
 use crate::{
     bytes::{array, read_u64, read_u128},
     database::Database,
-    engine::{Pace, SystemClock, read_header},
+    engine::read_header,
     error::{Error, Result},
     file::{Header, Slot},
     storage::FileStorage,
@@ -128,6 +130,16 @@ impl BackupPoint {
         Self::of_storage(&storage, &header)
     }
 
+    /// The point of what a backup comes to, whole or incremental, by its beginning: no more of it is read or checked than
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BackupDamaged`] if it does not begin as a backup.
+    pub fn of_backup(reader: impl Read) -> Result<Self> {
+        stream::point(reader)
+    }
+
     /// The newest transaction of the copy.
     #[must_use]
     pub fn transaction(&self) -> u64 {
@@ -215,46 +227,8 @@ impl Database {
         if options.compacted {
             return compacted::write(self, &options, writer, &mut progress);
         }
-        self.write_exact(options.rate, writer, &mut progress)
-    }
-
-    fn write_exact(
-        &self,
-        rate: u64,
-        writer: impl Write,
-        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
-    ) -> Result<BackupReport> {
-        let engine = self.handle().engine();
-        engine.check_open()?;
-        engine.checkpoint_if_possible()?;
-        let (_pin, slot) = engine.pin();
-        let header = self.header();
-        let account = read_account(&engine.pager, &slot)?;
-        let used = &account.used;
-        let slot = copied_slot(&slot, used);
-        let clock = SystemClock::start();
-        let mut watch = Watch {
-            pace: Pace::new(&clock, rate),
-            progress,
-            done: 0,
-            total: used.len(),
-        };
-        let mut sink = Plain(BufWriter::new(writer));
-        let bytes = write_image(
-            &engine.pager,
-            &header,
-            &slot,
-            &account,
-            &mut sink,
-            &mut watch,
-        )?;
-        sink.0.flush().map_err(write_error)?;
-        Ok(BackupReport {
-            transaction: slot.transaction,
-            pages: used.len(),
-            bytes,
-            point: Some(BackupPoint::new(&header, &slot)),
-        })
+        self.begin_backup()?
+            .write(0, options.rate, writer, progress)
     }
 
     /// Writes a copy to a file, as [`backup`](Self::backup) does. It is written beside the place, synced, and then put
@@ -333,66 +307,9 @@ impl Database {
         base: &BackupPoint,
         options: BackupOptions,
         writer: impl Write,
-        mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
+        progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<BackupReport> {
-        let engine = self.handle().engine();
-        engine.check_open()?;
-        engine.checkpoint_if_possible()?;
-        let (_pin, slot) = engine.pin();
-        let (pager, header) = (&engine.pager, self.header());
-        let reason = match base {
-            base if base.identity != header.identity => Some("it is of another database"),
-            base if base.transaction > slot.transaction => Some("it is newer than the database"),
-            _ => None,
-        };
-        if let Some(reason) = reason {
-            return Err(Error::BackupBase {
-                file: pager.file.clone(),
-                reason: reason.into(),
-            });
-        }
-        let account = read_account(pager, &slot)?;
-        let slot = copied_slot(&slot, &account.used);
-        let clock = SystemClock::start();
-        let mut watch = Watch {
-            pace: Pace::new(&clock, options.rate),
-            progress: &mut progress,
-            done: 0,
-            total: 0,
-        };
-        let writer = BufWriter::new(writer);
-        let mut encoder = Encoder::begin(pager, &header, base, &slot, writer, &mut watch)?;
-        let own = slot.groups.map(|group| group.catalog);
-        let of_savepoints = account
-            .savepoints
-            .iter()
-            .map(|row| row.groups.map(|root| root.at));
-        for catalogs in std::iter::once(own).chain(of_savepoints) {
-            for (catalog, &after) in catalogs.into_iter().zip(&base.groups) {
-                for table in encoder.tree(catalog, after, true)? {
-                    encoder.tree(table, after, false)?;
-                }
-            }
-        }
-        // The free-space map is written by flushes only, and these have the number of their slot.
-        encoder.tree(slot.space_root, base.transaction, false)?;
-        let (pages, bytes) = encoder.finish()?;
-        Ok(BackupReport {
-            transaction: slot.transaction,
-            pages,
-            bytes,
-            point: Some(BackupPoint::new(&header, &slot)),
-        })
-    }
-
-    /// The header as far as all copies have it.
-    fn header(&self) -> Header {
-        let engine = self.handle().engine();
-        Header {
-            page_size: engine.pager.page_size,
-            identity: *engine.identity(),
-            features: 0,
-            marks: engine.marks(),
-        }
+        self.begin_backup()?
+            .write_since(base, options.rate, writer, progress)
     }
 }

@@ -37,7 +37,7 @@ pub(crate) use self::{
     flush::{Flusher, digest, verify_manifest},
     gate::{GateGuard, Patience},
     open::{GROWTH, OpenMode, OpenOptions, is_blank, pager, read_header},
-    verify::{Pace, SystemClock, Walk},
+    verify::{Pace, Pin, SystemClock, Walk},
 };
 pub use self::{
     scrub::{Scrub, ScrubOptions},

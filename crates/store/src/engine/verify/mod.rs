@@ -94,13 +94,13 @@ impl std::fmt::Display for Problem {
 }
 
 /// Keeps the pages of the durable state of one moment from being used again.
-pub(crate) struct Pin<'e>(&'e Engine);
+pub(crate) struct Pin(Arc<Engine>);
 
 /// The number under which pins are registered among the views. It is below that of every transaction, so nothing that
 /// is given up while there is a pin becomes free.
 pub(super) const PIN: u64 = 0;
 
-impl Drop for Pin<'_> {
+impl Drop for Pin {
     fn drop(&mut self) {
         self.0.close_view(PIN);
     }
@@ -126,10 +126,10 @@ impl Engine {
     }
 
     /// The newest durable state, whose pages stay as they are until the pin is dropped.
-    pub fn pin(&self) -> (Pin<'_>, Slot) {
+    pub fn pin(self: &Arc<Self>) -> (Pin, Slot) {
         let flusher = self.flusher.lock();
         self.published.lock().add_view(PIN);
-        (Pin(self), flusher.slot.clone())
+        (Pin(self.clone()), flusher.slot.clone())
     }
 
     pub fn verify(
