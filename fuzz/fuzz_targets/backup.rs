@@ -14,7 +14,8 @@ use std::{
 
 use arbitrary::Arbitrary;
 use folio_store::{
-    BackupOptions, BackupPoint, Database, Durability, Table, apply_backup, storage::MemoryStorage,
+    BackupOptions, BackupPoint, Database, Durability, Table, apply_backup, check_backup,
+    storage::MemoryStorage,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -163,13 +164,21 @@ fuzz_target!(|case: Case| {
         if case.checked {
             check_again(&mut bytes);
         }
+        // Changes that are whole may be of another copy.
+        let _ = check_backup(bytes.as_slice());
         let folder = tempfile::Builder::new().prefix("folio-fuzz").tempdir_in("/dev/shm");
         let folder = folder.or_else(|_| tempfile::tempdir()).expect("a folder");
         apply(&folder.path().join("copy"), io::Cursor::new(bytes));
         return;
     }
+    let passed = check_backup(bytes.as_slice()).is_ok();
     let storage = Arc::new(MemoryStorage::from_bytes(&bytes));
-    if let Ok(db) = Database::builder().accept_loss(true).open_on(storage) {
-        look(&db);
+    match Database::builder().accept_loss(true).open_on(storage) {
+        Ok(db) if passed => {
+            let report = db.verify(|_, _| {}).expect("it opened");
+            assert_eq!(report.problems, [], "the check let this pass");
+        }
+        Ok(db) => look(&db),
+        Err(error) => assert!(!passed, "the check let this pass: {error}"),
     }
 });

@@ -96,6 +96,9 @@ codes! {
     VerificationRunning: 409 "verification_running", "A verification is running";
     /// The node is the only one of its cluster that votes.
     NobodyToRebuildFrom: 409 "nobody_to_rebuild_from", "There is no other node to have the state from";
+    /// Changes since a copy of another database were asked for, or since one that is newer than what the node has. Make a
+    /// whole backup, or ask another node.
+    BackupBase: 409 "backup_base", "The copy is none of this node's past";
     /// The change of members makes no sense now, and nothing was done.
     MembershipUnchanged: 409 "membership_unchanged", "The members stay as they are";
     /// The invitation to the cluster is not good.
@@ -142,6 +145,8 @@ codes! {
     TooManyBytes: 503 "too_many_bytes", "The requests under way are too large together";
     /// The node serves as many feeds as it does. Try again later, or elsewhere.
     TooManyFeeds: 503 "too_many_feeds", "Too many feeds are open";
+    /// The node makes as many backups as it does at a time. Try again later, or another node.
+    TooManyBackups: 503 "too_many_backups", "Too many backups are under way";
     /// The vault at this node is not that of the others. Nothing was done; try elsewhere.
     VaultDiverged: 503 "vault_diverged", "This node does not serve the vault";
     /// It took too long; a write may have been done.

@@ -10,11 +10,9 @@ use folio_node::access::{Client, Clients, Credential, Rights, Role, Vaults};
 use folio_raft::transport::certificate_from_pem;
 use tempfile::NamedTempFile;
 
+use crate::files::{SECRET, about, directory_of};
 use crate::output::{self, Format, Table};
 use crate::run::Failure;
-
-/// A new file is its owner's.
-const OWN: u32 = 0o600;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -235,8 +233,7 @@ fn parse(file: &Path, text: &str) -> Result<Clients, Failure> {
 /// Replaces the file by one that is as a whole there, and everybody's whose the old one was.
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error| about(file, error);
-    let directory = file.parent().filter(|parent| *parent != Path::new(""));
-    let mut new = NamedTempFile::new_in(directory.unwrap_or(Path::new("."))).map_err(failed)?;
+    let mut new = NamedTempFile::new_in(directory_of(file)).map_err(failed)?;
     new.write_all(text.as_bytes()).map_err(failed)?;
     let mode = match fs::metadata(file) {
         Ok(old) => {
@@ -246,15 +243,12 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
             }
             old.mode() & 0o777
         }
-        Err(_) => OWN,
+        // A new one is its owner's.
+        Err(_) => SECRET,
     };
     let permissions = fs::Permissions::from_mode(mode);
     new.as_file().set_permissions(permissions).map_err(failed)?;
     new.as_file().sync_all().map_err(failed)?;
     new.persist(file).map_err(|error| failed(error.error))?;
     Ok(())
-}
-
-fn about(file: &Path, error: impl std::fmt::Display) -> Failure {
-    Failure::Error(format!("{}: {error}", file.display()))
 }

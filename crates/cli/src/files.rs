@@ -27,8 +27,7 @@ pub fn write(path: &Path, contents: &str, mode: u32, replace: bool) -> Result<()
         }
         _ => about(path, error),
     };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(directory).map_err(failed)?;
+    let mut file = NamedTempFile::new_in(directory_of(path)).map_err(failed)?;
     file.write_all(contents.as_bytes()).map_err(failed)?;
     let permissions = std::fs::Permissions::from_mode(mode);
     file.as_file()
@@ -40,6 +39,15 @@ pub fn write(path: &Path, contents: &str, mode: u32, replace: bool) -> Result<()
         false => file.persist_noclobber(path),
     };
     persisted.map(drop).map_err(|error| failed(error.error))
+}
+
+/// The directory that a file is in.
+pub fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        None => Path::new("."),
+        Some(parent) if parent == Path::new("") => Path::new("."),
+        Some(parent) => parent,
+    }
 }
 
 /// What went wrong with a file.

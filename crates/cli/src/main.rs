@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 error, 2 wrong usage, 3 corruption found, 4 unavailable.
 
 mod amount;
+mod archive;
 mod backup;
 mod cert;
 mod clients;

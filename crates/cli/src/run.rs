@@ -1,6 +1,7 @@
 //! How a command ends, and what commands need to run.
 
 use std::fmt::Display;
+use std::path::Path;
 
 use folio_node::offline::OpenError;
 use tracing_subscriber::{Layer, Registry};
@@ -23,6 +24,17 @@ pub enum Failure {
 impl Failure {
     pub fn error(reason: impl Display) -> Self {
         Failure::Error(reason.to_string())
+    }
+
+    /// The same, said of a file.
+    pub fn about(self, file: &Path) -> Self {
+        let named = |message: String| format!("{}: {message}", file.display());
+        match self {
+            Failure::Error(message) => Failure::Error(named(message)),
+            Failure::Usage(message) => Failure::Usage(named(message)),
+            Failure::Corruption(message) => Failure::Corruption(message.map(named)),
+            Failure::Unavailable(message) => Failure::Unavailable(named(message)),
+        }
     }
 
     pub fn code(&self) -> u8 {

@@ -244,7 +244,7 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
     if let Err(error) = node.ledger().transfer_leadership(None).await {
         tracing::info!(%error, "the leadership was not handed over");
     }
-    node.end_feeds();
+    node.end_streams();
     drop(stop);
     if !serving.is_finished() && tokio::time::timeout(DRAIN, &mut serving).await.is_err() {
         tracing::warn!("requests were still open after {DRAIN:?} and are given up");

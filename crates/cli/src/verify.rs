@@ -1,16 +1,18 @@
 //! `folio verify`: checks a file that no node has open, or has a running node check its own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 use folio_client::Client;
 use folio_node::offline::{self, OpenError, ReplayReport, VerifyReport};
 use folio_node::verification::{Verification, VerificationState};
-use folio_store::VerifyOptions;
+use folio_store::{BackupContents, VerifyOptions, check_backup};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::amount::Rate;
+use crate::archive::{Archive, Form, is_stream};
 use crate::output::{self, Format, Table, grouped, size};
 use crate::remote::{FileOrNode, Source, carry_out};
 use crate::replay;
@@ -25,6 +27,9 @@ Of a FILE: reads every page that its last durable commit refers to, every block 
 state root anew. The file is not changed. It may be that of a running node, which goes on meanwhile and keeps the pages
 of that commit until the end.
 
+Of a backup that is compressed or incremental, or comes from standard input (-): checks every page, and that nothing is missing.
+Whether the pages of an incremental one and those of its copy make a whole is checked when it is put there.
+
 With --deep: also carries out the whole history of FILE again, as `folio replay` does, so that the state root of every
 block is computed anew, not only the last one of each vault. That takes as much room as the ledger, where temporary files
 go, and the time that it took to make it.
@@ -37,6 +42,7 @@ Examples:
   folio verify node-1.folio
   folio verify node-1.folio --format json | jq .problems
   folio verify node-1.folio --deep
+  folio verify monday.folio.zst
   folio verify --node http://127.0.0.1:7001 --rate 50M
   folio verify --node https://192.0.2.1:7001 --ca certificates/authority.pem
 
@@ -57,7 +63,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.what.source()? {
-        Source::File(file) => verify_file(file, arguments),
+        Source::File(file) => verify_any(file, arguments),
         Source::Node(url, client) => carry_out(verify_node(url, &client, arguments)),
     }
 }
@@ -83,7 +89,61 @@ pub fn show_progress(bar: &ProgressBar, what: &str, done: u64, total: u64) {
     bar.set_position(done);
 }
 
-fn verify_file(file: &std::path::Path, arguments: &Arguments) -> Result<(), Failure> {
+/// A database, or a backup that is none.
+fn verify_any(file: &Path, arguments: &Arguments) -> Result<(), Failure> {
+    let archive = Archive::open(file)?;
+    if archive.form == Form::Other && !is_stream(file) {
+        return verify_file(file, arguments);
+    }
+    if arguments.deep || arguments.rate.is_some() {
+        return Err(Failure::Usage(
+            "--deep and --rate are for databases, and this is a backup that is compressed or incremental, or a stream".into(),
+        ));
+    }
+    let contents = check_backup(archive).map_err(|error| Failure::from(error).about(file))?;
+    match arguments.format {
+        Format::Json => output::print_json(&BackupJson {
+            file: file.display().to_string(),
+            since: contents.base.map(|base| base.transaction()),
+            transaction: contents.point.transaction(),
+            pages: contents.pages,
+            copy_bytes: contents.copy_bytes,
+        }),
+        Format::Table => output::print(&describe_backup(file, &contents)),
+    }
+}
+
+/// A backup that is sound.
+#[derive(Serialize)]
+struct BackupJson {
+    file: String,
+    /// The transaction of the copy that it is to be put onto.
+    since: Option<u64>,
+    transaction: u64,
+    pages: u64,
+    /// The length of the copy that it makes.
+    copy_bytes: u64,
+}
+
+fn describe_backup(file: &Path, contents: &BackupContents) -> String {
+    let mut table = Table::list();
+    let form = match contents.base {
+        None => "whole".to_owned(),
+        Some(base) => format!("what changed since transaction {}", base.transaction()),
+    };
+    table
+        .row(["backup".to_owned(), file.display().to_string()])
+        .row(["form".to_owned(), form])
+        .row([
+            "transaction".to_owned(),
+            contents.point.transaction().to_string(),
+        ])
+        .row(["pages checked".to_owned(), grouped(contents.pages)])
+        .row(["length of the copy".to_owned(), size(contents.copy_bytes)]);
+    format!("{table}\nThe backup is sound.\n")
+}
+
+fn verify_file(file: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let bar = progress_bar();
     let options = VerifyOptions::new().rate(arguments.rate.map_or(0, |rate| rate.0));
     let report = offline::verify(file, options, &mut |what, done, total| {

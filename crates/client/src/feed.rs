@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use folio_api::{BlockHead, Code, MEDIA_TYPE, ProblemDocument, Recorded};
+use folio_api::{BlockHead, Code, ProblemDocument, Recorded};
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::Incoming;
@@ -11,10 +11,10 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use crate::address::Address;
 use crate::client::Client;
-use crate::connection::{Connections, Request, not_folio};
+use crate::connection::{Request, not_folio};
 use crate::error::{Error, Result};
 use crate::path::Path;
-use crate::route::{Kind, Verdict, judge};
+use crate::route::Kind;
 
 /// A node says something at least every 15 s, if only that it is there.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -147,35 +147,19 @@ impl Feed {
             body: None,
             headers,
         };
-        let connections = &self.client.routes.connections;
-        let attempt = |address: Address| async move {
-            let response = match connections.send(&address, request).await {
-                Ok((_, response)) => response,
-                Err(lost) => return lost.into(),
-            };
-            let kind = response.headers().get(CONTENT_TYPE);
-            if response.status() == 200 && kind.is_some_and(|kind| kind == "text/event-stream") {
-                return Verdict::Done(Open {
-                    address,
-                    body: response.into_body(),
-                    lines: Lines::default(),
-                });
-            }
-            match Connections::collect(&address, response).await {
-                Err(lost) => lost.into(),
-                Ok(answer) => match judge(&address, answer) {
-                    Verdict::Done(_) => Verdict::Never(not_folio(
-                        &address,
-                        format!("this is neither a feed nor {MEDIA_TYPE}"),
-                    )),
-                    Verdict::Elsewhere(leader, reason) => Verdict::Elsewhere(leader, reason),
-                    Verdict::Later(reason, wait) => Verdict::Later(reason, wait),
-                    Verdict::Doubtful(reason) => Verdict::Doubtful(reason),
-                    Verdict::Never(error) => Verdict::Never(error),
-                },
-            }
+        let routes = &self.client.routes;
+        let attempt = |address: Address| {
+            routes.open(address, request, |response| {
+                let kind = response.headers().get(CONTENT_TYPE);
+                response.status() == 200 && kind.is_some_and(|kind| kind == "text/event-stream")
+            })
         };
-        self.client.routes.ask_by(Kind::Read, attempt).await
+        let (address, response) = routes.ask_by(Kind::Read, attempt).await?;
+        Ok(Open {
+            address,
+            body: response.into_body(),
+            lines: Lines::default(),
+        })
     }
 }
 

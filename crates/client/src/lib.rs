@@ -25,6 +25,7 @@
 //! `cargo run -p folio-client --example quickstart` does that and more with a node of its own.
 
 mod address;
+mod backup;
 mod client;
 mod connection;
 mod error;
@@ -37,6 +38,7 @@ mod session;
 mod settings;
 mod verified;
 
+pub use backup::{Download, Resume};
 pub use client::{Client, Relationships};
 pub use error::{Error, Result};
 pub use feed::{Event, Feed};

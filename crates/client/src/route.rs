@@ -4,6 +4,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use folio_api::{Code, MEDIA_TYPE, ProblemDocument};
+use hyper::Response;
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 
 use crate::address::Address;
@@ -35,7 +37,7 @@ pub(crate) enum Kind {
 pub(crate) struct Routes {
     pub connections: Connections,
     nodes: Mutex<Nodes>,
-    deadline: Duration,
+    pub deadline: Duration,
     patience: Duration,
 }
 
@@ -85,6 +87,38 @@ impl Routes {
             }
         };
         self.ask_by(kind, attempt).await
+    }
+
+    /// Has one node begin an answer that is taken as it comes, if it is of the kind that is `wanted`.
+    pub async fn open(
+        &self,
+        address: Address,
+        request: &Request,
+        wanted: impl Fn(&Response<Incoming>) -> bool,
+    ) -> Verdict<(Address, Response<Incoming>)> {
+        let response = match self.connections.send(&address, request).await {
+            Ok((_, response)) => response,
+            Err(lost) => return lost.into(),
+        };
+        if wanted(&response) {
+            return Verdict::Done((address, response));
+        }
+        match Connections::collect(&address, response).await {
+            Err(lost) => lost.into(),
+            Ok(answer) => match judge(&address, answer) {
+                Verdict::Done(answer) => {
+                    let reason = format!(
+                        "the answer is of another kind, with status {}",
+                        answer.status
+                    );
+                    Verdict::Never(not_folio(&address, reason))
+                }
+                Verdict::Elsewhere(leader, reason) => Verdict::Elsewhere(leader, reason),
+                Verdict::Later(reason, wait) => Verdict::Later(reason, wait),
+                Verdict::Doubtful(reason) => Verdict::Doubtful(reason),
+                Verdict::Never(error) => Verdict::Never(error),
+            },
+        }
     }
 
     /// The same by any way to ask one node.
@@ -257,7 +291,7 @@ impl<T> From<Lost> for Verdict<T> {
 }
 
 /// What an answer means.
-pub(crate) fn judge(address: &Address, answer: Answer) -> Verdict<Answer> {
+fn judge(address: &Address, answer: Answer) -> Verdict<Answer> {
     if (200..300).contains(&answer.status) {
         return Verdict::Done(answer);
     }

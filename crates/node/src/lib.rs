@@ -7,6 +7,7 @@ pub mod access;
 mod address;
 mod agreement;
 pub mod api;
+mod backups;
 mod feeds;
 mod invitation;
 mod network;

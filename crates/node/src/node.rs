@@ -16,6 +16,7 @@ use folio_store::Database;
 
 use crate::address::{MemberAddress, PeerTransport};
 use crate::agreement::{self, Agreement};
+use crate::backups::Backups;
 use crate::feeds::Feeds;
 use crate::offline::RaftSummary;
 use crate::verification::{Verification, Verifications};
@@ -77,6 +78,7 @@ pub struct Node {
     ledger: ReplicatedDatabase<Ledger>,
     verifications: Arc<Verifications>,
     feeds: Arc<Feeds>,
+    backups: Arc<Backups>,
     agreement: Arc<Agreement>,
     leaving: Arc<AtomicBool>,
     /// Ends with the last handle to the node.
@@ -131,6 +133,7 @@ impl Node {
             ledger,
             verifications: Arc::default(),
             feeds: Arc::new(Feeds::new()),
+            backups: Arc::new(Backups::new()),
             leaving: Arc::default(),
         })
     }
@@ -258,10 +261,15 @@ impl Node {
         self.leaving.load(Ordering::Relaxed)
     }
 
-    /// Ends the feeds that clients follow, and those that they open from now on: before the node stops
-    /// serving, because a feed has no end of its own.
-    pub fn end_feeds(&self) {
+    /// Ends the feeds that clients follow and the backups that they make, and those that they begin from now on: before
+    /// the node stops serving, because a feed has no end of its own, and that of a backup is far.
+    pub fn end_streams(&self) {
         self.feeds.end();
+        self.backups.end();
+    }
+
+    pub(crate) fn backups(&self) -> &Arc<Backups> {
+        &self.backups
     }
 
     pub(crate) fn feeds(&self) -> &Feeds {

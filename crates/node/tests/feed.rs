@@ -242,7 +242,7 @@ async fn a_feed_ends_with_its_vault_and_with_its_node() {
     create_vault(address).await;
     let mut other = Feed::open_at(address, "/v1/vaults/2/changes", None).await;
     assert_eq!(other.next().await.unwrap().name, "block");
-    servers[0].node.end_feeds();
+    servers[0].node.end_streams();
     assert_eq!(other.next().await, None);
 }
 

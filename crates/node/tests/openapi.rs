@@ -317,6 +317,9 @@ async fn every_route_answers_as_the_document_says() {
         Some(json!({ "retention": 3 })),
     )
     .await;
+    // A copy is no JSON; `tests/backup.rs` has some.
+    node.ask("get_backup", "GET /v1/backup?since=nonsense", None)
+        .await;
     node.ask("delete_vault", "DELETE /v1/vaults/2", None).await;
     node.ask("delete_vault", "DELETE /v1/vaults/2?session=1", None)
         .await;

@@ -36,7 +36,36 @@ pub fn alone(file: &Path) -> [&str; 9] {
     ]
 }
 
+/// A node on an address of its own, by a number that no other test has: tests run beside each other.
+pub fn start(number: u64, data: &Path, more: &[&str]) -> Served {
+    let host = host(number);
+    let (api, peers) = (format!("{host}:7001"), format!("{host}:7101"));
+    let arguments = [
+        "--data",
+        super::text(data),
+        "--listen",
+        &api,
+        "--peer-listen",
+        &peers,
+    ];
+    Served::start(arguments.iter().chain(more))
+}
+
 impl Served {
+    /// Runs a command of the tool with this node.
+    pub fn run(&self, command: &str) -> super::Run {
+        let url = format!("http://{}", self.address);
+        let arguments = command.split_whitespace().map(str::to_owned);
+        super::folio(arguments.chain(["--node".to_owned(), url]))
+    }
+
+    /// The same for one that succeeds; gives what it prints.
+    pub fn done(&self, command: &str) -> String {
+        let run = self.run(command);
+        assert_eq!(run.code, Some(0), "{command}: {run:?}");
+        run.stdout
+    }
+
     /// Starts a node and waits until it says where it listens.
     pub fn start<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
         let process = Command::new(env!("CARGO_BIN_EXE_folio"))

@@ -13,6 +13,7 @@
 //! (RFC 9457) with a stable `code`; see [`Code`](folio_api::Code). A node that does not lead answers with the leader's address: as
 //! a redirect where it knows the leader's API, else in the problem document.
 
+mod backup;
 mod bodies;
 mod command;
 mod feed;

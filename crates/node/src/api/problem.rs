@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 
 use crate::access::{Need, Role};
 use crate::address::MemberAddress;
+use crate::backups::MAX_BACKUPS;
 use crate::feeds::MAX_FEEDS;
 
 impl std::fmt::Display for Problem {
@@ -249,6 +250,15 @@ impl Problem {
     pub(super) fn too_many_feeds() -> Self {
         let detail = format!("this node serves {MAX_FEEDS} feeds, the most it does at a time");
         Problem::new(Code::TooManyFeeds, detail)
+    }
+
+    pub(super) fn too_many_backups() -> Self {
+        let detail = format!("this node makes {MAX_BACKUPS} backups, the most it does at a time");
+        Problem::new(Code::TooManyBackups, detail)
+    }
+
+    pub(super) fn backup_base(detail: impl ToString) -> Self {
+        Problem::new(Code::BackupBase, detail)
     }
 
     /// What kind of problem it is.

@@ -3,7 +3,9 @@
 use folio_api::Code;
 
 use super::openapi::{self, About, Routes};
-use super::{feed, join, members, metrics, page, prove, routes, session, status, verification};
+use super::{
+    backup, feed, join, members, metrics, page, prove, routes, session, status, verification,
+};
 use crate::access::Need::{Everywhere, InVault, Nothing, Somewhere};
 use crate::access::Role::{Admin, Monitor, Read, Write};
 
@@ -174,6 +176,9 @@ pub(super) fn routes() -> Routes {
             about("start_verification", "Begins to verify this node's file", &[NODE, &[Code::VerificationRunning]]))
         .delete("/v1/verification", Everywhere(Admin), verification::stop,
             about("stop_verification", "Stops it", &[]))
+        .get("/v1/backup", Everywhere(Admin), backup::copy,
+            about("get_backup", "A copy of this node's file, or what has changed since one",
+                &[NODE, &[Code::TooManyBackups, Code::BackupBase]]))
         .post("/v1/rebuild", Everywhere(Admin), verification::rebuild,
             about("rebuild", "Gives up this node's state, and has it rebuilt from another node",
                 &[NODE, &[Code::NobodyToRebuildFrom]]))

@@ -12,7 +12,7 @@ use folio_store::Database;
 
 pub use raft::RaftSummary;
 pub use replay::{History, ReplayOptions, ReplayReport, replay};
-pub use restore::{RestoreReport, restore};
+pub use restore::{Copies, RestoreReport, RestoredBlock, Until, restore};
 pub use stat::{StatReport, TableStat, stat};
 pub use verify::{VaultCheck, VerifyReport, verify};
 

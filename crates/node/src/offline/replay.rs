@@ -64,6 +64,12 @@ pub enum History {
     Blocks,
 }
 
+/// Where a state stands to which nothing was done.
+pub(super) const NOTHING: StoredState = StoredState {
+    applied: None,
+    time: 0,
+};
+
 type Progress<'p> = dyn FnMut(&str, u64, u64) + 'p;
 
 /// Carries out the history of a file again. Where the log has every entry since the beginning (of everything, or of what
@@ -81,10 +87,7 @@ pub fn replay(
     let scratch = begin(options)?;
     let start = match &options.from {
         Some(from) => state_of(&scratch.begin_read()?, from)?,
-        None => StoredState {
-            applied: None,
-            time: 0,
-        },
+        None => NOTHING,
     };
     let applied = state.applied.map(|id| id.index);
     let mut report = ReplayReport {
@@ -120,7 +123,7 @@ fn entries_after(last: Option<u64>, applied: Option<u64>) -> u64 {
     next(last).saturating_sub(next(applied))
 }
 
-fn state_of(view: &ReadTransaction, file: &Path) -> Result<StoredState, OpenError> {
+pub(super) fn state_of(view: &ReadTransaction, file: &Path) -> Result<StoredState, OpenError> {
     StoredLog::<Ledger>::new(view).state()?.ok_or_else(|| {
         OpenError::Other(format!(
             "{}: there is no state in it: it is being rebuilt, or the node is a witness",
@@ -145,7 +148,7 @@ fn begin(options: &ReplayOptions) -> Result<Database, OpenError> {
 }
 
 /// Whether the log has every entry after the start, up to what is applied.
-fn is_whole(
+pub(super) fn is_whole(
     log: &StoredLog<'_, Ledger>,
     start: StoredState,
     applied: Option<u64>,
@@ -173,7 +176,7 @@ fn by_log(
         let mut txn = scratch.begin_write()?;
         txn.set_durability(Durability::Eventual);
         for index in next..end.min(next.saturating_add(ENTRIES_AT_A_TIME)) {
-            let entry = log.entry(index)?.ok_or_else(|| missing(index))?;
+            let entry = log.entry(index)?.ok_or(StoredLogError::Missing { index })?;
             if let Some(batch) = &entry.batch {
                 time = time.max(batch.time);
                 let at = Applied {
@@ -206,12 +209,6 @@ fn by_log(
         report.difference = found.into_iter().next();
     }
     Ok(())
-}
-
-fn missing(index: u64) -> OpenError {
-    OpenError::Inconsistent(LedgerError::Inconsistent(format!(
-        "log entry {index} is missing between two that are there"
-    )))
 }
 
 fn count_vaults(view: &ReadTransaction) -> Result<u64, OpenError> {

@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use folio_store::{Database, Scrub, ScrubOptions, Statistics};
+use folio_store::{BackupMoment, Database, Scrub, ScrubOptions, Statistics};
 use openraft::{Raft, ServerState};
 use parking_lot::Mutex;
 
@@ -345,6 +345,18 @@ impl<S: StateMachine> ReplicatedDatabase<S> {
         let shared = self.inner.store.shared();
         let started = shared.with_database(|database| Ok(database.start_scrub(options)?));
         started.map_err(|error| stopped(&error))
+    }
+
+    /// Keeps what this node has now, log and state, for copies of it. Costs a checkpoint.
+    pub async fn begin_backup(&self) -> Result<BackupMoment> {
+        let shared = self.inner.store.shared().clone();
+        let beginning = runtime::blocking(move || {
+            shared.with_database(|database| Ok(database.begin_backup()?))
+        });
+        beginning
+            .await
+            .map_err(|e| stopped(&e))?
+            .map_err(|e| stopped(&e))
     }
 
     /// Has this node compact its log now.

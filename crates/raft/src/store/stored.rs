@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
-use folio_store::ReadTransaction;
+use folio_store::{Database, Durability, ReadTransaction, WriteTransaction};
 use openraft::EntryPayload;
 
 use super::failure::Failure;
 use super::log::decode_entry;
 use super::shared::{holds_state, state_record};
-use super::tables::{Log, Purged};
-use crate::state_machine::StateMachine;
+use super::tables::{Log, Purged, State};
+use crate::state_machine::{Applied, StateMachine};
 use crate::types::{Batch, LogId, NodeId};
 
 /// The log in a file, and where the state beside it stands.
@@ -67,6 +67,12 @@ pub enum StoredLogError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An entry is not there, although it should be.
+    #[error("log entry {index} is missing")]
+    Missing {
+        /// Its index.
+        index: u64,
+    },
 }
 
 impl<'v, S: StateMachine> StoredLog<'v, S> {
@@ -101,6 +107,65 @@ impl<'v, S: StateMachine> StoredLog<'v, S> {
         Ok(self.view.table::<Log<S>>()?.last()?.map(|(index, _)| index))
     }
 
+    /// Carries out the entries of this log in `database`, which has an earlier state of the same history or none, one after
+    /// the other in transactions of their own, until `reached` says that a state is far enough. Gives whether one was.
+    ///
+    /// `database` has no log then: it is to be the file of a new cluster ([`refound`](super::refound)). That every entry is
+    /// there from the first that its state lacks is checked; the time is that of carrying them out the first time.
+    pub fn carry_out_in<E>(
+        &self,
+        database: &Database,
+        mut apply: impl FnMut(&WriteTransaction, Applied, &[S::Command]) -> Result<(), E>,
+        mut reached: impl FnMut(&ReadTransaction) -> Result<bool, E>,
+    ) -> Result<bool, E>
+    where
+        E: From<StoredLogError> + From<folio_store::Error>,
+    {
+        let begin = || {
+            let mut txn = database.begin_write()?;
+            txn.set_durability(Durability::Eventual);
+            Ok::<_, folio_store::Error>(txn)
+        };
+        let txn = begin()?;
+        txn.table::<Log<S>>()?.clear()?;
+        txn.commit()?;
+        let view = database.begin_read()?;
+        let mut record = state_record(&view)?;
+        if reached(&view)? {
+            return Ok(true);
+        }
+        drop(view);
+        let first = record.applied_index().map_or(0, |index| index + 1);
+        for row in self.view.table::<Log<S>>()?.range(first..)? {
+            let (index, bytes) = row?;
+            let expected = record.applied_index().map_or(0, |index| index + 1);
+            if index != expected {
+                return Err(StoredLogError::Missing { index: expected }.into());
+            }
+            let entry =
+                decode_entry::<S>(index, &bytes).map_err(|failure| damaged(index, failure))?;
+            let txn = begin()?;
+            if let EntryPayload::Normal(batch) = &entry.payload {
+                record.time = record.time.max(batch.time);
+                let at = Applied {
+                    index,
+                    term: entry.log_id.leader_id.term,
+                    position: 0,
+                    time: record.time,
+                };
+                apply(&txn, at, &batch.commands)?;
+            }
+            record.note(&entry);
+            txn.table::<State>()?.insert(&(), &record)?;
+            txn.commit()?;
+            if matches!(entry.payload, EntryPayload::Normal(_)) && reached(&database.begin_read()?)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// An entry; `None` if it is not in the log.
     pub fn entry(&self, index: u64) -> Result<Option<StoredEntry<S::Command>>, StoredLogError> {
         let Some(row) = self.view.table::<Log<S>>()?.get(&index)? else {
@@ -120,11 +185,18 @@ impl<'v, S: StateMachine> StoredLog<'v, S> {
                     EntryPayload::Blank | EntryPayload::Membership(_) => None,
                 },
             })),
-            Err(Failure::Entry { index, reason }) => Err(StoredLogError::Entry { index, reason }),
-            Err(other) => Err(StoredLogError::Entry {
-                index,
-                reason: other.to_string(),
-            }),
+            Err(failure) => Err(damaged(index, failure)),
         }
+    }
+}
+
+fn damaged(index: u64, failure: Failure) -> StoredLogError {
+    match failure {
+        Failure::Store(error) => error.into(),
+        Failure::Entry { index, reason } => StoredLogError::Entry { index, reason },
+        other => StoredLogError::Entry {
+            index,
+            reason: other.to_string(),
+        },
     }
 }

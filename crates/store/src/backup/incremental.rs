@@ -310,18 +310,17 @@ fn expect_check(reader: &mut impl Read, expected: u128) -> Result<()> {
 }
 
 pub(super) fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> Result<()> {
-    reader
-        .read_exact(bytes)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => damaged("it ends early"),
-            _ => read_error(error),
-        })
+    reader.read_exact(bytes).map_err(read_error)
 }
 
 fn read_error(source: io::Error) -> Error {
-    Error::Io {
-        file: "the backup".into(),
-        operation: "read",
-        source: source.into(),
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof => damaged("it ends early"),
+        io::ErrorKind::InvalidData => damaged(source.to_string()),
+        _ => Error::Io {
+            file: "the backup".into(),
+            operation: "read",
+            source: source.into(),
+        },
     }
 }
