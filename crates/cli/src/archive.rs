@@ -52,6 +52,7 @@ impl Archive {
         let failed = |error| about(path, error);
         match is_stream(path) {
             true => Self::begin(io::stdin()).map_err(failed),
+            false if path.is_dir() => Err(about(path, "it is a directory: name a file in it")),
             false => {
                 let file = File::open(path)
                     .map_err(|error| about(path, format!("cannot open it: {error}")))?;

@@ -292,7 +292,7 @@ async fn download(
     };
     let came = fetch(client, since, there, &partial, arguments).await;
     let came = came.map_err(|failure| match (since, failure) {
-        (None, Failure::Unavailable(reason)) => Failure::Unavailable(format!(
+        (None, Failure::Unavailable(reason)) if partial.exists() => Failure::Unavailable(format!(
             "{reason}; what came is in {}, and the same command goes on from there while the node keeps that moment",
             partial.display()
         )),

@@ -15,6 +15,12 @@ pub const SECRET: u32 = 0o600;
 
 /// Makes a directory that nobody else can look into, unless it is there.
 pub fn make_private_directory(path: &Path) -> Result<(), Failure> {
+    if path.exists() && !path.is_dir() {
+        return Err(about(
+            path,
+            "it is there, and is no directory: name another one",
+        ));
+    }
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| about(path, format!("cannot create it: {error}")))
 }

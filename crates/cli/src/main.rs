@@ -2,9 +2,11 @@
 //!
 //! Exit codes: 0 success, 1 error, 2 wrong usage, 3 corruption found, 4 unavailable.
 
+mod alone;
 mod amount;
 mod archive;
 mod backup;
+mod bench;
 mod cert;
 mod clients;
 mod compact;
@@ -32,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use remote::{bench, entities, members, status, vaults, watch};
+use remote::{entities, members, status, vaults, watch};
 use run::Failure;
 use settings::Layers;
 
@@ -69,7 +71,7 @@ enum Command {
     Delete(entities::DeleteArguments),
     /// Print what happens to a vault, as it happens
     Watch(watch::Arguments),
-    /// Measure how much a cluster does, and how long it takes
+    /// Measure how much a cluster or a file does, and how long it takes
     Bench(bench::Arguments),
     /// Look whether the surroundings of a node are good for it
     Doctor(doctor::Arguments),

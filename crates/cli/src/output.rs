@@ -1,6 +1,6 @@
 //! Printing: plain tables for people, JSON for programs.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -100,6 +100,35 @@ impl std::fmt::Display for Table {
     }
 }
 
+/// How bars are drawn: in blocks and a colour on a terminal, and in characters that any program passes on elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Drawing {
+    is_plain: bool,
+}
+
+impl Drawing {
+    /// For what is printed to standard output. `NO_COLOR` wants it plain on a terminal, too.
+    pub fn of_stdout() -> Self {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Drawing {
+            is_plain: no_colour || !std::io::stdout().is_terminal(),
+        }
+    }
+
+    /// A part of a whole as a bar of at most `width` characters; anything above nothing is seen. To stand last in its row: the
+    /// codes of its colour have a length, too.
+    pub fn bar(self, part: u64, whole: u64, width: u64) -> String {
+        let eighths = u128::from(part) * u128::from(width) * 8 / u128::from(whole.max(1));
+        let eighths = eighths.max(u128::from(part > 0)).min(u128::from(width) * 8) as usize;
+        if self.is_plain {
+            return "#".repeat(eighths.div_ceil(8));
+        }
+        const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+        let (full, part) = (eighths / 8, PARTS[eighths % 8]);
+        format!("\x1b[36m{}{part}\x1b[0m", "█".repeat(full))
+    }
+}
+
 /// 1234567 as `1,234,567`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -156,6 +185,23 @@ mod tests {
                 "1024.0 TiB"
             ]
         );
+    }
+
+    #[test]
+    fn bars_are_as_long_as_their_part_and_what_is_there_is_seen() {
+        let plain = Drawing { is_plain: true };
+        for (part, whole, bar) in [
+            (0, 100, ""),
+            (1, 1_000_000, "#"),
+            (50, 100, "#####"),
+            (100, 100, "##########"),
+            (u64::MAX, u64::MAX, "##########"),
+            (7, 0, "##########"),
+        ] {
+            assert_eq!(plain.bar(part, whole, 10), bar, "{part} of {whole}");
+        }
+        let blocks = Drawing { is_plain: false };
+        assert_eq!(blocks.bar(19, 80, 10), "\x1b[36m██▍\x1b[0m");
     }
 
     #[test]

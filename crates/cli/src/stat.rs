@@ -7,7 +7,7 @@ use folio_node::offline::{self, StatReport};
 use folio_store::Database;
 use serde::Serialize;
 
-use crate::output::{self, Format, Table, grouped, size};
+use crate::output::{self, Drawing, Format, Table, grouped, size};
 use crate::run::Failure;
 
 /// The pages at the start of every file.
@@ -27,7 +27,7 @@ Exit codes: 0 success, 1 error, 3 damaged, 4 the file is in use.")]
 pub struct Arguments {
     /// The file of a node
     file: PathBuf,
-    /// Count the pages of every table too, which reads all of them but those of long values
+    /// Draw where the bytes are: depth, fill and pages of every table, which reads all pages but those of long values
     #[arg(long)]
     pages: bool,
     /// How to print the result
@@ -188,20 +188,43 @@ fn describe_savepoints(savepoints: &[Savepoint], page_size: u64) -> String {
     list.to_string()
 }
 
+/// The width of bars, in characters.
+const WIDTH: u64 = 40;
+
 fn describe_pages(pages: &PageUse) -> String {
-    let bytes = |count: u64| size(count.saturating_mul(pages.page_size));
-    let mut list = Table::new(&["pages of", "pages", "", "branch", "leaf", "long", "fill"]);
+    let drawing = Drawing::of_stdout();
+    let mut trees = Table::new(&["table", "depth", "branch", "leaf", "long", "fill", ""]);
     for table in &pages.tables {
-        list.row([
-            format!("table {}/{}", table.group, table.name),
-            grouped(table.pages()),
-            bytes(table.pages()),
+        // In thousandths: a bar is drawn of whole numbers. What has no pages is neither full nor empty.
+        let fill = match table.pages() {
+            0 => 0,
+            _ => (table.fill * 1000.0) as u64,
+        };
+        trees.row([
+            format!("{}/{}", table.group, table.name),
+            table.depth.to_string(),
             grouped(table.branch),
             grouped(table.leaf),
             grouped(table.long_values),
-            format!("{:.0} %", table.fill * 100.0),
+            format!("{} %", fill / 10),
+            drawing.bar(fill, 1000, WIDTH / 2),
         ]);
     }
+    format!("{trees}\n{}", describe_places(pages, drawing))
+}
+
+/// Where the bytes are, drawn to one scale.
+fn describe_places(pages: &PageUse, drawing: Drawing) -> String {
+    let bytes = |count: u64| size(count.saturating_mul(pages.page_size));
+    let tables = pages.tables.iter();
+    let mut places: Vec<_> = tables
+        .map(|table| {
+            (
+                format!("table {}/{}", table.group, table.name),
+                table.pages(),
+            )
+        })
+        .collect();
     for (what, count) in [
         ("the file itself", pages.fixed),
         ("catalogs, free-space map", pages.catalogs_and_map),
@@ -209,17 +232,26 @@ fn describe_pages(pages: &PageUse) -> String {
         ("nobody: free", pages.free),
         ("nobody: grown ahead", pages.grown_ahead),
     ] {
-        list.row([what.to_owned(), grouped(count), bytes(count)]);
+        places.push((what.to_owned(), count));
+    }
+    let most = places.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    let mut list = Table::new(&["pages of", "pages", "", ""]);
+    for (what, count) in places {
+        let bar = drawing.bar(count, most, WIDTH);
+        list.row([what, grouped(count), bytes(count), bar]);
     }
     list.to_string()
 }
 
 fn describe(report: &StatReport) -> String {
+    let drawing = Drawing::of_stdout();
+    let whole = report.pages.saturating_add(report.spare_pages);
     let bytes = |pages: u64| {
         format!(
-            "{} pages, {}",
+            "{} pages, {}  {}",
             grouped(pages),
-            size(pages.saturating_mul(report.page_size))
+            size(pages.saturating_mul(report.page_size)),
+            drawing.bar(pages, whole, WIDTH)
         )
     };
     let mut file = Table::list();

@@ -282,9 +282,19 @@ fn the_pages_that_stat_counts_add_up_to_the_file() {
         "savepoints alone",
         "before",
         "grown ahead",
+        "depth",
+        "fill",
     ] {
         assert!(run.stdout.contains(words), "{run:?}");
     }
+    // What has most has the longest bar, and in a pipe it is drawn without colours.
+    let bar = |line: &str| line.chars().filter(|c| *c == '#').count();
+    let pages = run.stdout.split("pages of").nth(1).unwrap();
+    let longest = pages.lines().max_by_key(|line| bar(line)).unwrap();
+    assert_eq!(bar(longest), 40, "{run:?}");
+    // The savepoint keeps more than any table has.
+    assert!(longest.contains("savepoints alone"), "{run:?}");
+    assert!(!run.stdout.contains('\x1b'), "{run:?}");
     let run = folio(["stat", text(&file), "--format", "json"]);
     assert!(run.json()["page_use"].is_null(), "{run:?}");
 }

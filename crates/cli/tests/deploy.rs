@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::served::{Served, alone};
+use common::served::{Served, alone, host};
 
 fn deploy(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy")).join(name)
@@ -50,7 +50,7 @@ fn the_commands_of_unit_and_compose_file_are_ones_that_the_tool_takes() {
         .map(flag)
         .collect();
     assert!(
-        variables.len() > 4,
+        variables.len() > 3,
         "the unit has an example: {variables:?}"
     );
     assert_taken(&format!("{arguments} {}", variables.join(" ")));
@@ -67,6 +67,10 @@ fn the_commands_of_unit_and_compose_file_are_ones_that_the_tool_takes() {
         commands += 1;
     }
     assert_eq!(commands, 3);
+    let health = compose
+        .lines()
+        .find_map(|line| line.split_once("test: folio "));
+    assert_taken(health.expect("a node is asked how it is").1);
     // What is made once; with words of the shell in place of its variables.
     let made = compose.lines().filter_map(|line| line.split_once("folio "));
     let made = made.filter(|(before, _)| before.contains("test -e"));
@@ -76,6 +80,85 @@ fn the_commands_of_unit_and_compose_file_are_ones_that_the_tool_takes() {
         let command = command.split(" > ").next().expect("it has a beginning");
         assert_taken(&command.replace("$$id", "1"));
     }
+}
+
+#[test]
+fn the_container_file_builds_this_package_and_starts_a_node() {
+    let file = read("Containerfile");
+    let build = file
+        .lines()
+        .find_map(|line| line.strip_prefix("RUN cargo "));
+    let build = build.expect("it builds something");
+    assert!(
+        build.ends_with(concat!("--package ", env!("CARGO_PKG_NAME"))),
+        "{build}"
+    );
+    let start = file.lines().find_map(|line| line.strip_prefix("CMD "));
+    let start: Vec<String> =
+        serde_json::from_str(start.expect("it starts something")).expect("it is a list");
+    assert_taken(&start.join(" "));
+}
+
+/// The nodes of the compose file as processes: each on an address of its own, by which it is called there by a name.
+#[test]
+fn the_nodes_of_the_compose_file_form_a_cluster() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let certificates = directory.path().join("certificates");
+    let place = common::text(&certificates);
+    let done = |arguments: &str| {
+        let run = common::folio(arguments.split_whitespace());
+        assert_eq!(run.code, Some(0), "{arguments}: {run:?}");
+        run.stdout
+    };
+    done(&format!("cert authority {place}"));
+    let clients = certificates.join("clients");
+    let token = done(&format!(
+        "clients add {} admin --admin all",
+        common::text(&clients)
+    ));
+    std::fs::write(certificates.join("admin.token"), token).expect("writable");
+    let compose = read("compose.yaml");
+    let mut nodes = Vec::new();
+    for (id, block) in (1..).zip(compose.split("command: >-").skip(1)) {
+        let host = host(30 + id);
+        done(&format!("cert node {place} --id {id} --host {host}"));
+        let data = directory.path().join(format!("node-{id}"));
+        let lines = block.lines().skip(1);
+        let command: Vec<_> = lines
+            .take_while(|line| line.starts_with("      "))
+            .collect();
+        let command = command
+            .join(" ")
+            .replace("0.0.0.0", &host)
+            .replace(
+                &format!("--advertise node-{id}"),
+                &format!("--advertise {host}"),
+            )
+            .replace("/certificates", place)
+            .replace("/data", common::text(&data))
+            .replace(
+                "/node-1/",
+                &format!("{}/node-1/", common::text(directory.path())),
+            );
+        let mut words = command.split_whitespace();
+        assert_eq!(words.next(), Some("serve"));
+        nodes.push(Served::start(words));
+    }
+    let ca = certificates.join("authority.pem");
+    let admin = certificates.join("admin.token");
+    let listed = done(&format!(
+        "members --node https://{} --ca {} --token-file {} --format json",
+        nodes[2].address,
+        common::text(&ca),
+        common::text(&admin)
+    ));
+    let members: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    let members = members["members"].as_array().expect("a list");
+    assert_eq!(members.len(), 3, "{listed}");
+    assert!(
+        members.iter().all(|member| member["votes"] == true),
+        "{listed}"
+    );
 }
 
 #[test]

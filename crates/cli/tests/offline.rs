@@ -1,9 +1,11 @@
-//! `folio verify` and `folio stat` on good files and on damaged ones.
+//! `folio verify` and `folio stat` on good files and on damaged ones, and `folio bench` on a file.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
 use std::path::{Path, PathBuf};
 
+use common::served::{Served, alone};
 use common::{folio, text, write_purchases};
 
 /// The file of a node that loaded a few purchases and was stopped.
@@ -406,4 +408,44 @@ fn what_cannot_be_recovered_is_refused() {
     let missing = folio(["recover", "no/such/file", text(&out)]);
     assert_eq!(missing.code, Some(1), "{missing:?}");
     assert!(!out.exists());
+}
+
+#[test]
+fn a_file_is_measured_without_a_server_and_is_left_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let (new, kept) = (
+        directory.path().join("new.folio"),
+        directory.path().join("kept.folio"),
+    );
+    let node = Served::start(alone(&kept));
+    node.create_vault();
+    let busy = folio(["bench", "--file", text(&kept), "--for", "50ms"]);
+    assert_eq!(busy.code, Some(4), "{busy:?}");
+    drop(node);
+    for file in [&new, &kept] {
+        for load in ["write", "read", "local", "mixed"] {
+            let arguments = [
+                "bench",
+                load,
+                "--clients",
+                "2",
+                "--for",
+                "50ms",
+                "--format",
+                "json",
+            ];
+            let run = folio(arguments.iter().chain(&["--file", text(file)]));
+            assert_eq!(run.code, Some(0), "{run:?}");
+            let report = run.json();
+            assert_eq!(report["load"], load);
+            let steps = report["latency"]["histogram"].as_array().unwrap().iter();
+            let counted: u64 = steps.map(|step| step[1].as_u64().unwrap()).sum();
+            assert!(counted > 0 && report["requests"] == counted, "{report}");
+        }
+    }
+    assert!(!new.exists());
+    let run = folio(["stat", text(&kept), "--format", "json"]).json();
+    let vaults = run["vaults"].as_array().unwrap();
+    assert_eq!(vaults.len(), 1, "{run}");
+    assert_eq!(vaults[0]["name"], "first");
 }

@@ -1,31 +1,24 @@
 //! The file that rows are put into: a node without others.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
+use folio_ledger::LedgerView;
 use folio_ledger::command::Command;
 use folio_ledger::record::Outcome;
 use folio_ledger::response::{Rejection, Response};
 use folio_ledger::transaction::{Operation, Requirement, Transaction};
-use folio_ledger::{Ledger, LedgerView};
-use folio_node::offline::{self, RaftSummary};
-use folio_raft::transport::MemoryNetwork;
-use folio_raft::{Config, NodeId, ReadLevel, ReplicatedDatabase, Role};
-use folio_store::Database;
+use folio_raft::{NodeId, ReadLevel};
 
 use super::position::Position;
+use crate::alone::Alone;
 use crate::run::Failure;
-
-/// How long a node may take to find out that it is alone.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the keys of positions begin with.
 const KEY: &str = "import:";
 
 /// A vault in the file of a node that is alone.
 pub struct Target {
-    ledger: ReplicatedDatabase<Ledger>,
+    node: Alone,
     vault: u64,
 }
 
@@ -38,31 +31,8 @@ impl Target {
         new_address: &str,
         vault: &str,
     ) -> Result<Self, Failure> {
-        let known = match file.exists() {
-            true => offline::stat(file)?.0.raft,
-            false => RaftSummary::default(),
-        };
-        check_alone(file, known.voters.len() + known.learners.len())?;
-        let id = known.node.unwrap_or(new_id);
-        let database = Database::builder().cache_size(cache).open_or_create(file)?;
-        let transport = MemoryNetwork::new().transport();
-        let ledger = ReplicatedDatabase::start(config(cache), id, database, Ledger, transport)
-            .await
-            .map_err(Failure::error)?;
-        if known.last_log.is_none() && known.purged.is_none() {
-            let members = BTreeMap::from([(id, new_address.to_owned())]);
-            ledger.initialize(members).await.map_err(Failure::error)?;
-        }
-        // The members may be in the log alone, after a crash.
-        let status = ledger.status();
-        check_alone(file, status.voters.len() + status.learners.len())?;
-        ledger
-            .wait_for("its leadership", PATIENCE, |status| {
-                status.role == Role::Leader
-            })
-            .await
-            .map_err(Failure::error)?;
-        let mut target = Target { ledger, vault: 0 };
+        let node = Alone::open(file, cache, new_id, new_address).await?;
+        let mut target = Target { node, vault: 0 };
         target.vault = target.find_vault(vault).await?;
         Ok(target)
     }
@@ -140,61 +110,27 @@ impl Target {
 
     /// Makes everything durable and closes the file.
     pub async fn close(&self) -> Result<(), Failure> {
-        self.ledger.shutdown().await.map_err(Failure::error)
+        self.node.close().await
     }
 
     async fn write(&self, command: Command) -> Result<Response, Failure> {
-        let written = self.ledger.write(command).await;
-        let written = written.map_err(|error| {
+        self.node.write(command).await.map_err(|error| {
             Failure::Error(format!(
                 "{error}; what was committed before stays: run the same again to go on"
             ))
-        })?;
-        Ok(written.response)
+        })
     }
 
     async fn read<R: Send + 'static>(
         &self,
         read: impl FnOnce(LedgerView<'_>) -> folio_ledger::error::Result<R> + Send + 'static,
     ) -> Result<R, Failure> {
-        let result = self.ledger.read(ReadLevel::Linearizable, move |view| {
-            read(LedgerView::new(view))
-        });
-        result
-            .await
-            .map_err(Failure::error)?
-            .map_err(Failure::error)
-    }
-}
-
-/// Refuses the file of a node that is not the only one.
-fn check_alone(file: &Path, members: usize) -> Result<(), Failure> {
-    match members {
-        0 | 1 => Ok(()),
-        members => Err(Failure::Error(format!(
-            "{}: its node is one of {members}, and the others would not have what is imported here; import into a new file \
-             and start the cluster from that",
-            file.display()
-        ))),
+        self.node.read(ReadLevel::Linearizable, read).await
     }
 }
 
 fn key(name: &str) -> Vec<u8> {
     format!("{KEY}{name}").into_bytes()
-}
-
-/// Nobody waits for this node's votes, and everything it does is one large load.
-fn config(cache: usize) -> Config {
-    Config {
-        heartbeat_interval: Duration::from_millis(50),
-        election_timeout_min: Duration::from_millis(150),
-        election_timeout_max: Duration::from_millis(300),
-        // A row may be as long as a value, and a transaction has a little more.
-        batch_max_bytes: 4 << 20,
-        write_timeout: Duration::from_secs(600),
-        checkpoint_dirty_pages: (cache / 4 / 4096) as u64,
-        ..Config::default()
-    }
 }
 
 fn unexpected(what: &str, response: &Response) -> Failure {

@@ -1,6 +1,5 @@
 //! Commands that ask a running cluster.
 
-pub mod bench;
 pub mod entities;
 pub mod members;
 pub mod status;
@@ -141,7 +140,13 @@ impl From<Error> for Failure {
         let message = error.to_string();
         match error {
             Error::Setting(_) => Failure::Usage(message),
-            Error::Unavailable { .. } => Failure::Unavailable(message),
+            Error::Unavailable { .. } => {
+                Failure::Unavailable(format!("{message}; --node says which nodes to ask"))
+            }
+            Error::Refused(problem) if problem.code == Code::Unauthenticated => Failure::Error(
+                "the node wants to know who asks: name a file with the token of `folio clients add` by --token-file"
+                    .into(),
+            ),
             // Something that comes to an end, or that somebody sees to.
             Error::Refused(problem)
                 if problem.code == Code::VerificationRunning

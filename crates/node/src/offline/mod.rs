@@ -45,9 +45,15 @@ impl From<folio_store::Error> for OpenError {
 }
 
 fn open(file: &Path) -> Result<(Database, u64), OpenError> {
-    let length = std::fs::metadata(file)
+    let found = std::fs::metadata(file)
         .map_err(|error| OpenError::Other(format!("{}: {error}", file.display())))?;
-    Ok((Database::open_read_only(file)?, length.len()))
+    if found.is_dir() {
+        return Err(OpenError::Other(format!(
+            "{}: it is a directory: name a file in it",
+            file.display()
+        )));
+    }
+    Ok((Database::open_read_only(file)?, found.len()))
 }
 
 impl From<folio_ledger::error::LedgerError> for OpenError {

@@ -1,24 +1,29 @@
-//! `folio bench`: how much a cluster does, and how long it takes.
+//! `folio bench`: how much a cluster or a file does, and how long it takes.
 
+mod target;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use folio_client::api::Bytes;
-use folio_client::{Client, ReadLevel, transaction};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::{Asking, carry_out};
 use crate::amount::{Size, Span};
-use crate::output::{self, Format, Table, grouped};
+use crate::output::{self, Drawing, Format, Table, grouped};
+use crate::remote::{Asking, carry_out};
 use crate::run::Failure;
+use target::{Target, Writer};
 
 #[derive(Args)]
 #[command(after_help = "\
 Creates a vault, works on it with so many clients at a time, and deletes it. The clients of a load are on this machine, so
 they share its processors with a node that is here, too.
+
+With --file the node of that file runs in this process, without a network and without others: what the file, its disk and the ledger
+cost. The file may be that of a node that has stopped; one that is not there is made, and removed at the end.
 
 Loads:
   write   each request sets one new entity, in a session
@@ -30,6 +35,7 @@ Examples:
   folio bench
   folio bench read --clients 64 --for 30s
   folio bench write --value-size 4K --format json | jq .latency
+  folio bench mixed --file /var/lib/folio/bench.folio
 
 Exit codes: 0 done, 1 error, 4 nobody can answer.")]
 pub struct Arguments {
@@ -45,6 +51,9 @@ pub struct Arguments {
     /// The length of a value
     #[arg(long, value_name = "BYTES", default_value = "100")]
     value_size: Size,
+    /// Work on this file instead, in this process
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
     #[command(flatten)]
     asking: Asking,
 }
@@ -90,20 +99,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn bench(arguments: &Arguments) -> Result<(), Failure> {
-    let client = arguments.asking.cluster.client()?;
     let length = usize::try_from(arguments.value_size.0).unwrap_or(usize::MAX);
     if length > 1 << 20 {
         return Err(Failure::Usage("--value-size is at most 1M".into()));
     }
-    let mut session = client.open_session().await?;
-    let vault = session.create_vault("bench", 0).await?.vault;
-    let value = Bytes(vec![b'v'; length]);
-    let done = load(arguments, &client, vault, &value).await;
-    // Also when the load failed: the vault is nobody's.
-    let deleted = session.delete_vault(vault).await;
+    let target = match &arguments.file {
+        Some(file) => Target::of_file(file).await?,
+        None => Target::of_cluster(arguments.asking.cluster.client()?).await?,
+    };
+    let value: Arc<[u8]> = vec![b'v'; length].into();
+    let done = load(arguments, &target, &value).await;
+    // Also when the load failed: what was created is nobody's.
+    let ended = target.end().await;
     let report = done?;
-    deleted?;
-    session.close().await?;
+    ended?;
     match arguments.asking.format {
         Format::Json => output::print_json(&report),
         Format::Table => output::print(&describe(&report)),
@@ -112,27 +121,27 @@ async fn bench(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn load(
     arguments: &Arguments,
-    client: &Client,
-    vault: u64,
-    value: &Bytes,
+    target: &Target,
+    value: &Arc<[u8]>,
 ) -> Result<Report, Failure> {
     if arguments.load != Load::Write {
-        let mut session = client.open_session().await?;
+        let mut writer = target.writer().await?;
         for from in (0..READ).step_by(100) {
-            let sets = (from..from + 100).fold(transaction(), |transaction, number| {
-                transaction.set(key(number), value.clone())
-            });
-            session.submit(vault, &sets).await?;
+            writer.set((from..from + 100).map(key), value).await?;
         }
-        session.close().await?;
+        writer.close().await;
     }
     let next = Arc::new(AtomicU64::new(READ));
+    let mut writers = Vec::new();
+    for _ in 0..arguments.clients {
+        writers.push(target.writer().await?);
+    }
     let begun = Instant::now();
     let end = begun + arguments.time.0;
     let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..arguments.clients {
-        let (client, next, value) = (client.clone(), next.clone(), value.clone());
-        workers.spawn(work(arguments.load, client, vault, value, next, end));
+    for writer in writers {
+        let (target, next, value) = (target.clone(), next.clone(), value.clone());
+        workers.spawn(work(arguments.load, target, writer, value, next, end));
     }
     let mut all = histogram()?;
     while let Some(worker) = workers.join_next().await {
@@ -169,21 +178,21 @@ fn histogram() -> Result<Histogram<u64>, Failure> {
     Histogram::new_with_bounds(1, 3_600_000_000, 3).map_err(Failure::error)
 }
 
-fn key(number: u64) -> Bytes {
-    Bytes(format!("key-{number:012}").into_bytes())
+fn key(number: u64) -> Vec<u8> {
+    format!("key-{number:012}").into_bytes()
 }
 
 async fn work(
     load: Load,
-    client: Client,
-    vault: u64,
-    value: Bytes,
+    target: Target,
+    mut writer: Writer,
+    value: Arc<[u8]>,
     next: Arc<AtomicU64>,
     end: Instant,
 ) -> Result<Histogram<u64>, Failure> {
     let mut times = histogram()?;
-    let mut session = client.open_session().await?;
-    while Instant::now() < end {
+    // Once at least: a measurement of nothing says nothing.
+    while times.is_empty() || Instant::now() < end {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let begun = Instant::now();
         let writes = match load {
@@ -192,19 +201,14 @@ async fn work(
             Load::Mixed => number.is_multiple_of(10),
         };
         if writes {
-            let set = transaction().set(key(number), value.clone());
-            session.submit(vault, &set).await?;
+            writer.set(std::iter::once(key(number)), &value).await?;
         } else {
-            let level = match load {
-                Load::Local => ReadLevel::Local,
-                _ => ReadLevel::Linearizable,
-            };
-            let Bytes(key) = key(number % READ);
-            client.entity(vault, &key, level).await?;
+            let local = load == Load::Local;
+            target.read(key(number % READ), local).await?;
         }
         times.saturating_record(microseconds(begun.elapsed()));
     }
-    session.close().await?;
+    writer.close().await;
     Ok(times)
 }
 
@@ -242,20 +246,15 @@ fn describe(report: &Report) -> String {
     ] {
         table.row([name.to_owned(), milliseconds(micros)]);
     }
-    let most = latency
-        .histogram
-        .iter()
-        .map(|(_, count)| *count)
-        .max()
-        .unwrap_or(1)
-        .max(1);
+    let counts = latency.histogram.iter().map(|(_, count)| *count);
+    let most = counts.max().unwrap_or(1);
+    let drawing = Drawing::of_stdout();
     let mut bars = Table::list();
     for (up_to, count) in &latency.histogram {
-        let width = usize::try_from(count * 50 / most).unwrap_or(50);
         bars.row([
             format!("up to {}", milliseconds(*up_to)),
             grouped(*count),
-            "#".repeat(width.max(1)),
+            drawing.bar(*count, most, 50),
         ]);
     }
     format!("{table}\n{bars}")
