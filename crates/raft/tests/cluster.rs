@@ -444,3 +444,19 @@ async fn a_disk_that_fails_stops_the_node_and_the_status_says_why() {
     assert!(matches!(refusal, Err(Error::Stopped { .. })), "{refusal:?}");
     node.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_speaks_with_the_vote_of_the_leader_does_not_stop_it() {
+    let network = MemoryNetwork::new();
+    let cluster = Cluster::start(1, quick(), Wires::Memory(network.clone())).await;
+    let (id, leader) = cluster.leader().await;
+    let mut vote = folio_raft::Vote::new(leader.status().term, id);
+    vote.commit();
+    // A step of a transfer: version, kind, vote, transfer, and a question for its progress.
+    let message = postcard::to_allocvec(&(2u8, 2u8, vote, "x", 2u8)).unwrap();
+    let (liar, address) = (network.transport(), cluster.addresses[&id].clone());
+    let answered = liar.call(9, id, &address, message, PATIENCE).await;
+    answered.expect("it is answered");
+    leader.write(add("still", 1)).await.unwrap();
+    cluster.stop().await;
+}

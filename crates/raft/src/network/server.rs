@@ -49,6 +49,15 @@ impl<S: StateMachine> RaftServer<S> {
     }
 
     async fn respond(&self, from: NodeId, request: Request<S>) -> Result<Response, String> {
+        let leader = match &request {
+            Request::Append(append) => append.vote.leader_id().voted_for(),
+            Request::Snapshot(step) => step.vote.leader_id().voted_for(),
+            _ => None,
+        };
+        if leader == Some(self.store.node) {
+            // openraft takes it for impossible, and would panic.
+            return Err(format!("node {from} speaks as if it were this node"));
+        }
         match request {
             Request::Append(append) => {
                 let _promising = self.handovers.promising().await;
