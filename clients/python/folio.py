@@ -32,7 +32,7 @@ MAX_ANSWER, MAX_NODES = 32 << 20, 64
 # Problems after which a write may have been done all the same.
 DOUBTFUL = {"timeout", "outcome_unknown", "storage_failed", "node_stopped"}
 # Problems that another node, or a later time, may not have; those with the status 429 and 503 are such, too.
-LATER = {"not_leader", "not_yet_applied"}
+LATER = {"not_leader", "disk_full", "not_yet_applied"}
 
 
 class FolioError(Exception):

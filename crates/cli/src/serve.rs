@@ -138,6 +138,9 @@ async fn serve(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
         )));
     }
     let cluster = guest.as_ref().map_or(&settings.cluster[..], Guest::cluster);
+    // A write beyond a limit of file sizes (`LimitFSIZE` of systemd) would end the process, were the signal not taken. It
+    // fails instead, as on a full disk.
+    drop(listen_to(SignalKind::from_raw(nix::libc::SIGXFSZ))?);
     let mut interrupted = listen_to(SignalKind::interrupt())?;
     let mut terminated = listen_to(SignalKind::terminate())?;
     let access = match &settings.clients {

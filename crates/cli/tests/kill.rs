@@ -7,11 +7,12 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::served::{Served, Three, host};
+use common::served::{FOLIO, Served, Three, host};
 use common::{folio, text};
 use folio_client::api::Must;
 use folio_client::{Client, ReadLevel, Settings, transaction};
@@ -125,8 +126,7 @@ async fn vault() -> u64 {
 fn verify(mut three: Three) {
     three.nodes.clear();
     for id in 1..=3 {
-        let file = three.directory.path().join(format!("{id}.folio"));
-        let verified = folio(["verify", text(&file)]);
+        let verified = folio(["verify", text(&three.file(id))]);
         assert_eq!(verified.code, Some(0), "{verified:?}");
     }
 }
@@ -160,10 +160,13 @@ async fn leaders_that_are_killed_lose_nothing_that_was_answered() {
     verify(three);
 }
 
+/// With `UPGRADE_FROM` it is a rolling upgrade from the program that it names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_under_load_loses_nothing_and_refuses_nobody() {
     let _turn = TURN.lock().await;
-    let mut three = Three::start(None);
+    let before = std::env::var("UPGRADE_FROM").unwrap_or_else(|_| FOLIO.to_owned());
+    let mut three = Three::start_by(Path::new(&before), None);
+    three.program = FOLIO.into();
     let vault = vault().await;
     let load = Load::start(vault);
     for id in 1..=3 {
@@ -180,14 +183,57 @@ async fn a_rolling_restart_under_load_loses_nothing_and_refuses_nobody() {
     verify(three);
 }
 
+fn client_of(node: &Served) -> Client {
+    Client::new(Settings::new([format!("http://{}", node.address)]).unwrap()).unwrap()
+}
+
 /// Waits until a node has applied what was committed when it was asked.
 async fn caught_up(node: &Served) {
-    let settings = Settings::new([format!("http://{}", node.address)]).unwrap();
-    let it = Client::new(settings).unwrap();
+    let it = client_of(node);
     let goal = client().status().await.unwrap().applied;
     while it.status().await.unwrap().applied < goal {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A limit of the process stands for the end of a disk: what is written there fails as it does on a full one.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_room_is_followed_by_another_and_comes_back_by_itself() {
+    let _turn = TURN.lock().await;
+    let three = Three::start(None);
+    let vault = vault().await;
+    let load = Load::start(vault);
+    load.go_on(20).await;
+    let full = leader().await;
+    let node = &three.nodes[&full];
+    limit_files(
+        node,
+        Some(std::fs::metadata(three.file(full)).unwrap().len()),
+    );
+    let it = client_of(node);
+    while it.status().await.unwrap().disk_full.is_none() {
+        load.go_on(20).await;
+    }
+    load.go_on(100).await;
+    assert_ne!(leader().await, full);
+    limit_files(node, None);
+    caught_up(node).await;
+    assert_eq!(it.status().await.unwrap().disk_full, None);
+    load.check(vault).await;
+    verify(three);
+}
+
+/// From now on no file that a node writes gets longer than that.
+#[cfg(target_os = "linux")]
+fn limit_files(node: &Served, current: Option<u64>) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let process = Pid::from_child(&node.process);
+    let limit = Rlimit {
+        current,
+        maximum: None,
+    };
+    prlimit(Some(process), Resource::Fsize, limit).unwrap();
 }
 
 /// Bytes that no peer would send, at the ports of peers and of clients.

@@ -329,7 +329,7 @@ fn judge(address: &Address, answer: Answer) -> Verdict<Answer> {
             let seconds = header(RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
             Verdict::Later(reason, seconds.map(Duration::from_secs))
         }
-        Code::NotYetApplied => Verdict::Later(reason, None),
+        Code::NotYetApplied | Code::DiskFull => Verdict::Later(reason, None),
         _ if matches!(problem.status, 408 | 429 | 503) => Verdict::Later(reason, None),
         _ => Verdict::Never(Error::Refused(Box::new(problem))),
     }

@@ -23,9 +23,7 @@ impl Run {
 
 /// Runs the binary to its end. A panic of it fails the test, whatever the test is about.
 pub fn folio<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_folio"))
-        .args(arguments)
-        .output();
+    let output = Command::new(served::FOLIO).args(arguments).output();
     let Output {
         status,
         stdout,

@@ -6,6 +6,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// The program that is tested.
+pub const FOLIO: &str = env!("CARGO_BIN_EXE_folio");
+
 /// A running node, killed when the test is over.
 pub struct Served {
     pub process: Child,
@@ -68,7 +71,15 @@ impl Served {
 
     /// Starts a node and waits until it says where it listens.
     pub fn start<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        let process = Command::new(env!("CARGO_BIN_EXE_folio"))
+        Self::start_by(Path::new(FOLIO), arguments)
+    }
+
+    /// The same for a node of another build.
+    pub fn start_by<S: AsRef<std::ffi::OsStr>>(
+        program: &Path,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let process = Command::new(program)
             .arg("serve")
             .args(arguments)
             .stdout(Stdio::piped())
@@ -150,6 +161,8 @@ pub struct Three {
     pub nodes: BTreeMap<u64, Served>,
     /// The directory of their certificates, if they have any.
     pub tls: Option<PathBuf>,
+    /// What nodes are started with from now on.
+    pub program: PathBuf,
 }
 
 /// The loopback address of node `id`, which is nobody else's while this process lives and tests one cluster.
@@ -160,15 +173,24 @@ pub fn host(id: u64) -> String {
 
 impl Three {
     pub fn start(tls: Option<PathBuf>) -> Self {
+        Self::start_by(Path::new(FOLIO), tls)
+    }
+
+    pub fn start_by(program: &Path, tls: Option<PathBuf>) -> Self {
         let mut three = Self {
             directory: tempfile::tempdir().expect("a directory"),
             nodes: BTreeMap::new(),
             tls,
+            program: program.to_owned(),
         };
         for id in [3, 2, 1] {
             three.bring_up(id);
         }
         three
+    }
+
+    pub fn file(&self, id: u64) -> PathBuf {
+        self.directory.path().join(format!("{id}.folio"))
     }
 
     /// Starts a node that is not running.
@@ -178,7 +200,7 @@ impl Three {
                 .map(|id| format!("{id}={}:{port}", host(id)))
                 .join(",")
         };
-        let file = self.directory.path().join(format!("{id}.folio"));
+        let file = self.file(id);
         let mut arguments = vec![
             "--id".to_owned(),
             id.to_string(),
@@ -197,7 +219,8 @@ impl Three {
         if id == 1 {
             arguments.extend(["--init".to_owned(), "--peers".to_owned(), all(7101)]);
         }
-        self.nodes.insert(id, Served::start(arguments));
+        let served = Served::start_by(&self.program, arguments);
+        self.nodes.insert(id, served);
     }
 
     /// Has one of the running nodes carry out a write; says which it was. `post` sends a body to a path of a node.

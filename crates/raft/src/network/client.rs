@@ -154,6 +154,7 @@ impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<NodeId>, openraft::error::Infallible> {
         if let Some(committed) = rpc.leader_commit {
+            // Entries in the same message wait with it, which delays no commit: a majority has them.
             if !self.flushing.reached(committed.index).await {
                 return Err(other("the log of this node cannot be written".into()));
             }
