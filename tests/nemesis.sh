@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Three nodes and their clients in network namespaces of their own, whose links lose packets and are cut. Every write that was
-# acknowledged is there at the end, and every node's file is sound. Needs root, ip and nft, and takes some minutes:
-#   cargo build --release && sudo tests/network.sh target/release/folio
+# Three nodes and their clients in network namespaces of their own, whose links lose packets and are cut and whose clocks jump.
+# Every write that was acknowledged is there at the end, and every node's file is sound. Needs root, ip, nft and the library
+# libfaketime, and takes a minute or two:
+#   cargo build --release && sudo tests/nemesis.sh target/release/folio
 set -euo pipefail
 folio=$(realpath "${1:-target/release/folio}")
-[ "$(id -u)" = 0 ] || { echo "network.sh: namespaces need root" >&2; exit 2; }
+[ "$(id -u)" = 0 ] || { echo "nemesis.sh: namespaces need root" >&2; exit 2; }
 for program in ip nft; do
-    command -v "$program" >/dev/null || { echo "network.sh: there is no $program" >&2; exit 2; }
+    command -v "$program" >/dev/null || { echo "nemesis.sh: there is no $program" >&2; exit 2; }
 done
+
+faketime=$(echo /usr/lib/*/faketime/libfaketimeMT.so.1)
+[ -e "$faketime" ] || { echo "nemesis.sh: there is no libfaketime" >&2; exit 2; }
 
 mark=folio$$
 work=$(mktemp -d)
@@ -43,10 +47,15 @@ lost() { in_hub nft list chain bridge loss forward | sed -n 's/.*packets \([0-9]
 cut_off() { ip -n "$mark-hub" link set "port$1" down; }
 mend() { ip -n "$mark-hub" link set "port$1" up; }
 
+# The time of day of a node, in seconds from the right one. What measures how long something takes is not touched.
+set_clock() { printf %+d "$2" >"$work/clock.$1"; }
+
 serve() {
     local id=$1
     shift
-    ip netns exec "$mark-$id" "$folio" serve --data "$work/$id" --insecure-network \
+    set_clock "$id" 0
+    ip netns exec "$mark-$id" env LD_PRELOAD="$faketime" FAKETIME_TIMESTAMP_FILE="$work/clock.$id" FAKETIME_NO_CACHE=1 \
+        FAKETIME_DONT_FAKE_MONOTONIC=1 "$folio" serve --data "$work/$id" --insecure-network \
         --listen "10.77.0.$id:7001" --peer-listen "10.77.0.$id:7101" "$@" >"$work/$id.log" 2>&1 &
     pids+=($!)
     timeout 60 sh -c "until grep -q '^node ' '$work/$id.log'; do sleep 0.1; done" || { cat "$work/$id.log"; exit 1; }
@@ -77,7 +86,7 @@ answered() { cat "$work"/answered.* 2>/dev/null | wc -l; }
 go_on() {
     local goal=$(($(answered) + $1)) patience=$((SECONDS + 120))
     while [ "$(answered)" -lt "$goal" ]; do
-        [ "$SECONDS" -lt "$patience" ] || { echo "network.sh: no writes any more: $2" >&2; tail -3 "$work/refused" "$work"/*.log; exit 1; }
+        [ "$SECONDS" -lt "$patience" ] || { echo "nemesis.sh: no writes any more: $2" >&2; tail -3 "$work/refused" "$work"/*.log; exit 1; }
         sleep 0.1
     done
     echo "$2: $(answered) writes answered"
@@ -100,13 +109,19 @@ go_on 10 "three of ten packets lost"
 echo "$(lost) packets lost"
 lose 0
 go_on 20 "whole again"
+for jump in 3600 -3600 0; do
+    id=$(leader)
+    set_clock "$id" "$jump"
+    set_clock $((id % 3 + 1)) "$((-jump))"
+    go_on 20 "the clock of node $id, which leads, $jump s from the right time"
+done
 touch "$work/stop"
 wait "${writers[@]}"
 
 ask list "$vault" --limit 1000000 --format json | sed -n 's/^ *"key": "\(.*\)",*/\1/p' | sort >"$work/there"
 sort "$work"/answered.* >"$work/answered"
 missing=$(comm -23 "$work/answered" "$work/there")
-[ -z "$missing" ] || { echo "network.sh: answered, and not there: $missing" >&2; exit 1; }
+[ -z "$missing" ] || { echo "nemesis.sh: answered, and not there: $missing" >&2; exit 1; }
 ask status --timeout 60s
 for pid in "${pids[@]:0:3}"; do kill "$pid"; done
 wait "${pids[@]:0:3}" || true
