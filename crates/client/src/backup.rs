@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// A copy of a node's file on its way, or what has changed since one: bytes as the engine's backups are.
 ///
-/// When a connection ends early, the rest of a whole copy is asked for by itself, of the same node, for as long as the
-/// deadline of the settings says. Whether what came is whole is for whoever takes it to check (`folio verify`).
+/// When a connection ends early, the rest of a whole copy is asked for by itself, of the same node, until nothing has come for
+/// as long as the deadline of the settings says. Whether what came is whole is for whoever takes it to check (`folio verify`).
 #[derive(Debug)]
 pub struct Download {
     client: Client,
@@ -34,6 +34,8 @@ pub struct Download {
     length: Option<u64>,
     from: u64,
     place: u64,
+    /// Since when connections end without a byte.
+    fruitless: Option<Instant>,
     body: Incoming,
 }
 
@@ -88,6 +90,7 @@ impl Client {
             moment: part.moment,
             from,
             place: from,
+            fruitless: None,
             body: response.into_body(),
         })
     }
@@ -120,6 +123,7 @@ impl Download {
                     Ok(data) if data.is_empty() => continue,
                     Ok(data) => {
                         self.place += data.len() as u64;
+                        self.fruitless = None;
                         return Ok(Some(data));
                     }
                     Err(_) => continue,
@@ -135,18 +139,25 @@ impl Download {
         }
     }
 
-    /// Asks for the rest.
+    /// Asks for the rest. A node that cannot read its file any further answers, too, and then sends nothing.
     async fn go_on(&mut self, mut last: String) -> Result<()> {
-        let began = Instant::now();
+        let began = *self.fruitless.get_or_insert_with(Instant::now);
         let routes = &self.client.routes;
         let resume = Resume {
             moment: self.moment.clone(),
             bytes: self.place,
         };
         let request = request(&self.path, Some(&resume))?;
-        while self.length.is_some() && began.elapsed() < routes.deadline {
-            tokio::time::sleep(PAUSE).await;
-            match routes.open(self.address.clone(), &request, is_copy).await {
+        while self.length.is_some()
+            && let Some(left) = routes.deadline.checked_sub(began.elapsed())
+        {
+            tokio::time::sleep(PAUSE.min(left)).await;
+            let asked = routes.open(self.address.clone(), &request, is_copy);
+            let Ok(verdict) = tokio::time::timeout(left, asked).await else {
+                last = format!("{}: no answer within {left:?}", self.address);
+                break;
+            };
+            match verdict {
                 Verdict::Done((address, response)) => {
                     let part = Part::of(&address, &response)?;
                     if response.status() != 206 || part.moment != self.moment {
@@ -164,7 +175,10 @@ impl Download {
         }
         Err(Error::Unavailable {
             waited: began.elapsed(),
-            last: format!("the transfer was interrupted: {last}"),
+            last: format!(
+                "the transfer was interrupted after {} bytes, and the log of the node may say why: {last}",
+                self.place
+            ),
         })
     }
 }

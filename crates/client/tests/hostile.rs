@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use folio_client::{Client, Error, ReadLevel, Settings, transaction};
+use folio_client::{Client, Error, ReadLevel, Resume, Settings, transaction};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -130,4 +130,45 @@ async fn nobody_there_is_no_doubt_about_a_write() {
         matches!(failed, Err(Error::Unavailable { .. })),
         "{failed:?}"
     );
+}
+
+/// A copy that is asked for from its middle on. `rest` is what the node answers to that, first and ever after.
+async fn interrupted(rest: [&'static str; 2]) -> (Error, usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = rest[counted.fetch_add(1, Ordering::Relaxed).min(1)];
+            let _ = stream.read(&mut [0; 1 << 16]).await;
+            // The client may have gone.
+            let _ = stream.write_all(answer.as_bytes()).await;
+            if answer.is_empty() {
+                silent.push(stream);
+            }
+        }
+    });
+    let there = Resume {
+        moment: "moment".to_owned(),
+        bytes: 10,
+    };
+    let client = client(&[&address]);
+    let mut copy = client.backup(None, 0, Some(&there)).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), copy.next()).await;
+    let failed = ended.expect("it is given up").unwrap_err();
+    (failed, count.load(Ordering::Relaxed))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_which_nothing_more_comes_is_given_up_at_the_deadline() {
+    let head = "HTTP/1.1 206 X\r\nETag: \"moment\"\r\nContent-Length: 990\r\n\r\n";
+    // A node with a damaged page answers each time, and breaks off at that page.
+    for [first, later] in [[head, head], [head, ""]] {
+        let (failed, count) = interrupted([first, later]).await;
+        assert!(matches!(failed, Error::Unavailable { .. }), "{failed}");
+        assert!(failed.to_string().contains("after 10 bytes"), "{failed}");
+        assert!(count > 1, "{later}: asked {count} times");
+    }
 }
