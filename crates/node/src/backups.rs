@@ -11,12 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) const MAX_BACKUPS: usize = 2;
 
 /// How long a moment is kept for a client whose connection was lost. The file grows meanwhile by what is written.
-const KEPT: Duration = Duration::from_secs(5 * 60);
+pub(crate) const KEPT: Duration = Duration::from_secs(5 * 60);
 
 /// What all backups of a node share.
 pub(crate) struct Backups {
     places: Arc<Semaphore>,
     kept: Mutex<Kept>,
+    kept_for: Duration,
     ended: AtomicBool,
 }
 
@@ -29,8 +30,10 @@ struct Kept {
 }
 
 impl Backups {
-    pub(crate) fn new() -> Self {
+    /// `kept_for` is how long a moment is kept.
+    pub(crate) fn new(kept_for: Duration) -> Self {
         Backups {
+            kept_for,
             places: Arc::new(Semaphore::new(MAX_BACKUPS)),
             kept: Mutex::default(),
             ended: AtomicBool::new(false),
@@ -57,17 +60,17 @@ impl Backups {
         self.kept().moment = None;
     }
 
-    /// Gives up what is kept in a while, unless it is asked for until then.
+    /// Gives up what is kept in a while, unless it is asked for until then, or is still copied: whoever does leaves later.
     fn give_up_later(self: &Arc<Self>) {
-        let uses = self.kept().uses;
+        let (uses, kept_for) = (self.kept().uses, self.kept_for);
         let backups: Weak<Self> = Arc::downgrade(self);
         tokio::spawn(async move {
-            tokio::time::sleep(KEPT).await;
+            tokio::time::sleep(kept_for).await;
             if let Some(backups) = backups.upgrade() {
                 let mut kept = backups.kept();
-                if kept.uses == uses {
-                    kept.moment = None;
-                }
+                let unused = kept.uses == uses;
+                let alone = |moment: &mut Arc<_>| Arc::strong_count(moment) == 1;
+                drop(kept.moment.take_if(|moment| unused && alone(moment)));
             }
         });
     }
@@ -105,5 +108,41 @@ impl BackupPlace {
     /// Called when the client has got what it asked for, or is gone.
     pub(crate) fn leave(self) {
         self.backups.give_up_later();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use folio_store::Database;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_moment_is_kept_while_it_is_copied_and_a_while_beyond_whoever_else_has_ended() {
+        let database = Database::in_memory().expect("memory");
+        let moment = || Arc::new(database.begin_backup().expect("memory"));
+        let backups = Arc::new(Backups::new(SHORT));
+        let enter = || backups.enter().expect("there is a place");
+        let (one, other) = (enter(), enter());
+        let (first, second) = (moment(), moment());
+        one.keep(&first);
+        other.keep(&second);
+        drop(first);
+        one.leave();
+        tokio::time::sleep(3 * SHORT).await;
+        assert!(backups.kept().moment.is_some(), "it is copied");
+
+        other.leave();
+        assert!(enter().find(&second.point()).is_some());
+        drop(second);
+        enter().leave();
+        let begun = tokio::time::Instant::now();
+        while backups.kept().moment.is_some() {
+            assert!(begun.elapsed() < PATIENCE, "it is kept for ever");
+            tokio::time::sleep(SHORT).await;
+        }
     }
 }

@@ -16,7 +16,7 @@ use folio_store::Database;
 
 use crate::address::{MemberAddress, PeerTransport};
 use crate::agreement::{self, Agreement};
-use crate::backups::Backups;
+use crate::backups::{Backups, KEPT};
 use crate::feeds::Feeds;
 use crate::offline::RaftSummary;
 use crate::verification::{Verification, Verifications};
@@ -133,7 +133,7 @@ impl Node {
             ledger,
             verifications: Arc::default(),
             feeds: Arc::new(Feeds::new()),
-            backups: Arc::new(Backups::new()),
+            backups: Arc::new(Backups::new(KEPT)),
             leaving: Arc::default(),
         })
     }

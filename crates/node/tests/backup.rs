@@ -69,6 +69,20 @@ async fn begin(directory: &std::path::Path) -> Server {
     server
 }
 
+async fn copy_when_there_is_a_place(server: &Server) -> Copy {
+    let patience = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let copied = copy(server.address, "", "").await;
+        if copied.status == 200 {
+            return copied;
+        }
+        assert!(
+            tokio::time::Instant::now() < patience,
+            "its place stays taken"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_running_node_and_what_changed_since_are_what_it_had() {
     let directory = tempfile::tempdir().unwrap();
@@ -175,17 +189,7 @@ async fn clients_that_do_not_take_their_copies_keep_others_out_only_as_long_as_t
     assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
     write(&server, 0, 3).await;
     drop(waiting.pop());
-    let patience = tokio::time::Instant::now() + PATIENCE;
-    let copied = loop {
-        let copied = copy(server.address, "", "").await;
-        if copied.status == 200 {
-            break copied;
-        }
-        assert!(
-            tokio::time::Instant::now() < patience,
-            "its place stays taken"
-        );
-    };
+    let copied = copy_when_there_is_a_place(&server).await;
     check_backup(copied.bytes.as_slice()).unwrap();
 
     // A node that stops waits for none of them.
@@ -194,4 +198,22 @@ async fn clients_that_do_not_take_their_copies_keep_others_out_only_as_long_as_t
     let length = waiting[0].read_to_end(&mut rest).await.unwrap_or(0);
     assert!(length < copied.bytes.len(), "it came to its end");
     server.node.ledger().shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_gone_gives_its_place_up_however_slowly_it_wanted_its_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = begin(directory.path()).await;
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        // At a byte a second a copy takes a day.
+        let mut stream = ask(server.address, "?rate=1", "").await;
+        stream.read_exact(&mut [0; 64]).await.unwrap();
+        waiting.push(stream);
+    }
+    let refused = get(server.address, "/v1/backup").await;
+    assert_eq!((refused.status, refused.code()), (503, "too_many_backups"));
+    drop(waiting);
+    let copied = copy_when_there_is_a_place(&server).await;
+    check_backup(copied.bytes.as_slice()).unwrap();
 }

@@ -171,11 +171,13 @@ pub(super) async fn copy(
     let (sender, pieces) = mpsc::channel(PIECES);
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
+        // A client that is gone is not waited for at the rate that it asked for.
+        let client = sender.clone();
         let mut pieces = Pieces {
             sender,
             piece: Vec::new(),
         };
-        let go_on = |_, _| match place.has_ended() {
+        let go_on = |_, _| match place.has_ended() || client.is_closed() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
