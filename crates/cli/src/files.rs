@@ -1,6 +1,6 @@
 //! Writing files.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -54,6 +54,13 @@ pub fn directory_of(path: &Path) -> &Path {
         Some(parent) if parent == Path::new("") => Path::new("."),
         Some(parent) => parent,
     }
+}
+
+/// Makes the name of a file durable.
+pub fn sync_directory(file: &Path) -> Result<(), Failure> {
+    let directory = directory_of(file);
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| about(directory, error))
 }
 
 /// What went wrong with a file.

@@ -8,14 +8,14 @@ use folio_node::offline::{self, Copies, RestoreReport, Until};
 use folio_store::{apply_backup, unpack_backup};
 
 use crate::archive::{Archive, Form, is_stream};
-use crate::files::{self, about};
+use crate::files::{self, about, sync_directory};
 use crate::output::{self, Format, Table, grouped};
 use crate::run::Failure;
 use crate::settings::Settings;
 use crate::verify::{progress_bar, show_progress};
 
-/// What this command leaves in the directory if it is killed; the next one begins anew.
-const LEFT: [&str; 3] = ["node.folio.restoring", "copy.restoring", "before.restoring"];
+/// Where in the directory everything is made. What a command that was killed has left there is of no use to the next one.
+const SCRATCH: &str = "folio-restoring";
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -70,11 +70,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     prepare(data)?;
     let until = arguments.vault.zip(arguments.height);
     let until = until.map(|(vault, height)| Until { vault, height });
-    let restored = restore(&arguments.backups, until, data);
-    for name in LEFT {
-        // Those that are there are of no use any more, whatever came of it.
-        drop(std::fs::remove_file(data.join(name)));
-    }
+    let scratch = data.join(SCRATCH);
+    files::make_private_directory(&scratch)?;
+    let restored = restore(
+        &arguments.backups,
+        until,
+        &scratch,
+        &data.join("node.folio"),
+    );
+    // What is in it is of no use any more, whatever came of it.
+    drop(std::fs::remove_dir_all(&scratch));
     let restored = restored?;
     let settings = format!(
         "# A node that was restored from a backup. `folio serve` reads this; `folio config example` shows every setting.\n\
@@ -82,7 +87,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         restored.node,
         serde_json::Value::from(cluster.as_str())
     );
-    files::write(&Settings::remembered(data), &settings, files::SECRET, false)?;
+    let remembered = Settings::remembered(data);
+    files::write(&remembered, &settings, files::SECRET, false)?;
+    sync_directory(&remembered)?;
     match arguments.format {
         Format::Json => output::print_json(&restored),
         Format::Table => output::print(&describe(&restored, arguments)),
@@ -92,25 +99,30 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// Makes the directory. What an interrupted restoring left in it goes.
 fn prepare(data: &Path) -> Result<(), Failure> {
     files::make_private_directory(data)?;
+    let mut left = None;
     for entry in std::fs::read_dir(data).map_err(|error| about(data, error))? {
         let entry = entry.map_err(|error| about(data, error))?;
-        if !LEFT.iter().any(|left| entry.file_name() == *left) {
+        if entry.file_name() != SCRATCH {
             return Err(Failure::Error(format!(
                 "{} is not empty: name a directory that is, or is not there",
                 data.display()
             )));
         }
-        std::fs::remove_file(entry.path()).map_err(|error| about(&entry.path(), error))?;
+        left = Some(entry.path());
     }
-    Ok(())
+    match left {
+        Some(left) => std::fs::remove_dir_all(&left).map_err(|error| about(&left, error)),
+        None => Ok(()),
+    }
 }
 
 fn restore(
     backups: &[PathBuf],
     until: Option<Until>,
-    data: &Path,
+    scratch: &Path,
+    out: &Path,
 ) -> Result<RestoreReport, Failure> {
-    let [_, scratch, earlier] = LEFT.map(|name| data.join(name));
+    let [copy, earlier] = ["copy", "before"].map(|name| scratch.join(name));
     let Some((first, changes)) = backups.split_first() else {
         return Err(Failure::Usage("name a backup".into()));
     };
@@ -122,14 +134,14 @@ fn restore(
         },
         false => {
             bar.set_message("unpacking");
-            let has_before = unpack(first, changes, until, &scratch, &earlier)?;
+            let has_before = unpack(first, changes, until, &copy, &earlier)?;
             Copies {
-                copy: &scratch,
+                copy: &copy,
                 before: has_before.then_some(&earlier),
             }
         }
     };
-    let restored = offline::restore(copies, until, &data.join("node.folio"), |done, total| {
+    let restored = offline::restore(copies, until, scratch, out, |done, total| {
         show_progress(&bar, "restored", done, total);
         ControlFlow::Continue(())
     });

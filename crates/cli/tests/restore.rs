@@ -7,7 +7,17 @@ use std::path::{Path, PathBuf};
 
 use common::served::{Served, Three, host, start};
 use common::{Run, folio, text};
+use folio_store::{Database, Group, Table};
 use serde_json::Value;
+
+/// The log of a node, as it is stored.
+struct Log;
+impl Table for Log {
+    const NAME: &'static str = "raft_log";
+    const GROUP: Group = Group::new(1);
+    type Key = u64;
+    type Value = &'static [u8];
+}
 
 fn restore(copy: &Path, data: &Path) -> Run {
     folio([
@@ -121,11 +131,35 @@ fn what_cannot_be_restored_leaves_nothing_behind() {
     drop(node);
     let file = at("node").join("node.folio");
 
+    // What a command left that was killed is no reason to refuse.
+    let left = at("out").join("folio-restoring");
+    std::fs::create_dir_all(left.join("folio-backup.1-0.scratch")).unwrap();
+    for name in ["copy", "copy.1-1.new", "before", "node.folio"] {
+        std::fs::write(left.join(name), "unfinished").unwrap();
+    }
+    let again = restore(&file, &at("out"));
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(std::fs::read_dir(at("out")).unwrap().count(), 2);
+    std::fs::remove_dir_all(at("out")).unwrap();
+
     let occupied = restore(&file, &at("node"));
     assert_eq!(occupied.code, Some(1), "{occupied:?}");
     assert!(occupied.stderr.contains("is not empty"), "{occupied:?}");
     let missing = restore(&at("nothing"), &at("out"));
     assert_eq!(missing.code, Some(1), "{missing:?}");
+
+    // An entry far beyond the others: they are not looked for one by one.
+    let gap = at("gap");
+    std::fs::copy(&file, &gap).unwrap();
+    let database = Database::open(&gap).unwrap();
+    let txn = database.begin_write().unwrap();
+    let mut log = txn.table::<Log>().unwrap();
+    log.insert(u64::MAX - 1, [0].as_slice()).unwrap();
+    drop(log);
+    txn.commit().unwrap();
+    database.close().unwrap();
+    let refused = restore(&gap, &at("out"));
+    assert_eq!(refused.code, Some(3), "{refused:?}");
 
     let mut bytes = std::fs::read(&file).unwrap();
     let damaged = at("damaged");
@@ -135,7 +169,7 @@ fn what_cannot_be_restored_leaves_nothing_behind() {
     std::fs::write(&damaged, bytes).unwrap();
     let refused = restore(&damaged, &at("out"));
     assert_eq!(refused.code, Some(3), "{refused:?}");
-    assert!(!at("out").join("node.folio").exists());
+    assert_eq!(std::fs::read_dir(at("out")).unwrap().count(), 0);
 }
 
 /// What the node has of a block.

@@ -92,9 +92,13 @@ pub struct Copies<'p> {
 ///
 /// The node gets an id above all that the copy knows of. Invitations, page tokens and sessions of the old cluster are not good in
 /// the new one.
+///
+/// The file is made in `scratch`, a directory of the same filesystem that nobody else uses, so that no node starts on a part
+/// of it.
 pub fn restore(
     copies: Copies<'_>,
     until: Option<Until>,
+    scratch: &Path,
     out: &Path,
     progress: impl FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<RestoreReport, OpenError> {
@@ -110,10 +114,7 @@ pub fn restore(
     let raft = RaftSummary::read(&view)?;
     let node = new_id(&view, &raft)?;
 
-    // Under another name until it is whole, so that no node starts on a part of it.
-    let mut aside = out.as_os_str().to_owned();
-    aside.push(".restoring");
-    let aside = Path::new(&aside);
+    let aside = &scratch.join("node.folio");
     let take = |from: &Database, progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>| {
         from.backup_to(BackupOptions::new().compacted(), aside, progress)?;
         Ok::<_, OpenError>(Database::open(aside)?)
@@ -140,6 +141,9 @@ pub fn restore(
     });
     let made = made.map_err(|error| match error {
         folio_raft::Error::Store(error) => OpenError::from(error),
+        folio_raft::Error::LogDamaged { reason, .. } => OpenError::Inconsistent(
+            LedgerError::Inconsistent(format!("the log in the copy: {reason}")),
+        ),
         error => other(&error),
     })?;
     new.close()?;
@@ -252,10 +256,10 @@ fn new_id(view: &ReadTransaction, raft: &RaftSummary) -> Result<NodeId, OpenErro
     let mut counted = LedgerView::new(view).last_allocated(Counter::Node)?;
     let log = StoredLog::<Ledger>::new(view);
     let first = raft.applied.map_or(0, |applied| applied.saturating_add(1));
-    let last = log.last()?.unwrap_or(0);
-    for index in first..=last {
+    for index in first..=u64::MAX {
+        // What has entries beyond a gap is refused later.
         let Some(entry) = log.entry(index)? else {
-            continue;
+            break;
         };
         highest = highest.max(entry.members.last().copied().unwrap_or(0));
         for command in entry.batch.into_iter().flat_map(|batch| batch.commands) {

@@ -135,10 +135,10 @@ impl<'v, S: StateMachine> StoredLog<'v, S> {
             return Ok(true);
         }
         drop(view);
-        let first = record.applied_index().map_or(0, |index| index + 1);
+        let first = after(record.applied_index());
         for row in self.view.table::<Log<S>>()?.range(first..)? {
             let (index, bytes) = row?;
-            let expected = record.applied_index().map_or(0, |index| index + 1);
+            let expected = after(record.applied_index());
             if index != expected {
                 return Err(StoredLogError::Missing { index: expected }.into());
             }
@@ -188,6 +188,11 @@ impl<'v, S: StateMachine> StoredLog<'v, S> {
             Err(failure) => Err(damaged(index, failure)),
         }
     }
+}
+
+/// The index of the entry that follows what is applied.
+fn after(applied: Option<u64>) -> u64 {
+    applied.map_or(0, |index| index.saturating_add(1))
 }
 
 fn damaged(index: u64, failure: Failure) -> StoredLogError {
