@@ -67,7 +67,7 @@ struct Slabs {
     open: Vec<NonNull<Slab>>,
     /// How many of them have no page in use.
     empty: usize,
-    /// Whether there is a slab.
+    /// Whether there ever was a slab.
     begun: bool,
     /// The first slab, while it is the only one. A huge page is filled with zeros as a whole, which takes longer than to open
     /// a database and read from it; so there is none before one slab is too few.

@@ -283,6 +283,40 @@ mod tests {
     }
 
     #[test]
+    fn written_early_is_first_what_a_view_needs_then_each_in_turn_and_last_what_is_replaced() {
+        let mut pending = Pending::new();
+        let dirty = |transaction| Dirty {
+            transaction,
+            bytes: PageBytes::zeroed(4096),
+        };
+        for page in 10..14 {
+            pending.groups[0].dirty.insert(page, dirty(5));
+        }
+        pending.volatile.insert(20, dirty(4));
+        let choose = |pending: &mut Pending| -> Vec<u64> {
+            let replaced = |group, page| group == 0 && page == 11;
+            let chosen = pending.choose_early(2, replaced).into_iter();
+            let chosen: Vec<_> = chosen.map(|(at, _)| at.page).collect();
+            let written = Written {
+                checksum: 0,
+                hash: 0,
+            };
+            chosen
+                .iter()
+                .for_each(|&page| pending.written(page, written));
+            chosen
+        };
+        assert_eq!(choose(&mut pending), [10, 20]);
+        // Behind where the last turn ended come those before it.
+        pending.groups[0].dirty.insert(9, dirty(6));
+        assert_eq!(choose(&mut pending), [12, 13]);
+        assert_eq!(choose(&mut pending), [9, 11]);
+        assert_eq!(choose(&mut pending), [0; 0]);
+        assert!(pending.volatile.is_empty());
+        assert_eq!(pending.groups[0].unsynced.len(), 5);
+    }
+
+    #[test]
     fn a_page_given_up_waits_for_older_views_only() {
         let mut pending = Pending::new();
         pending.wait_for_views(5, &[70].into_iter().collect());
