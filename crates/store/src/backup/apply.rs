@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, IoSlice, Read, Seek, SeekFrom, Write},
     ops::ControlFlow,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -21,7 +21,7 @@ use crate::{
     database::open_error,
     engine::{GROWTH, OpenOptions, Pace, SystemClock, pager, read_header},
     error::{Error, Result},
-    file::{FIXED_PAGES, Header, SECTOR, Slot, slot_page, twin_page},
+    file::{Header, SECTOR, Slot, slot_page, twin_page},
     page::Sealer,
     space::PageBits,
     storage::{FileStorage, Storage, sync_folder_of},
@@ -36,8 +36,9 @@ const CACHE: usize = 4 << 20;
 /// byte, as a whole backup of that moment.
 ///
 /// The new file is written beside the old one, checked page by page, synced, and put in its place; after a power cut
-/// there is the one or the other. Two files beside `base` are used meanwhile, `base.*.new` and `base.*.pages`; after a
-/// power cut they may be left. Neither opens as a database before it is whole: the first sector is written last.
+/// there is the one or the other. It is for its owner alone, as every copy. Two files beside `base` are used meanwhile,
+/// `base.*.new` and `base.*.pages`; after a power cut they may be left. Neither opens as a database before it is whole: the
+/// first sector is written last.
 ///
 /// # Errors
 ///
@@ -63,13 +64,8 @@ pub fn apply_backup(base: impl AsRef<Path>, stream: impl Read) -> Result<BackupR
     }
 
     let spool = Beside::create(path, "pages")?;
-    let mut given = PageBits::default();
-    let length = decoder.slot.length;
     while let Some(pages) = decoder.chunk(Sealer::new(&header.identity))? {
         for (page, bytes) in pages {
-            if !(FIXED_PAGES..length).contains(&page) || !given.insert(page) {
-                return Err(damaged(format!("page {page} has no place in it")));
-            }
             let at = SeekFrom::Start(page * header.page_size as u64);
             (&spool.file)
                 .seek(at)
@@ -82,7 +78,7 @@ pub fn apply_backup(base: impl AsRef<Path>, stream: impl Read) -> Result<BackupR
         base: storage.clone(),
         spool: spool.file.try_clone().map_err(write_error)?,
         page_size: header.page_size as u64,
-        given,
+        given: decoder.met,
     };
     let overlay = Arc::new(overlay);
     let pager = pager(
@@ -155,16 +151,28 @@ pub(super) fn newest_slot(storage: &dyn Storage, header: &Header) -> Result<Slot
     })
 }
 
-/// A name beside a file that nobody else uses.
-pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+/// Creates something beside a file, under a name that nobody else uses.
+pub(super) fn create_beside<T>(
+    path: &Path,
+    ending: &str,
+    create: impl Fn(&Path) -> io::Result<T>,
+) -> Result<(PathBuf, T)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}-{count}.{ending}", std::process::id()));
-    path.with_file_name(name)
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}-{count}.{ending}", std::process::id()));
+        let path = path.with_file_name(name);
+        match create(&path) {
+            Ok(created) => return Ok((path, created)),
+            // Left by a process that had our number.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(open_error(&path, "create the file", error)),
+        }
+    }
 }
 
-/// A file beside another one that is gone with this value.
+/// A file beside another one that is gone with this value. It is for its owner alone: whoever reads it reads the database.
 pub(super) struct Beside {
     file: File,
     path: PathBuf,
@@ -172,20 +180,10 @@ pub(super) struct Beside {
 
 impl Beside {
     pub fn create(path: &Path, ending: &str) -> Result<Self> {
-        loop {
-            let path = beside(path, ending);
-            let created = File::options()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(&path);
-            match created {
-                Ok(file) => return Ok(Self { file, path }),
-                // Left by a process that had our number.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(open_error(&path, "create the file", error)),
-            }
-        }
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let (path, file) = create_beside(path, ending, |path| options.open(path))?;
+        Ok(Self { file, path })
     }
 }
 

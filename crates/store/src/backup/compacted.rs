@@ -1,8 +1,14 @@
 //! A copy in full pages: the rows of one view, loaded into a new database in order.
 
-use std::{fs, io::Write, ops::ControlFlow, path::PathBuf};
+use std::{
+    fs,
+    io::Write,
+    ops::ControlFlow,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
-use super::{BackupOptions, BackupReport, apply::beside, image::Watch};
+use super::{BackupOptions, BackupReport, apply::create_beside, image::Watch};
 use crate::{
     CompactOptions, Database, Durability, TableDefinition, TableView, Untyped,
     engine::{Pace, SystemClock},
@@ -23,15 +29,13 @@ pub(super) fn write(
 ) -> Result<BackupReport> {
     let folder = options.scratch.clone();
     let folder = folder.unwrap_or_else(std::env::temp_dir);
-    let scratch = Scratch {
-        path: beside(&folder.join("folio-backup"), "scratch"),
-    };
+    let scratch = Scratch::create(&folder)?;
     let view = source.begin_read()?;
     let target = Database::builder()
         .page_size(source.handle().engine().pager.page_size)
         .cache_size(CACHE)
         .durability(Durability::Eventual)
-        .create(&scratch.path)?;
+        .create(scratch.path.join("copy"))?;
     let marks = source.handle().engine().marks();
     if marks != 0 {
         target.handle().engine().mark(marks)?;
@@ -93,14 +97,24 @@ fn load(
     }
 }
 
-/// A file that is gone at the end.
+/// A folder that nobody else looks into, and that is gone at the end.
 struct Scratch {
     path: PathBuf,
 }
 
+impl Scratch {
+    fn create(folder: &Path) -> Result<Self> {
+        let mut private = fs::DirBuilder::new();
+        private.mode(0o700);
+        let beside = folder.join("folio-backup");
+        let (path, ()) = create_beside(&beside, "scratch", |path| private.create(path))?;
+        Ok(Self { path })
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Not there if it could not be created.
-        drop(fs::remove_file(&self.path));
+        // What cannot be removed is nobody's but ours.
+        drop(fs::remove_dir_all(&self.path));
     }
 }

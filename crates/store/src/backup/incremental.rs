@@ -20,7 +20,7 @@ use crate::{
     bytes::{read_u32, read_u64, read_u128},
     catalog::TableRecord,
     error::{Error, Result},
-    file::{Header, Slot},
+    file::{FIXED_PAGES, Header, Slot},
     node::{self, Node, OverflowRef},
     page::{HEADER, PAGE_SIZES, PageBytes, PageRef, Sealer, identity},
     pager::{Pager, check_node},
@@ -203,7 +203,8 @@ pub(super) struct Decoder<R> {
     reader: R,
     check: u128,
     page_size: usize,
-    pages: u64,
+    /// The pages that came.
+    pub met: PageBits,
     pub base: BackupPoint,
     pub slot: Slot,
 }
@@ -238,7 +239,7 @@ impl<R: Read> Decoder<R> {
             reader,
             check,
             page_size,
-            pages: 0,
+            met: PageBits::default(),
             base,
             slot,
         })
@@ -254,7 +255,7 @@ impl<R: Read> Decoder<R> {
         }
     }
 
-    /// The pages of the next chunk, each whole in itself and with its number; none at the end.
+    /// The pages of the next chunk, each whole in itself and with its number, which no other has; none at the end.
     pub fn chunk(&mut self, sealer: Sealer) -> Result<Option<Vec<NumberedPage>>> {
         let mut bytes = vec![0; 4];
         fill(&mut self.reader, &mut bytes)?;
@@ -273,18 +274,22 @@ impl<R: Read> Decoder<R> {
         if count == 0 {
             return self.end(read_u64(&bytes, 4)).map(|()| None);
         }
-        self.pages += count as u64;
+        let (met, places) = (&mut self.met, FIXED_PAGES..self.slot.length);
         let pages = bytes[4..].chunks_exact(self.page_size).map(|page| {
             sealer
                 .verify(page)
                 .ok_or_else(|| damaged("a page in it has a wrong checksum"))?;
-            Ok((identity(page).page, page.to_vec()))
+            let number = identity(page).page;
+            match places.contains(&number) && met.insert(number) {
+                true => Ok((number, page.to_vec())),
+                false => Err(damaged(format!("page {number} has no place in it"))),
+            }
         });
         pages.collect::<Result<Vec<_>>>().map(Some)
     }
 
     fn end(&mut self, pages: u64) -> Result<()> {
-        if pages != self.pages {
+        if pages != self.met.len() {
             return Err(damaged("it has another number of pages than it says"));
         }
         expect_end(&mut self.reader)

@@ -232,7 +232,8 @@ impl Database {
     }
 
     /// Writes a copy to a file, as [`backup`](Self::backup) does. It is written beside the place, synced, and then put
-    /// there; a file that was there is replaced by a whole one or not at all.
+    /// there; a file that was there is replaced by a whole one or not at all. It is for its owner alone, whoever may read
+    /// the original.
     ///
     /// # Errors
     ///
