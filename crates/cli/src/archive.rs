@@ -158,9 +158,15 @@ pub fn partial(out: &Path) -> PathBuf {
 }
 
 /// What is there of a whole backup whose transfer was interrupted, and the length of the file up to there; `None` if it is
-/// of no use.
+/// of no use, because it was begun in another form, too.
 pub fn resume(partial: &Path, compressed: bool) -> Option<(Resume, u64)> {
-    let moment = moment(&BackupPoint::of_backup(Archive::open(partial).ok()?).ok()?);
+    let form = match compressed {
+        true => Form::Compressed,
+        false => Form::Other,
+    };
+    let archive = Archive::open(partial).ok()?;
+    let archive = (archive.form == form).then_some(archive)?;
+    let moment = moment(&BackupPoint::of_backup(archive).ok()?);
     let (bytes, length) = match compressed {
         true => whole_frames(partial).ok()?,
         false => {

@@ -3,18 +3,19 @@
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use folio_client::Client;
+use folio_store::storage::FileStorage;
 use folio_store::{BackupOptions, BackupPoint, BackupReport, Database, apply_backup, check_backup};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::amount::Rate;
 use crate::archive::{self, Archive, Frames, is_stream};
-use crate::files::{SECRET, about, directory_of};
+use crate::files::{SECRET, about, directory_of, sync_directory};
 use crate::output::{self, Format, Table, grouped, size};
 use crate::remote::{FileOrNode, Source, carry_out};
 use crate::run::Failure;
@@ -100,7 +101,7 @@ struct Written {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let source = arguments.from.source()?;
-    check_place(arguments)?;
+    check_place(&source, arguments)?;
     let since = arguments.since.as_deref().map(point_of).transpose()?;
     let written = match source {
         Source::File(file) => copy_file(file, since.as_ref(), arguments)?,
@@ -126,7 +127,7 @@ fn point_of(path: &Path) -> Result<BackupPoint, Failure> {
 }
 
 /// What can be known beforehand of where the copy goes.
-fn check_place(arguments: &Arguments) -> Result<(), Failure> {
+fn check_place(source: &Source<'_>, arguments: &Arguments) -> Result<(), Failure> {
     let out = &arguments.out;
     if is_stream(out) {
         return match io::stdout().is_terminal() {
@@ -139,6 +140,9 @@ fn check_place(arguments: &Arguments) -> Result<(), Failure> {
     }
     if out.is_dir() {
         return Err(about(out, "it is a directory: name a file in it"));
+    }
+    if out.exists() {
+        check_replaced(source, out)?;
     }
     let directory = directory_of(out);
     if !directory.is_dir() {
@@ -154,6 +158,29 @@ fn check_place(arguments: &Arguments) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// Whether a copy may take the place of what is there: of no database that is in use, above all.
+fn check_replaced(source: &Source<'_>, out: &Path) -> Result<(), Failure> {
+    let place = fs::metadata(out).map_err(|error| about(out, error))?;
+    if !place.is_file() {
+        return Err(about(
+            out,
+            "it is no file: name one, or - for standard output",
+        ));
+    }
+    let is_same = |file: fs::Metadata| (file.dev(), file.ino()) == (place.dev(), place.ino());
+    if let Source::File(file) = source
+        && fs::metadata(file).is_ok_and(is_same)
+    {
+        return Err(about(out, "it is what is to be copied: name another file"));
+    }
+    match FileStorage::open(out) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(Failure::Unavailable("a node has it open: name another file".into()).about(out))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Arguments {
@@ -204,9 +231,6 @@ fn copy_file(
         None
     } else if since.is_none() && !is_compressed {
         let report = database.backup_to(options, out, progress)?;
-        // Whoever reads it reads the ledger.
-        fs::set_permissions(out, fs::Permissions::from_mode(SECRET))
-            .map_err(|error| about(out, error))?;
         Some(Written::new(&report, None))
     } else {
         let directory = directory_of(out);
@@ -230,12 +254,6 @@ fn put_in_place(new: NamedTempFile, out: &Path, is_new: bool) -> Result<u64, Fai
     let file = file.map_err(|error| about(out, error.error))?;
     sync_directory(out)?;
     Ok(file.metadata().map_err(failed)?.len())
-}
-
-fn sync_directory(file: &Path) -> Result<(), Failure> {
-    let directory = directory_of(file);
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| about(directory, error))
 }
 
 /// Where what comes is written, as it is or compressed.
@@ -296,15 +314,23 @@ async fn download(
             "{reason}; what came is in {}, and the same command goes on from there while the node keeps that moment",
             partial.display()
         )),
-        (_, failure) => failure,
+        (None, failure) => failure,
+        (Some(_), failure) => {
+            // Changes are begun anew.
+            drop(fs::remove_file(&partial));
+            failure
+        }
     })?;
     let contents = check_backup(Archive::open(&partial)?);
-    let contents = contents.map_err(|error| {
-        // It cannot be gone on with.
-        drop(fs::remove_file(&partial));
-        Failure::Corruption(Some(format!(
-            "what came from the node is no whole backup: {error}"
-        )))
+    let contents = contents.map_err(|error| match error.is_corruption() {
+        true => {
+            // It cannot be gone on with.
+            drop(fs::remove_file(&partial));
+            Failure::Corruption(Some(format!(
+                "what came from the node is no whole backup: {error}"
+            )))
+        }
+        false => Failure::from(error).about(&partial),
     })?;
     fs::rename(&partial, out).map_err(|error| about(out, error))?;
     sync_directory(out)?;

@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -93,7 +94,19 @@ fn backups_of_a_running_node_are_checked_put_together_and_restored() {
     ));
     assert_eq!(kept.code, Some(1), "{kept:?}");
     assert!(kept.stderr.contains("is there already"), "{kept:?}");
+    // What is copied, by whatever name, and what a node has open.
+    let (file, linked) = (at("node").join("node.folio"), at("linked.zst"));
+    fs::hard_link(&file, &linked).unwrap();
+    for place in [&file, &linked] {
+        let refused = folio(["backup", text(&file), text(place), "--compress"]);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains("to be copied"), "{refused:?}");
+        let refused = node.run(&format!("backup {}", text(place)));
+        assert_eq!(refused.code, Some(4), "{refused:?}");
+        assert!(refused.stderr.contains("has it open"), "{refused:?}");
+    }
     drop(node);
+    assert_eq!(heights(&file), 3);
 
     let chain = [&packed, &changes, &later].map(|file| text(file));
     let restored = |name: &str, backups: &[&str], height: u64| {
@@ -114,6 +127,12 @@ fn backups_of_a_running_node_are_checked_put_together_and_restored() {
     );
     assert_eq!(run.code, Some(0), "{run:?}");
     assert_eq!(heights(&data.join("node.folio")), 1);
+
+    // Whoever reads them reads the ledger.
+    for file in [&plain, &packed, &changes, &later] {
+        let mode = fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file:?}");
+    }
 
     let copy = at("copy.folio");
     fs::copy(&plain, &copy).unwrap();
@@ -258,7 +277,7 @@ fn a_transfer_whose_connections_are_cut_goes_on_by_itself() {
             .chain(&since),
     );
     assert_eq!(run.code, Some(4), "{run:?}");
-    assert!(!changes.exists());
+    assert!(!changes.exists() && !at("changes.partial").exists());
     let run = folio(
         ["backup", "--node", &url, text(&changes)]
             .iter()
@@ -307,9 +326,15 @@ fn a_backup_that_was_given_up_goes_on_where_it_was_when_it_is_asked_for_again() 
         let verified = folio(["verify", text(&copy)]);
         assert_eq!(verified.code, Some(0), "{verified:?}");
     }
-    // What is there and of no use is begun anew.
-    let copy = at("other.folio.zst");
-    fs::write(at("other.folio.zst.partial"), b"no backup").unwrap();
-    node.done(&format!("backup {}", text(&copy)));
-    assert_eq!(folio(["verify", text(&copy)]).code, Some(0));
+    // What is there and of no use is begun anew, also where it is the beginning of the same copy in the other form.
+    let begun = fs::read(at("copy.folio.zst")).unwrap();
+    for there in [&begun[..begun.len() / 2], &b"no backup"[..]] {
+        for name in ["other.folio", "other.folio.zst"] {
+            let partial = at(&format!("{name}.partial"));
+            fs::write(&partial, there).unwrap();
+            node.done(&format!("backup {}", text(&at(name))));
+            assert_eq!(folio(["verify", text(&at(name))]).code, Some(0));
+            assert!(!partial.exists());
+        }
+    }
 }
