@@ -16,14 +16,14 @@ use common::{PATIENCE, free_port, start_node, until};
 use folio_node::access::{Access, Credential};
 use folio_node::{Limits, api, serve};
 use folio_raft::transport::{Tls, certificate_from_pem};
-use rcgen::date_time_ymd;
+use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, HandshakeKind, RootCertStore};
 
 /// A node with one vault that asks its clients for certificates.
 struct Guarded {
@@ -73,12 +73,8 @@ impl Guarded {
         std::fs::write(file, lines.collect::<String>()).unwrap();
     }
 
-    /// The status and the code of what a client with this certificate is answered.
-    async fn ask(
-        &self,
-        certificate: Option<&[PathBuf; 2]>,
-        request: &str,
-    ) -> io::Result<(u16, String)> {
+    /// What a client with this certificate connects with.
+    fn client(&self, certificate: Option<&[PathBuf; 2]>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_file(self.cluster.file()).unwrap();
         roots.add(root).unwrap();
@@ -88,16 +84,25 @@ impl Guarded {
             .with_root_certificates(roots);
         let config = match certificate {
             None => config.with_no_client_auth(),
-            Some([certificate, key]) => {
-                let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
+            Some([certificates, key]) => {
+                let chain = CertificateDer::pem_file_iter(certificates).unwrap();
                 let key = PrivateKeyDer::from_pem_file(key).unwrap();
+                let chain = chain.map(Result::unwrap).collect();
                 config.with_client_auth_cert(chain, key).unwrap()
             }
         };
+        TlsConnector::from(Arc::new(config))
+    }
+
+    /// The status and the code of what a client is answered on a connection of its own, and how that began.
+    async fn exchange(
+        &self,
+        client: &TlsConnector,
+        request: &str,
+    ) -> io::Result<(u16, String, HandshakeKind)> {
         let stream = TcpStream::connect(self.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
-        let connector = TlsConnector::from(Arc::new(config));
-        let mut stream = connector.connect(name, stream).await?;
+        let mut stream = client.connect(name, stream).await?;
         let request = format!("{request}\r\nHost: t\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
@@ -105,7 +110,19 @@ impl Guarded {
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         let body = answer.split_once("\r\n\r\n").unwrap().1;
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
-        Ok((status, body["code"].as_str().unwrap_or_default().to_owned()))
+        let code = body["code"].as_str().unwrap_or_default().to_owned();
+        Ok((status, code, stream.get_ref().1.handshake_kind().unwrap()))
+    }
+
+    /// The status and the code of what a client with this certificate is answered.
+    async fn ask(
+        &self,
+        certificate: Option<&[PathBuf; 2]>,
+        request: &str,
+    ) -> io::Result<(u16, String)> {
+        let client = self.client(certificate);
+        let (status, code, _) = self.exchange(&client, request).await?;
+        Ok((status, code))
     }
 
     /// Waits until the node knows the clients that it was given last.
@@ -178,6 +195,37 @@ async fn a_client_is_who_its_certificate_says_and_may_do_what_the_file_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_who_the_first_of_its_certificates_says_whatever_the_case_of_its_name() {
+    let guarded = Guarded::start().await;
+    let ana = guarded.clients.certificate(&["Ana.Example.COM"], |_| {});
+    let other = guarded.clients.certificate(&["other"], |_| {});
+    let name = Credential::Name("ana.example.com".to_owned());
+    guarded.let_in(&[("ana", name, "read=all")]);
+    guarded.knows(&ana).await;
+    // Certificates are no secrets: anybody may have that of another client.
+    let own_and_anas = [&other[0], &ana[0]].map(|file| std::fs::read_to_string(file).unwrap());
+    std::fs::write(&other[0], own_and_anas.concat()).unwrap();
+    assert_eq!(
+        guarded.ask(Some(&other), LIST).await.unwrap(),
+        known(401, "unknown_client")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_shown_and_checked_with_each_connection() {
+    let guarded = Guarded::start().await;
+    let ana = guarded.clients.certificate(&["ana"], |_| {});
+    guarded.let_in(&[("ana", of_file(&ana[0]), "read=all")]);
+    guarded.knows(&ana).await;
+    let client = guarded.client(Some(&ana));
+    for _ in 0..2 {
+        let (status, _, began) = guarded.exchange(&client, LIST).await.unwrap();
+        // A session that is resumed is not asked for the end of its certificate.
+        assert_eq!((status, began), (200, HandshakeKind::Full));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_taken_out_of_the_file_is_refused_whatever_certificate_it_has() {
     let guarded = Guarded::start().await;
     let [ana, shop] = ["ana", "shop"].map(|name| guarded.clients.certificate(&[name], |_| {}));
@@ -212,9 +260,13 @@ async fn certificates_of_others_and_of_other_times_do_not_get_in() {
         params.not_before = date_time_ymd(2090, 1, 1);
         params.not_after = date_time_ymd(2091, 1, 1);
     });
+    let server = guarded.clients.certificate(&["ana"], |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
     for (what, wrong) in [
         ("foreign", foreign),
         ("node", node),
+        ("for servers", server),
         ("expired", expired),
         ("early", early),
     ] {

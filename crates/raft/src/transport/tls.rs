@@ -361,7 +361,7 @@ impl Material {
         let nodes = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .map_err(unusable)?;
-        let called = server()?
+        let mut called = server()?
             .with_client_cert_verifier(nodes)
             .with_single_cert(certificates.clone(), key.clone_key())
             .map_err(unusable)?;
@@ -377,6 +377,10 @@ impl Material {
             .with_single_cert(certificates.clone(), key.clone_key())
             .map_err(unusable)?;
         serving.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // A session that is resumed shows no certificate, so an expired one would be good for as long as sessions are kept.
+        for config in [&mut called, &mut serving] {
+            config.send_tls13_tickets = 0;
+        }
         let calling = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(unusable)?
