@@ -8,6 +8,7 @@ mod block;
 mod bytes;
 mod cluster;
 mod entity;
+mod list;
 mod problem;
 mod prove;
 mod read;

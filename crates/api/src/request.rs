@@ -1,7 +1,9 @@
 //! What is asked for besides transactions, and the answers.
 
+use folio_proof::limits::{MAX_CONDITIONS, MAX_OPERATIONS};
 use serde::{Deserialize, Serialize};
 
+use crate::list;
 use crate::{Bytes, Condition, Delete, Must, Operation, Relationship, Set, Target};
 
 /// A place in a session.
@@ -124,11 +126,16 @@ pub struct NewTransaction {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
     /// What must hold before.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 1024)))]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "list::at_most::<_, _, MAX_CONDITIONS>"
+    )]
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_CONDITIONS)))]
     pub conditions: Vec<Condition>,
     /// What is to be done, in this order.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 1024)))]
+    #[serde(deserialize_with = "list::at_most::<_, _, MAX_OPERATIONS>")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_OPERATIONS)))]
     pub operations: Vec<Operation>,
 }
 
