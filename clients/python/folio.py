@@ -31,7 +31,7 @@ SILENCE = 45
 MAX_ANSWER, MAX_NODES = 32 << 20, 64
 # Problems after which a write may have been done all the same.
 DOUBTFUL = {"timeout", "outcome_unknown", "storage_failed", "node_stopped"}
-# Problems that another node, or a later time, may not have; those with the status 429 and 503 are such, too.
+# Problems that another node, or a later time, may not have; those with the status 408, 429 and 503 are such, too.
 LATER = {"not_leader", "disk_full", "not_yet_applied"}
 
 
@@ -307,7 +307,7 @@ class Client:
         code, reason = problem.get("code"), f"{node}: {problem.get('title')}: {problem.get('detail')}"
         if code in DOUBTFUL:
             raise _Sent(reason)
-        if code in LATER or response.status in (429, 503):
+        if code in LATER or response.status in (408, 429, 503):
             raise _Later(reason, **later)
         raise Refused(problem)
 
@@ -341,7 +341,12 @@ class Session:
 
     def close(self):
         """Ends the session; the cluster would forget it by itself, later."""
-        self._send("DELETE", f"/v1/sessions/{self._id}?sequence={self._next()['sequence']}")
+        try:
+            self._send("DELETE", f"/v1/sessions/{self._id}?sequence={self._next()['sequence']}")
+        except Refused as refused:
+            # Ended by an attempt whose answer was lost, or because it was not used for long.
+            if refused.code != "session_expired":
+                raise
 
     def _next(self):
         self._sequence += 1

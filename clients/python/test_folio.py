@@ -193,7 +193,7 @@ class NoFolioNode(unittest.TestCase):
 
             def do_POST(self):
                 Handler.asked += 1
-                self.rfile.read(int(self.headers["Content-Length"]))
+                self.rfile.read(int(self.headers["Content-Length"] or 0))
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
@@ -201,6 +201,8 @@ class NoFolioNode(unittest.TestCase):
                     self.send_header("Location", location)
                 self.end_headers()
                 self.wfile.write(body)
+
+            do_DELETE = do_POST
 
             def log_message(self, *_):
                 pass
@@ -222,7 +224,7 @@ class NoFolioNode(unittest.TestCase):
             self.assertEqual(handler.asked, 1, code)
 
     def test_a_write_that_was_not_done_is_sent_again_until_the_deadline(self):
-        for status, code in [(503, "no_leader"), (503, "of_tomorrow"), (421, "not_leader")]:
+        for status, code in [(503, "no_leader"), (503, "of_tomorrow"), (421, "not_leader"), (408, "body_timeout")]:
             handler, client = self.problem(status, code)
             with self.assertRaises(folio.Unavailable):
                 client.submit(1, [folio.delete("a")])
@@ -234,6 +236,14 @@ class NoFolioNode(unittest.TestCase):
         with self.assertRaises(folio.OutcomeUnknown):
             session.submit(1, [folio.delete("a")])
         self.assertIsNotNone(session._pending)
+
+    def test_a_session_that_has_ended_is_closed(self):
+        _, client = self.problem(410, "session_expired")
+        with folio.Session(client, "id"):
+            pass
+        _, client = self.problem(404, "session_unknown")
+        with self.assertRaises(folio.Refused):
+            folio.Session(client, "id").close()
 
     def test_what_is_no_node_is_told_so(self):
         document, html = "application/problem+json", "text/html"

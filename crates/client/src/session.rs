@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use folio_api::{
-    NewTransaction, NewVault, Receipt, SessionClosed, SessionOpened, VaultCreated, VaultDeleted,
+    Code, NewTransaction, NewVault, Receipt, SessionClosed, SessionOpened, VaultCreated,
+    VaultDeleted,
 };
 use hyper::Method;
 use serde::Serialize;
@@ -92,8 +93,12 @@ impl Session {
         let path = Path::new("sessions")
             .push(place.id)
             .query("sequence", place.sequence);
-        let _closed: SessionClosed = self.write(Method::DELETE, path, None::<&()>).await?;
-        Ok(())
+        let closed: Result<SessionClosed> = self.write(Method::DELETE, path, None::<&()>).await;
+        match closed {
+            // Ended by an attempt whose answer was lost, or because it was not used for long.
+            Err(error) if error.code() == Some(Code::SessionExpired) => Ok(()),
+            closed => closed.map(drop),
+        }
     }
 
     /// Sends the last write again, whose answer was lost, and gives its answer; `None` if there is no such write. The

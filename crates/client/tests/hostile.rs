@@ -12,17 +12,23 @@ use tokio::net::TcpListener;
 
 /// Answers every request with these bytes, and counts the requests.
 async fn answering(bytes: impl Into<Vec<u8>>) -> (String, Arc<AtomicUsize>) {
+    answering_in_turn(vec![bytes.into()]).await
+}
+
+/// Answers the first request with the first of these, and so on; the last of them is for all that come then.
+async fn answering_in_turn(answers: Vec<Vec<u8>>) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let (bytes, count) = (bytes.into(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = vec![0; 1 << 16];
             if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
-                counted.fetch_add(1, Ordering::Relaxed);
+                let before = counted.fetch_add(1, Ordering::Relaxed);
+                let answer = &answers[before.min(answers.len() - 1)];
                 // The client may have gone.
-                let _ = stream.write_all(&bytes).await;
+                let _ = stream.write_all(answer).await;
             }
         }
     });
@@ -87,6 +93,7 @@ async fn a_write_that_was_not_done_is_sent_again_until_the_deadline() {
         (503, "no_leader"),
         (503, "of_tomorrow"),
         (421, "not_leader"),
+        (408, "body_timeout"),
     ] {
         let (address, count) = answering(problem(status, code, "")).await;
         let write = transaction().set("a", "b");
@@ -96,6 +103,21 @@ async fn a_write_that_was_not_done_is_sent_again_until_the_deadline() {
             "{code}: {failed}"
         );
         assert!(count.load(Ordering::Relaxed) > 1, "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_closed_although_the_answer_to_that_was_lost() {
+    let opened = r#"{"session": "an id", "number": 1}"#;
+    let length = opened.len();
+    let opened = format!("HTTP/1.1 201 Created\r\nContent-Length: {length}\r\n\r\n{opened}");
+    let lost = String::new();
+    for (last, closed) in [("session_expired", true), ("session_unknown", false)] {
+        let answers = [opened.clone(), lost.clone(), problem(410, last, "")];
+        let (address, count) = answering_in_turn(answers.map(String::into_bytes).into()).await;
+        let session = client(&[&address]).open_session().await.unwrap();
+        assert_eq!(session.close().await.is_ok(), closed, "{last}");
+        assert_eq!(count.load(Ordering::Relaxed), 3);
     }
 }
 
