@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+#[path = "../../node/tests/common/authority.rs"]
+mod authority;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use authority::Authority;
 use folio_client::{Client, Error, ReadLevel, Settings};
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    date_time_ymd,
-};
+use rcgen::date_time_ymd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -18,47 +19,6 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring};
-
-/// An authority, whose certificate and those it makes are files.
-struct Authority {
-    directory: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(directory: &Path) -> Self {
-        std::fs::create_dir_all(directory).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let own = params.self_signed(&key).unwrap();
-        std::fs::write(directory.join("authority.pem"), own.pem()).unwrap();
-        Authority {
-            directory: directory.to_owned(),
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.directory.join("authority.pem")
-    }
-
-    /// A certificate for `host`, and its key.
-    fn certificate(&self, host: &str, change: impl Fn(&mut CertificateParams)) -> [PathBuf; 2] {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let files = ["pem", "key"].map(|kind| self.directory.join(format!("{host}.{kind}")));
-        std::fs::write(&files[0], certificate.pem()).unwrap();
-        std::fs::write(&files[1], key.serialize_pem()).unwrap();
-        files
-    }
-}
 
 /// Answers each request of a client of `clients`, or of anybody, with the status that the request's headers deserve: 200 with
 /// the right token, else 404.
@@ -131,12 +91,12 @@ async fn a_node_is_who_it_should_be_or_is_told_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new(directory.path());
     let other = Authority::new(&directory.path().join("other"));
-    let right = serve(&authority.certificate("localhost", |_| ()), None).await;
+    let right = serve(&authority.certificate(&["localhost"], |_| ()), None).await;
     assert_eq!(ask(settings(&right, &authority)).await.unwrap(), 1);
 
-    let strange = serve(&other.certificate("localhost", |_| ()), None).await;
-    let elsewhere = serve(&authority.certificate("elsewhere", |_| ()), None).await;
-    let expired = authority.certificate("localhost", |params| {
+    let strange = serve(&other.certificate(&["localhost"], |_| ()), None).await;
+    let elsewhere = serve(&authority.certificate(&["elsewhere"], |_| ()), None).await;
+    let expired = authority.certificate(&["localhost"], |params| {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
     });
@@ -160,9 +120,9 @@ async fn a_node_is_who_it_should_be_or_is_told_nothing() {
 async fn a_client_says_who_it_is_by_a_token_and_by_a_certificate() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new(directory.path());
-    let node = authority.certificate("localhost", |_| ());
+    let node = authority.certificate(&["localhost"], |_| ());
     let url = serve(&node, Some(&authority)).await;
-    let [certificate, key] = authority.certificate("client", |_| ());
+    let [certificate, key] = authority.certificate(&["client"], |_| ());
     let known = settings(&url, &authority)
         .identity(&certificate, &key)
         .unwrap();
@@ -188,7 +148,7 @@ fn settings_that_mean_nothing_are_refused() {
         "nobody is trusted"
     );
     assert!(Settings::new(Vec::<String>::new()).is_err());
-    let [certificate, key] = authority.certificate("client", |_| ());
+    let [certificate, key] = authority.certificate(&["client"], |_| ());
     for (certificate, key) in [(&key, &key), (&certificate, &certificate)] {
         assert!(open.clone().identity(certificate, key).is_err());
     }
