@@ -10,6 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::files::{PUBLIC, SECRET, about, write};
 use crate::output;
@@ -184,16 +185,20 @@ fn make_node(
 }
 
 fn make_client(place: &Place<'_>, name: &str, days: u32, replace: bool) -> Result<(), Failure> {
+    // Not an address, which would not be among the names of the certificate.
+    let is_name = matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_)));
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(is_plain) {
+    if !is_name || !name.chars().all(is_plain) {
         return Err(Failure::Usage(
             "--name: lower-case letters, digits, hyphens and dots, as in billing.example.com"
                 .into(),
         ));
     }
-    if name.starts_with("node-") {
+    // Their files are in the same directory.
+    if name.starts_with("node-") || name == "authority" {
         return Err(Failure::Usage(
-            "--name: the names of nodes begin with `node-`; choose another".into(),
+            "--name: `authority` and names that begin with `node-` are those of the authority and of nodes; choose another"
+                .into(),
         ));
     }
     let authority = authority(place)?;

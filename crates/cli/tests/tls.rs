@@ -12,10 +12,14 @@ use std::sync::Arc;
 use common::served::{Served, Three, alone, host};
 use common::{Run, folio, text};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, ClientConnection, Error, RootCertStore, StreamOwned,
+};
 
 /// Has the tool make an authority.
 fn authority(directory: &Path) {
@@ -410,13 +414,28 @@ fn a_client_is_let_in_with_a_certificate_that_the_tool_made() {
     let place = directory.path();
     let own = tempfile::tempdir().unwrap();
     authority(own.path());
-    let make = |name: &str| folio(["cert", "client", text(own.path()), "--name", name]);
     let name = "billing.example.com";
-    let made = make(name);
+    let made = folio(["cert", "client", text(own.path()), "--name", name]);
     assert_eq!(made.code, Some(0), "{made:?}");
-    for wrong in ["node-2", "Billing", "../billing", "-", ""] {
-        assert_eq!(make(wrong).code, Some(2), "{wrong}");
+    let key = std::fs::read(own.path().join("authority.key")).unwrap();
+    for wrong in [
+        "node-2",
+        "authority",
+        "Billing",
+        "../billing",
+        "-",
+        "a..b",
+        "192.0.2.1",
+        "",
+    ] {
+        let place = text(own.path());
+        let made = folio(["cert", "client", place, "--replace", "--name", wrong]);
+        assert_eq!(made.code, Some(2), "{wrong}");
     }
+    assert_eq!(
+        std::fs::read(own.path().join("authority.key")).unwrap(),
+        key
+    );
     let clients = place.join("clients");
     let add = |client: &str, how: &[&str]| {
         let added = folio([&["clients", "add", text(&clients), client], how].concat());
@@ -434,6 +453,23 @@ fn a_client_is_let_in_with_a_certificate_that_the_tool_made() {
     let node = Served::start([&alone(&file)[..], &asking].concat());
     let [certificate, key] = ["pem", "key"].map(|kind| own.path().join(format!("{name}.{kind}")));
     let known = Client::showing(place, Some([&certificate, &key]));
+    // Nobody can pass for a server with it.
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_file(&ca).unwrap();
+    roots.add(root).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+    let shown = CertificateDer::from_pem_file(&certificate).unwrap();
+    let server = ServerName::try_from(name).unwrap();
+    let verifier = verifier.build().unwrap();
+    let verified = verifier.verify_server_cert(&shown, &[], &server, &[], UnixTime::now());
+    let Err(Error::InvalidCertificate(reason)) = verified else {
+        panic!("{verified:?}");
+    };
+    assert!(
+        matches!(reason, CertificateError::InvalidPurposeContext { .. }),
+        "{reason:?}"
+    );
     let ask = |client: &Client, path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
         let answer = client.send(&node, &request).unwrap().0;
