@@ -80,9 +80,7 @@ pub fn run(arguments: &Arguments, layers: &Layers) -> Result<(), Failure> {
     let traces = {
         let _within = runtime.enter();
         let traces = settings.otlp_endpoint.as_deref().map(Traces::to);
-        traces
-            .transpose()
-            .map_err(|error| Failure::Usage(error.to_string()))?
+        traces.transpose().map_err(Failure::error)?
     };
     #[cfg(feature = "otlp")]
     let spans = traces

@@ -65,12 +65,7 @@ impl Traces {
     /// To the collector at `http://HOST:PORT`. Nothing is sent yet: that there is nobody is not noticed here. Has to be called
     /// within a runtime of tokio, which sends them.
     pub fn to(endpoint: &str) -> Result<Self, TracesError> {
-        let wrong = || TracesError::Endpoint(endpoint.to_owned());
-        let uri: Uri = endpoint.parse().map_err(|_| wrong())?;
-        let is_plain = uri.scheme_str() == Some("http") && uri.host().is_some();
-        if !is_plain || !["", "/"].contains(&uri.path()) || uri.query().is_some() {
-            return Err(wrong());
-        }
+        Self::check(endpoint)?;
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(Collector(Handle::current()))
@@ -88,6 +83,19 @@ impl Traces {
             .with_batch_exporter(exporter)
             .with_resource(resource.build());
         Ok(Traces(provider.build()))
+    }
+
+    /// Whether `endpoint` is `http://HOST:PORT`.
+    pub fn check(endpoint: &str) -> Result<(), TracesError> {
+        let uri = endpoint.parse::<Uri>().ok();
+        let plain = uri.filter(|uri| uri.scheme_str() == Some("http") && uri.query().is_none());
+        let is_root = |uri: &Uri| ["", "/"].contains(&uri.path());
+        // Who asks is not said in the address.
+        let is_bare = |uri: &Uri| uri.authority().is_some_and(|of| !of.as_str().contains('@'));
+        match plain.filter(is_root).filter(is_bare) {
+            Some(_) => Ok(()),
+            None => Err(TracesError::Endpoint(endpoint.to_owned())),
+        }
     }
 
     /// What takes the spans of requests from `tracing`, and nothing else of what is logged.
@@ -175,6 +183,8 @@ mod tests {
             "https://a:1",
             "http://a/v1/traces",
             "grpc://a:1",
+            "http://a:1/?b",
+            "http://me:secret@a:1",
             "",
             "/",
         ] {

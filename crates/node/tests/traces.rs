@@ -10,6 +10,7 @@ use folio_node::Traces;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -67,7 +68,8 @@ async fn a_request_and_its_write_are_spans_in_the_trace_of_who_sends_it() {
     tracing_subscriber::registry().with(traces.layer()).init();
 
     let directory = tempfile::tempdir().unwrap();
-    let address = start_cluster(directory.path(), 1, false).await[0].address;
+    let servers = start_cluster(directory.path(), 1, false).await;
+    let address = servers[0].address;
     post(address, "/v1/vaults", &json!({ "name": "v" })).await;
     let body =
         json!({ "operations": [{ "set": { "key": "secret-key", "value": "" } }] }).to_string();
@@ -81,6 +83,11 @@ async fn a_request_and_its_write_are_spans_in_the_trace_of_who_sends_it() {
     assert_eq!(done.status, 200, "{done:?}");
     common::get(address, "/v1/vaults/1/entities/secret-key?read=local").await;
     common::get(address, "/nowhere").await;
+    let unsampled = "GET /v1/numbers HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\
+         traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00\r\n\r\n";
+    assert_eq!(send(address, unsampled).await.status, 200);
+    servers[0].node.leave();
+    common::get(address, "/v1/health/ready").await;
     tokio::task::spawn_blocking(move || traces.end())
         .await
         .unwrap();
@@ -155,8 +162,20 @@ async fn a_request_and_its_write_are_spans_in_the_trace_of_who_sends_it() {
         .iter()
         .find(|span| span.parent_span_id == read.span_id);
     assert_eq!(attributes(below.unwrap())["folio.read_level"], "local");
-    assert_eq!(
-        attributes(named("GET ")[0])["http.response.status_code"],
-        "404"
-    );
+    let status = |span: &Span| {
+        let status = span.status.as_ref().map(|status| status.code());
+        let answered = attributes(span)["http.response.status_code"].clone();
+        (answered, status == Some(StatusCode::Error))
+    };
+    assert_eq!(status(named("GET ")[0]), ("404".to_owned(), false));
+    let failed = named("GET /v1/health/ready")[0];
+    assert_eq!(status(failed), ("503".to_owned(), true));
+    // Whoever sends it does not want it traced.
+    assert!(named("GET /v1/numbers").is_empty());
+    // What is logged is not in traces, nor what others have spans for.
+    for span in &spans {
+        assert!(span.events.is_empty(), "{span:?}");
+        let is_ours = ["GET ", "POST ", "raft write", "read"];
+        assert!(is_ours.iter().any(|name| span.name.starts_with(name)));
+    }
 }

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Command, ValueEnum};
+#[cfg(feature = "otlp")]
+use folio_node::Traces;
 use folio_node::api::MAX_BODY_BYTES;
 use folio_node::{Limits, is_host_and_port};
 use folio_raft::{Config, FollowerReads, NodeId};
@@ -252,6 +254,11 @@ impl Settings {
                 self.max_body_bytes.0
             )));
         }
+        #[cfg(feature = "otlp")]
+        if let Some(endpoint) = &self.otlp_endpoint {
+            Traces::check(endpoint)
+                .map_err(|error| Failure::Usage(format!("otlp-endpoint: {error}")))?;
+        }
         for (name, given) in [
             ("advertise", &self.advertise),
             ("advertise-api", &self.advertise_api),
@@ -438,6 +445,8 @@ mod tests {
                 "nothing without tls and clients",
             ),
             (&["--max-body-bytes", "8000K"], "max-body-bytes is 8192000"),
+            #[cfg(feature = "otlp")]
+            (&["--otlp-endpoint", "localhost:4318"], "http://HOST:PORT"),
             (&["--advertise", "a b"], "write HOST or HOST:PORT"),
             (&["--raft-queue-max-bytes", "0"], "queue-max-bytes is 0"),
         ] {
