@@ -131,6 +131,21 @@ async fn a_change_that_makes_no_sense_is_refused_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_makes_nobody_node_0() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let servers = start_cluster(directory.path(), 1, true).await;
+    let at = servers[0].address;
+    let found = json!({ "address": "127.0.0.1:9", "api": at.to_string() });
+    let moved = patch(at, "/v1/members/1", &found).await;
+    assert_eq!(moved.status, 200, "{moved:?}");
+    let invited = post(at, "/v1/invitations", &json!({})).await;
+    let newcomer = json!({ "invitation": invited.body["invitation"], "address": "127.0.0.1:9" });
+    let refused = post(at, "/v1/join/0", &newcomer).await;
+    assert_eq!((refused.status, refused.code()), (400, "malformed_request"));
+    assert_eq!(members(at).await, [(1, true)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_without_a_place_to_reach_it_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let servers = start_cluster(directory.path(), 1, true).await;

@@ -45,9 +45,6 @@ pub(super) async fn add(State(api): State<Api>, body: Body<NewMember>) -> Result
         replaces,
         votes,
     } = body?.0;
-    if id == 0 {
-        return Err(Problem::malformed("ids of nodes begin with 1"));
-    }
     if replaces.is_some() && !votes {
         return Err(Problem::malformed(
             "who replaces a voter votes: leave out `votes`",
@@ -78,6 +75,9 @@ pub(super) async fn admit(
     replaces: Option<NodeId>,
     votes: bool,
 ) -> Result<Changed, Problem> {
+    if id == 0 {
+        return Err(Problem::malformed("ids of nodes begin with 1"));
+    }
     api.take_node_id(id).await?;
     let ledger = api.node.ledger().clone();
     let address = found.to_string();
