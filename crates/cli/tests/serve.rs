@@ -2,10 +2,12 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
 use common::served::{Served, alone};
 use common::{folio, text};
@@ -112,6 +114,76 @@ fn a_signal_ends_a_node_cleanly() {
         "a clean end leaves nothing to apply again: {stat}"
     );
     assert_eq!(stat["vaults"][0]["name"], "first");
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_is_not_ready_from_then_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.folio");
+    let patient = ["--raft-handover-timeout", "60s"];
+    let mut served = Served::start([&alone(&file)[..], &patient].concat());
+    served.create_vault();
+    let ask = |path: &str| {
+        served.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        ))
+    };
+    assert!(ask("/v1/health/ready").starts_with("HTTP/1.1 200"));
+    // A member that cannot be reached is not given a vote, and the leadership not handed over before that is given up.
+    let nowhere = r#"{"id": 2, "address": "127.0.0.1:1"}"#;
+    let mut change = served.connect();
+    let request = Served::request("/v1/members", nowhere);
+    change.write_all(request.as_bytes()).expect("it reads");
+    while !ask("/v1/members").contains("127.0.0.1:1\"") {}
+    // What was proposed before is done then.
+    served.create_vault();
+    assert!(ask("/v1/status").starts_with("HTTP/1.1 200"));
+    served.terminate();
+    while !ask("/v1/health/ready").contains("shutting_down") {}
+    assert!(ask("/v1/health/live").starts_with("HTTP/1.1 200"));
+    assert!(ask("/v1/status").starts_with("HTTP/1.1 200"));
+    served.terminate();
+    assert_eq!(served.process.wait().expect("it ran").code(), Some(1));
+}
+
+#[test]
+fn traces_go_where_the_settings_say_until_the_node_has_ended() {
+    let collector = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = format!("http://{}", collector.local_addr().expect("it has one"));
+    let (sent, received) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in collector.incoming() {
+            let mut stream = BufReader::new(stream.expect("a connection"));
+            let (mut length, mut line) = (0, String::new());
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).expect("a head");
+                let lower = line.to_lowercase();
+                if let Some(given) = lower.strip_prefix("content-length:") {
+                    length = given.trim().parse().expect("a number");
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).expect("it is whole");
+            let body = String::from_utf8_lossy(&body).into_owned();
+            // The test may be over.
+            let _ = sent.send(body);
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            stream.get_mut().write_all(answer).expect("it reads");
+        }
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.folio");
+    // The filter of the log says nothing of traces.
+    let traced = ["--otlp-endpoint", &place, "--log", "off"];
+    let mut served = Served::start([&alone(&file)[..], &traced].concat());
+    served.create_vault();
+    served.terminate();
+    assert_eq!(served.process.wait().expect("it ran").code(), Some(0));
+    // The node has waited for the answer.
+    let spans: String = received.try_iter().collect();
+    assert!(spans.contains("POST /v1/vaults"), "{spans}");
+    assert!(spans.contains("raft write"), "{spans}");
 }
 
 #[test]

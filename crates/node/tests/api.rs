@@ -284,6 +284,34 @@ async fn every_bad_request_gets_a_problem_with_its_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_read_no_further_than_one_may_go() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let address = with_vault(&directory).await;
+    let operation = json!({ "delete": { "key": "a" } });
+    let condition = json!({ "entity": "a", "must": "not_exist" });
+    let lists = |operations, conditions| {
+        let operations = vec![operation.clone(); operations];
+        (operations, vec![condition.clone(); conditions])
+    };
+    let (operations, conditions) = lists(1024, 1024);
+    let largest = json!({ "operations": operations, "conditions": conditions });
+    let done = submit(address, largest).await;
+    assert_eq!(done.status, 200, "{done:?}");
+    for (mut operations, mut conditions) in [lists(1025, 0), lists(1, 1025)] {
+        let longer = match operations.len() > conditions.len() {
+            true => &mut operations,
+            false => &mut conditions,
+        };
+        longer.push(json!("nobody sees that this is none"));
+        let body = json!({ "operations": operations, "conditions": conditions });
+        let refused = submit(address, body).await;
+        assert_eq!((refused.status, refused.code()), (400, "malformed_request"));
+        let detail = refused.body["detail"].as_str().expect("it says why");
+        assert!(detail.contains("a list of 1024 at most"), "{detail}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_too_large_is_refused_by_its_length() {
     let directory = tempfile::tempdir().expect("a directory");
     let address = with_vault(&directory).await;
@@ -372,6 +400,41 @@ async fn a_node_is_ready_while_it_knows_a_leader_and_stays_and_lives_as_long_as_
             .all(|code| ["node_stopped", "shutting_down"].contains(&&**code)),
         "{stopped:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_waits_for_its_state_lives_and_is_not_ready() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // The log alone does not bring the state back.
+    let config = Config {
+        snapshot_after_entries: 1,
+        log_entries_kept: 0,
+        ..Config::default()
+    };
+    let servers = start_cluster_with(directory.path(), 3, true, &config).await;
+    let leader = leader(&servers).await;
+    let waiting = follower(&servers, leader);
+    let compacted = async {
+        while waiting.node.ledger().status().purged.is_none() {
+            post(leader.address, "/v1/vaults", &json!({ "name": "any" })).await;
+        }
+    };
+    let compacted = tokio::time::timeout(PATIENCE, compacted).await;
+    compacted.expect("the log is compacted");
+    for other in &servers {
+        if other.node.id() != waiting.node.id() {
+            other.node.ledger().shutdown().await.expect("it stops");
+        }
+    }
+    let address = waiting.address;
+    let given_up = post(address, "/v1/rebuild", &Value::Null).await;
+    assert_eq!(given_up.status, 202, "{given_up:?}");
+    let ready = get(address, "/v1/health/ready").await;
+    assert_eq!((ready.status, ready.code()), (503, "rebuilding"));
+    for kind in ["started", "live"] {
+        let answer = get(address, &format!("/v1/health/{kind}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
