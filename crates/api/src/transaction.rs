@@ -109,23 +109,30 @@ pub enum Must {
     /// It is not there.
     NotExist,
     /// It is an entity with this version.
+    #[cfg_attr(feature = "schema", schemars(title = "HaveVersion"))]
     HaveVersion(u64),
     /// It is an entity with this value.
+    #[cfg_attr(feature = "schema", schemars(title = "HaveValue"))]
     HaveValue(Bytes),
 }
 
 /// One change.
+// The titles are what generators of clients call the types.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Creates an entity or gives it a new value.
+    #[cfg_attr(feature = "schema", schemars(title = "SetOperation"))]
     Set(Set),
     /// Deletes an entity. That it is not there is no error.
+    #[cfg_attr(feature = "schema", schemars(title = "DeleteOperation"))]
     Delete(Delete),
     /// Creates a relationship. That it is there already is no error.
+    #[cfg_attr(feature = "schema", schemars(title = "RelateOperation"))]
     Relate(Relationship),
     /// Deletes a relationship. That it is not there is no error.
+    #[cfg_attr(feature = "schema", schemars(title = "UnrelateOperation"))]
     Unrelate(Relationship),
 }
 

@@ -34,6 +34,7 @@ const EXPECTED: &str = "
     POST    admin everywhere        /v1/verification
     DELETE  admin everywhere        /v1/verification
     GET     admin everywhere        /v1/backup
+    POST    admin everywhere        /v1/snapshot
     POST    admin everywhere        /v1/rebuild
     POST    write somewhere         /v1/sessions
     DELETE  write somewhere         /v1/sessions/{session}

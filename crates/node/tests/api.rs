@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use common::{
     Answer, PATIENCE, Server, applied, delete, free_port, get, leader, open_session, post, post_as,
@@ -36,6 +37,27 @@ fn keys(answer: &Answer) -> Vec<&str> {
         .iter()
         .map(|item| item["key"].as_str().expect("the key is text"))
         .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_takes_a_snapshot_when_it_is_asked() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let address = with_vault(&directory).await;
+    let written = submit(
+        address,
+        json!({ "operations": [{ "set": { "key": "a", "value": "b" } }] }),
+    );
+    let index = written.await.body["log_index"].as_u64().expect("an index");
+    let accepted = post(address, "/v1/snapshot", &Value::Null).await;
+    assert_eq!((accepted.status, &accepted.body["node"]), (202, &json!(1)));
+    let taken = async {
+        while get(address, "/v1/status").await.body["snapshot"].as_u64() < Some(index) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken)
+        .await
+        .expect("it is taken");
 }
 
 #[tokio::test(flavor = "multi_thread")]

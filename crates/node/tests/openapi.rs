@@ -398,6 +398,7 @@ async fn every_route_answers_as_the_document_says() {
         .await;
     node.ask("stop_verification", "DELETE /v1/verification", None)
         .await;
+    node.ask("take_snapshot", "POST /v1/snapshot", None).await;
     node.ask("rebuild", "POST /v1/rebuild", None).await;
     node.ask("get_page", "GET /", None).await;
     node.ask("get_openapi", "GET /v1/openapi.json", None).await;

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
+use super::openapi::Accepted;
 use super::problem::Problem;
 use crate::address::MemberAddress;
 
@@ -56,6 +57,13 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Probl
             fdatasyncs: statistics.syncs,
         },
     }))
+}
+
+/// Begins a snapshot; the status tells when it is there, and how far the log is gone.
+pub(super) async fn snapshot(api: State<Api>) -> Result<Accepted<Status>, Problem> {
+    api.node.ledger().trigger_snapshot().await?;
+    let Json(status) = status(api).await?;
+    Ok(Accepted(status))
 }
 
 /// A member, and where its peers reach it.

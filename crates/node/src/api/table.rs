@@ -179,6 +179,8 @@ pub(super) fn routes() -> Routes {
         .get("/v1/backup", Everywhere(Admin), backup::copy,
             about("get_backup", "A copy of this node's file, or what has changed since one",
                 &[NODE, &[Code::TooManyBackups, Code::BackupBase]]))
+        .post("/v1/snapshot", Everywhere(Admin), status::snapshot,
+            about("take_snapshot", "Has this node take a snapshot, after which its log is shorter", &[NODE]))
         .post("/v1/rebuild", Everywhere(Admin), verification::rebuild,
             about("rebuild", "Gives up this node's state, and has it rebuilt from another node",
                 &[NODE, &[Code::NobodyToRebuildFrom]]))
