@@ -206,6 +206,11 @@ struct Cutter {
 
 /// Ends each of the first `times` connections after it has let `bytes` through, and those that follow after `later` bytes.
 fn cut(node: &str, bytes: u64, times: u64, later: u64) -> Cutter {
+    damage(node, bytes, times, later, u64::MAX)
+}
+
+/// The same, and changes one byte of each answer on its way.
+fn damage(node: &str, bytes: u64, times: u64, later: u64, changed: u64) -> Cutter {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let cutter = Cutter {
         address: listener.local_addr().unwrap().to_string(),
@@ -227,6 +232,11 @@ fn cut(node: &str, bytes: u64, times: u64, later: u64) -> Cutter {
                     && let Ok(length @ 1..) = node.read(&mut piece)
                 {
                     let length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
+                    let place = changed.checked_sub(most - left);
+                    let place = place.and_then(|place| usize::try_from(place).ok());
+                    if let Some(byte) = place.and_then(|place| piece.get_mut(place)) {
+                        *byte ^= 1;
+                    }
                     if client.write_all(&piece[..length]).is_err() {
                         break;
                     }
@@ -284,6 +294,24 @@ fn a_transfer_whose_connections_are_cut_goes_on_by_itself() {
             .chain(&since),
     );
     assert_eq!(run.code, Some(0), "{run:?}");
+}
+
+#[test]
+fn what_is_damaged_on_its_way_takes_nobodys_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let node = filled(25, &at("node"));
+    for name in ["copy.folio", "copy.folio.zst"] {
+        let copy = at(name);
+        fs::write(&copy, "the one before").unwrap();
+        let between = damage(&node.address, 0, 0, u64::MAX, 3 << 20);
+        let url = format!("http://{}", between.address);
+        let run = folio(["backup", "--node", &url, text(&copy)]);
+        assert_eq!(run.code, Some(3), "{run:?}");
+        assert!(run.stderr.contains("no whole backup"), "{run:?}");
+        assert_eq!(fs::read(&copy).unwrap(), b"the one before");
+        assert!(!at(&format!("{name}.partial")).exists());
+    }
 }
 
 #[test]

@@ -284,6 +284,44 @@ fn a_ledger_is_restored_to_any_height_that_its_backups_cover() {
 }
 
 #[test]
+fn a_log_that_makes_another_block_than_the_one_recorded_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let node = start(16, &at("node"), &["--init"]);
+    node.done("vaults create accounts");
+    for colour in ["blue", "red"] {
+        node.done(&format!("put 1 colour {colour}"));
+    }
+    let copy = at("copy.folio");
+    node.done(&format!("backup {}", text(&copy)));
+    drop(node);
+    let restored = restore_to(&[&copy], 1, &at("as it was"));
+    assert_eq!(restored.code, Some(0), "{restored:?}");
+
+    // Another value of the same length in the log, under right checksums.
+    let database = Database::open(&copy).unwrap();
+    let txn = database.begin_write().unwrap();
+    let mut log = txn.table::<Log>().unwrap();
+    let entries = log.iter().unwrap().map(Result::unwrap);
+    let holds = |bytes: &[u8]| bytes.windows(4).position(|word| word == b"blue");
+    let mut found: Vec<_> = entries
+        .filter_map(|(index, bytes)| Some((index, holds(&bytes)?, bytes)))
+        .collect();
+    let [(index, place, bytes)] = &mut found[..] else {
+        panic!("{found:?}");
+    };
+    bytes[*place..*place + 4].copy_from_slice(b"grey");
+    log.insert(*index, bytes.as_slice()).unwrap();
+    drop(log);
+    txn.commit().unwrap();
+    database.close().unwrap();
+    let refused = restore_to(&[&copy], 1, &at("out"));
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(refused.stderr.contains("folio replay"), "{refused:?}");
+    assert_eq!(std::fs::read_dir(at("out")).unwrap().count(), 0);
+}
+
+#[test]
 fn heights_that_no_log_covers_are_refused_with_those_that_are_covered() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);

@@ -76,10 +76,11 @@ async fn copy_when_there_is_a_place(server: &Server) -> Copy {
         if copied.status == 200 {
             return copied;
         }
-        assert!(
-            tokio::time::Instant::now() < patience,
-            "its place stays taken"
-        );
+        if tokio::time::Instant::now() > patience {
+            // What is still read would keep the test from its end.
+            server.node.end_streams();
+            panic!("its place stays taken");
+        }
     }
 }
 
