@@ -3,10 +3,12 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use common::served::{Served, alone};
+use common::served::{FOLIO, Served, alone};
 use common::{Run, folio, text};
 
 fn clients<'a>(command: &'a str, file: &'a Path, more: &[&'a str]) -> Run {
@@ -67,6 +69,33 @@ fn a_client_that_is_added_is_let_in_with_its_token_until_it_is_taken_out() {
     // The node looks at the file every second.
     while !ask(&node, token, "GET", "/v1/status").starts_with("HTTP/1.1 401") {}
     assert!(!ask(&node, shop, "GET", "/v1/vaults").starts_with("HTTP/1.1 40"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_is_out_although_the_node_could_not_read_the_file_at_first() {
+    use rustix::process::{Resource, getrlimit};
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("clients");
+    let added = clients("add", &file, &["ana", "--admin", "all"]);
+    let token = added.stdout.trim();
+    let data = directory.path().join("node.folio");
+    let node = Command::new(FOLIO)
+        .arg("serve")
+        .args(alone(&data))
+        .args(["--clients", text(&file)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut node = Served::of(node.unwrap());
+    let log = BufReader::new(node.process.stderr.take().unwrap());
+
+    node.limit(Resource::Nofile, Some(0));
+    clients("remove", &file, &["ana"]);
+    let kept = |line: std::io::Result<String>| line.unwrap().contains("from before are kept");
+    assert!(log.lines().any(kept));
+    node.limit(Resource::Nofile, getrlimit(Resource::Nofile).current);
+    while !ask(&node, token, "GET", "/v1/status").starts_with("HTTP/1.1 401") {}
 }
 
 #[test]

@@ -200,6 +200,7 @@ async fn caught_up(node: &Served) {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_without_room_is_followed_by_another_and_comes_back_by_itself() {
+    use rustix::process::Resource;
     let _turn = TURN.lock().await;
     let three = Three::start(None);
     let vault = vault().await;
@@ -217,23 +218,11 @@ async fn a_leader_without_room_is_followed_by_another_and_comes_back_by_itself()
     }
     load.go_on(100).await;
     assert_ne!(leader().await, full);
-    limit_files(node, None);
+    node.limit(Resource::Fsize, None);
     caught_up(node).await;
     assert_eq!(it.status().await.unwrap().disk_full, None);
     load.check(vault).await;
     verify(three);
-}
-
-/// From now on no file that a node writes gets longer than that.
-#[cfg(target_os = "linux")]
-fn limit_files(node: &Served, current: Option<u64>) {
-    use rustix::process::{Pid, Resource, Rlimit, prlimit};
-    let process = Pid::from_child(&node.process);
-    let limit = Rlimit {
-        current,
-        maximum: None,
-    };
-    prlimit(Some(process), Resource::Fsize, limit).unwrap();
 }
 
 /// Bytes that no peer would send, at the ports of peers and of clients.

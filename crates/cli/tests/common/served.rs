@@ -144,6 +144,18 @@ impl Served {
         }
     }
 
+    /// Limits what the process may take from now on; `None` is no limit.
+    #[cfg(target_os = "linux")]
+    pub fn limit(&self, what: rustix::process::Resource, current: Option<u64>) {
+        use rustix::process::{Pid, Rlimit, getrlimit, prlimit};
+        let process = Pid::from_child(&self.process);
+        let limit = Rlimit {
+            current,
+            maximum: getrlimit(what).maximum,
+        };
+        prlimit(Some(process), what, limit).expect("it is ours");
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         let told = Command::new("kill")

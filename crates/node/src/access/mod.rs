@@ -132,16 +132,16 @@ impl Access {
     }
 }
 
-/// Reads the file again when it is another one than before, until nobody asks any more.
+/// Reads the file again when it is another one than before, or could not be used, until nobody asks any more.
 fn watch(source: &Weak<Source>, mut before: Option<Stamp>) {
+    let mut told = String::new();
     loop {
         thread::sleep(INTERVAL);
         let Some(source) = source.upgrade() else {
             return;
         };
         let now = stamp(&source.path).ok();
-        let outdated = source.outdated.load(Ordering::Relaxed);
-        if now.is_some() && now == before || now.is_none() && outdated {
+        if now.is_some() && now == before && !source.outdated.load(Ordering::Relaxed) {
             continue;
         }
         before = now;
@@ -150,10 +150,15 @@ fn watch(source: &Weak<Source>, mut before: Option<Stamp>) {
                 tracing::info!(path = %source.path.display(), "the clients have changed and were read again");
                 source.clients.send_replace(Arc::new(clients));
                 source.outdated.store(false, Ordering::Relaxed);
+                told.clear();
             }
             Err(error) => {
-                tracing::error!(%error, "the clients have changed, and those from before are kept");
+                let reason = error.to_string();
+                if told != reason {
+                    tracing::error!(%error, "the clients have changed, and those from before are kept");
+                }
                 source.outdated.store(true, Ordering::Relaxed);
+                told = reason;
             }
         }
     }

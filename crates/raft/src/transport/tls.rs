@@ -274,8 +274,9 @@ impl Files {
             }
             Err(error) => {
                 tracing::warn!(node, %error, "the certificates have changed, and the old ones are kept");
-                // Not again before something changes.
-                current.stamps = stamps.ok();
+                // Not again before something changes, if it was read.
+                let was_read = !matches!(error, TlsError::Read { .. });
+                current.stamps = stamps.ok().filter(|_| was_read);
             }
         }
     }
