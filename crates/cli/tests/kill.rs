@@ -208,10 +208,8 @@ async fn a_leader_without_room_is_followed_by_another_and_comes_back_by_itself()
     load.go_on(20).await;
     let full = leader().await;
     let node = &three.nodes[&full];
-    limit_files(
-        node,
-        Some(std::fs::metadata(three.file(full)).unwrap().len()),
-    );
+    let length = std::fs::metadata(three.file(full)).unwrap().len();
+    node.limit(Resource::Fsize, Some(length));
     let it = client_of(node);
     while it.status().await.unwrap().disk_full.is_none() {
         load.go_on(20).await;
