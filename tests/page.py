@@ -81,7 +81,9 @@ class Browser:
     def picture(self, directory, name):
         if directory:
             png = base64.b64decode(self.send("/screenshot"))
-            pathlib.Path(directory, f"{name}.png").write_bytes(png)
+            directory = pathlib.Path(directory)
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / f"{name}.png").write_bytes(png)
 
     def close(self):
         try:
