@@ -4,6 +4,7 @@
 
 use std::{
     io::{self, IoSlice},
+    ops::Range,
     sync::{Arc, Mutex},
 };
 
@@ -24,9 +25,28 @@ const FIXED_PAGES: u64 = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Call {
+    Sync,
     Forget(u64, u64),
     Announce(u64, u64),
     Read(u64),
+}
+
+impl Call {
+    /// The pages that are forgotten, or none.
+    fn forgets(self) -> Range<u64> {
+        match self {
+            Self::Forget(first, count) => first..first + count,
+            _ => 0..0,
+        }
+    }
+
+    /// The pages that are announced, or none.
+    fn announces(self) -> Range<u64> {
+        match self {
+            Self::Announce(first, count) => first..first + count,
+            _ => 0..0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -52,6 +72,7 @@ impl Storage for Recording {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.note(Call::Sync);
         self.inner.sync()
     }
 
@@ -82,12 +103,12 @@ impl Storage for Recording {
     }
 }
 
-#[test]
-fn a_page_of_the_last_commit_is_forgotten_then_announced_then_read() {
+/// What opening asks for after each of some transactions with so many random changes, and a kill.
+fn calls_of_opening(transactions: &[u64]) -> Vec<Call> {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let db = Database::builder().create_on(storage.clone()).unwrap();
     let mut random = SplitMix64::new(1);
-    for updates in [3_000, 300] {
+    for &updates in transactions {
         let txn = db.begin_write().unwrap();
         let mut rows = txn.table::<Rows>().unwrap();
         for _ in 0..updates {
@@ -101,26 +122,49 @@ fn a_page_of_the_last_commit_is_forgotten_then_announced_then_read() {
         inner: storage,
         calls: Mutex::default(),
     });
-    let db = Database::builder().open_on(recording.clone()).unwrap();
-    let calls = std::mem::take(&mut *recording.calls.lock().unwrap());
+    drop(Database::builder().open_on(recording.clone()).unwrap());
+    std::mem::take(&mut *recording.calls.lock().unwrap())
+}
+
+#[test]
+fn a_page_of_the_last_commit_is_forgotten_then_announced_then_read() {
+    let calls = calls_of_opening(&[3_000, 300]);
     let position = |wanted: &dyn Fn(&Call) -> bool| calls.iter().position(wanted);
     let mut read = 0;
     for (index, call) in calls.iter().enumerate() {
         let Call::Read(page) = *call else { continue };
         // The manifest's own pages are a chain, of which nobody knows the next one.
-        let announced = position(
-            &|call| matches!(*call, Call::Announce(first, count) if (first..first + count).contains(&page)),
-        );
+        let announced = position(&|call| call.announces().contains(&page));
         let Some(announced) = announced.filter(|_| page >= FIXED_PAGES) else {
             continue;
         };
-        let forgotten = position(
-            &|call| matches!(*call, Call::Forget(first, count) if (first..first + count).contains(&page)),
-        );
+        let forgotten = position(&|call| call.forgets().contains(&page));
         assert!(forgotten.unwrap() < announced, "page {page}");
         assert!(announced < index, "page {page}");
         read += 1;
     }
     assert!(read > 200, "{read} pages of the last commit were read");
-    drop(db);
+}
+
+#[test]
+fn a_small_last_commit_is_asked_for_at_once_with_the_pages_that_lead_to_it() {
+    let calls = calls_of_opening(&[3_000, 1]);
+    let synced = calls.iter().position(|&call| call == Call::Sync).unwrap();
+    // When the commit is chosen the header is read again.
+    let chosen = calls.iter().rposition(|&call| call == Call::Read(0));
+    let calls = &calls[synced..chosen.unwrap()];
+    let is_read = |call: &Call| matches!(call, Call::Read(_));
+    let (asked, rest) = calls.split_at(calls.iter().position(is_read).unwrap());
+    let position = |wanted: fn(Call) -> Range<u64>, page| {
+        let mut calls = asked.iter();
+        calls.position(|&call| wanted(call).contains(page)).unwrap()
+    };
+    let mut read = 0;
+    for call in rest {
+        assert!(call.forgets().is_empty(), "{call:?}: read twice");
+        let Call::Read(page) = call else { continue };
+        assert!(position(Call::forgets, page) < position(Call::announces, page));
+        read += 1;
+    }
+    assert!(read > FIXED_PAGES, "{read} pages, also of the last commit");
 }

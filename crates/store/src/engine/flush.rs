@@ -568,7 +568,12 @@ fn read_to_decide(pager: &Pager, page: u64, past_cache: bool) -> Result<PageByte
 
 /// Prepares for reading these pages, which are in the order of their numbers. They lie all over the file, and one read
 /// after the other would take the time of all of them.
-fn announce(pager: &Pager, entries: &[(u64, u32)], length: u64, past_cache: bool) -> Result<()> {
+pub(super) fn announce(
+    pager: &Pager,
+    entries: &[(u64, u32)],
+    length: u64,
+    past_cache: bool,
+) -> Result<()> {
     // The numbers come from the file and may be any.
     let runs = || {
         let neighbours =

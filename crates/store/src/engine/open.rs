@@ -6,7 +6,7 @@ use super::{
     Engine, Groups, Published,
     durability::Durability,
     elsewhere::{Elsewhere, Hold, choose_beside},
-    flush::{CEILING_STEP, Flusher, digest, verify_manifest},
+    flush::{CEILING_STEP, Flusher, announce, digest, verify_manifest},
     gate::Gate,
     pending::Pending,
     verify::PIN,
@@ -351,6 +351,8 @@ pub(super) struct Fixed {
     length: u64,
     /// Whether it was read from the device, and the rest is to be.
     past_cache: bool,
+    /// The commit of which all pages are on their way from the device.
+    announced: Option<Slot>,
 }
 
 impl Fixed {
@@ -372,6 +374,7 @@ impl Fixed {
             slots,
             length,
             past_cache: false,
+            announced: None,
         })
     }
 
@@ -394,10 +397,19 @@ impl Fixed {
             .sync()
             .map_err(|error| pager.io_error("sync before recovery", error))?;
         Counters::add(&pager.counters.syncs, 1);
+        // The device will most likely say what the system's memory does. So all that this leads to is asked for at once: one
+        // read after the other would take the time of all of them.
+        let mut expected = self.slots.whole.into_iter();
+        let announced = expected.next().filter(|slot| slot.manifest_page.is_none());
         pager.forget_cached(0, FIXED_PAGES)?;
+        pager.will_read(0, FIXED_PAGES)?;
+        if let Some(slot) = &announced {
+            announce(pager, &slot.manifest, slot.length, true)?;
+        }
         read_again(pager, header)?;
         Ok(Self {
             past_cache: true,
+            announced,
             ..Self::read(pager, header)?
         })
     }
@@ -421,6 +433,7 @@ impl Fixed {
             slots,
             length,
             past_cache,
+            announced,
         } = self;
         let Slots {
             whole: slots,
@@ -452,6 +465,8 @@ impl Fixed {
                 doubtful = true;
                 continue;
             }
+            // What was announced has been forgotten, and to forget it again would be to read it twice.
+            let past_cache = past_cache && announced.as_ref() != Some(&slot);
             match verify_manifest(pager, &slot, past_cache) {
                 Ok(manifest_pages) => {
                     chosen = Some((slot, manifest_pages));
