@@ -1,7 +1,8 @@
 //! Who waits for which commit to be durable, and who flushes for all of them.
 //!
 //! There is no flushing thread and no timer. Of those who wait, one flushes, for everything that was published by then;
-//! the others sleep. When it is done the next one flushes what came in the meantime.
+//! the others sleep. When it is done, those whom it was for go on, and of those who came too late for it one is woken, to
+//! flush what came in the meantime. To wake the others would be in vain.
 
 use std::sync::Arc;
 
@@ -17,13 +18,18 @@ struct State {
     /// What those who wait are waiting for.
     wanted: GroupSet,
     flushing: bool,
+    /// What the flush that is under way makes durable, as soon as it has taken that from the commits.
+    taken: Option<(GroupSet, u64)>,
+    /// How many flushes have begun.
+    turn: usize,
     /// Why nothing is written any more.
     latched: Option<Arc<str>>,
 }
 
 pub(super) struct Durability {
     state: Mutex<State>,
-    changed: Condvar,
+    /// Those who sleep, by the turn whose flush is for them: the one under way or the one after it.
+    sleepers: [Condvar; 2],
 }
 
 impl Durability {
@@ -32,12 +38,24 @@ impl Durability {
             reached: [transaction; Group::COUNT],
             wanted: GroupSet::EMPTY,
             flushing: false,
+            taken: None,
+            turn: 0,
             latched: None,
         };
         Self {
             state: Mutex::new(state),
-            changed: Condvar::default(),
+            sleepers: Default::default(),
         }
+    }
+
+    fn sleepers_of(&self, turn: usize) -> &Condvar {
+        &self.sleepers[turn % self.sleepers.len()]
+    }
+
+    fn wake_everybody(&self) {
+        self.sleepers.iter().for_each(|sleepers| {
+            sleepers.notify_all();
+        });
     }
 
     pub fn reached(&self, group: Group) -> u64 {
@@ -64,7 +82,13 @@ impl Durability {
             tracing::error!(error = %failure, "writing stopped after a failure");
             state.latched = Some(failure.to_string().into());
         }
-        self.changed.notify_all();
+        self.wake_everybody();
+    }
+
+    /// Says what the flush that is under way makes durable, so that those who come too late for it are told from the
+    /// others.
+    pub fn take(&self, groups: GroupSet, transaction: u64) {
+        self.state.lock().taken = Some((groups, transaction));
     }
 
     pub fn check(&self, file: &Arc<str>) -> Result<()> {
@@ -86,6 +110,7 @@ impl Durability {
         flush: impl Fn(GroupSet) -> Result<()>,
     ) -> Result<()> {
         let mut state = self.state.lock();
+        let mut late = false;
         while !state.has_reached(groups, transaction) {
             if let Some(reason) = &state.latched {
                 return Err(Error::Latched {
@@ -95,10 +120,15 @@ impl Durability {
             }
             state.wanted = state.wanted | groups;
             if state.flushing {
-                self.changed.wait(&mut state);
+                late = !state.takes(groups, transaction);
+                let turn = state.turn + usize::from(late);
+                self.sleepers_of(turn).wait(&mut state);
                 continue;
             }
+            late = false;
             state.flushing = true;
+            state.taken = None;
+            state.turn += 1;
             let wanted = std::mem::take(&mut state.wanted);
             drop(state);
             let mut turn = Turn {
@@ -114,11 +144,22 @@ impl Durability {
                 result?;
             }
         }
+        if late && !state.flushing {
+            // This may be the one who was woken to flush for all who were late, and somebody else has done it.
+            self.sleepers_of(state.turn + 1).notify_one();
+        }
         Ok(())
     }
 }
 
 impl State {
+    /// Whether the flush that is under way is for this commit. Nobody is lost if it turns out otherwise.
+    fn takes(&self, groups: GroupSet, transaction: u64) -> bool {
+        self.taken.is_none_or(|(taken, newest)| {
+            transaction <= newest && groups.iter().all(|group| taken.contains(group))
+        })
+    }
+
     fn has_reached(&self, groups: GroupSet, transaction: u64) -> bool {
         groups
             .iter()
@@ -140,7 +181,12 @@ impl Drop for Turn<'_> {
         if !self.returned && state.latched.is_none() {
             state.latched = Some("a flush panicked".into());
         }
-        self.durability.changed.notify_all();
+        if state.latched.is_some() {
+            self.durability.wake_everybody();
+            return;
+        }
+        self.durability.sleepers_of(state.turn).notify_all();
+        self.durability.sleepers_of(state.turn + 1).notify_one();
     }
 }
 
@@ -172,6 +218,7 @@ mod interleavings {
                     "two flushes at a time"
                 );
                 let newest = published.load(Ordering::SeqCst);
+                durability.take(groups, newest);
                 let result = flush(newest);
                 match &result {
                     Ok(()) => durability.advance(groups, newest),
@@ -203,6 +250,21 @@ mod interleavings {
                 |result, durability, own| {
                     assert!(result.is_ok());
                     assert!(durability.reached(Group::DEFAULT) >= own);
+                },
+            );
+        });
+    }
+
+    /// As a savepoint does it: its flush takes all that is published, whoever waits for it.
+    #[test]
+    fn nobody_is_forgotten_when_somebody_who_does_not_wait_makes_it_durable() {
+        every_interleaving(|| {
+            each_waits_for_its_own(
+                3,
+                |_| Ok(()),
+                |result, durability, own| {
+                    assert!(result.is_ok());
+                    durability.advance(Group::DEFAULT.into(), own + 1);
                 },
             );
         });

@@ -272,6 +272,7 @@ impl Engine {
             })
             .collect();
         pending.under_way = changes.iter().map(|(_, changes)| changes.volume()).sum();
+        self.durability.take(groups, published.transaction);
         Captured {
             groups,
             transaction: published.transaction,
