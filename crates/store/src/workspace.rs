@@ -243,6 +243,15 @@ impl Workspace {
         page.bytes.make_mut()
     }
 
+    /// Lets two private pages change places.
+    pub fn exchange(&mut self, one: PageRef, other: PageRef) {
+        let pages = self.private.get_disjoint_mut([&one.page, &other.page]);
+        let [first, second] = pages.map(|page| page.expect("both are private"));
+        std::mem::swap(&mut first.bytes, &mut second.bytes);
+        set_identity(first.bytes.make_mut(), one);
+        set_identity(second.bytes.make_mut(), other);
+    }
+
     /// Whether a page and all below it belong to a savepoint, so that giving it up frees nothing and moving it is in vain.
     pub fn keeps(&self, at: PageRef) -> bool {
         at.transaction < self.kept_below

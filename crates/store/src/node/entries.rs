@@ -153,20 +153,11 @@ pub(crate) fn build(node: &mut NodeMut<'_>, entries: &[Entry<'_>]) -> bool {
     true
 }
 
-/// Where to split entries that do not fit one page, so that both parts fit theirs and are about equal. With `at_end`
-/// the left part is made as full as possible: for keys that arrive in order.
-pub(crate) fn split_point(
-    entries: &[Entry<'_>],
-    leaf: bool,
-    page_size: usize,
-    at_end: bool,
-) -> usize {
+/// Where to split entries that do not fit one page, so that both parts fit theirs and are about equal.
+pub(crate) fn split_point(entries: &[Entry<'_>], leaf: bool, page_size: usize) -> usize {
     let fits = |point: usize| {
         size(&entries[..point], leaf) <= page_size && size(&entries[point..], leaf) <= page_size
     };
-    if at_end && fits(entries.len() - 1) {
-        return entries.len() - 1;
-    }
     let total: usize = entries
         .iter()
         .map(|entry| entry.suffix.len() + entry.body.len() + SLOT_SIZE + CELL_HEADER)

@@ -76,8 +76,7 @@ fn place(rows: &Rows, key: &[u8]) -> Result<usize, usize> {
 fn split(bytes: &[u8], index: usize, entry: Entry<'_>, context: &str) -> [Vec<u8>; 2] {
     let mut entries = gather(Node::new(bytes));
     entries.insert(index, entry);
-    let at_end = index + 1 == entries.len();
-    let point = split_point(&entries, true, bytes.len(), at_end);
+    let point = split_point(&entries, true, bytes.len());
     let separator = separator(&entries[point - 1], &entries[point]);
     assert!(entries[point - 1].key() < separator && separator <= entries[point].key());
     let parts = [&entries[..point], &entries[point..]];
@@ -195,7 +194,7 @@ fn a_branch_finds_the_child_of_every_key_and_splits_where_both_parts_fit() {
                 let full = bytes.clone();
                 let mut entries = gather(Node::new(&full));
                 entries.insert(below + 1, entry);
-                let point = split_point(&entries, false, page_size, random.one_in(2));
+                let point = split_point(&entries, false, page_size);
                 let fits = build(&mut NodeMut::new(&mut bytes), &entries[point..]);
                 assert!(fits, "{context}");
                 let mut left = full.clone();

@@ -180,13 +180,15 @@ impl Tree<'_> {
         if NodeMut::new(self.workspace.edit(at)).insert(index, entry) {
             return Ok(None);
         }
+        if append && index == Node::new(self.workspace.edit(at)).len() {
+            return self.append_entry(at, entry).map(Some);
+        }
         let page_size = self.workspace.page_size();
         let full = self.workspace.edit(at).to_vec();
         let level = level(&full);
         let mut entries = gather(Node::new(&full));
-        let at_end = append && index == entries.len();
         entries.insert(index, entry);
-        let point = split_point(&entries, level == 0, page_size, at_end);
+        let point = split_point(&entries, level == 0, page_size);
         let separator = if level == 0 {
             separator(&entries[point - 1], &entries[point])
         } else {
@@ -194,13 +196,7 @@ impl Tree<'_> {
         };
 
         let lifetime = lifetime_of(self.owner, self.table, level);
-        let new = self.workspace.allocate(self.owner, lifetime)?;
-        // Where rows are appended, the full leaf goes to where pages stay, and the one that will be changed again keeps the
-        // place of short life.
-        let (left, right) = match at_end && lifetime == Lifetime::Long {
-            true => (new, at),
-            false => (at, new),
-        };
+        let (left, right) = (at, self.workspace.allocate(self.owner, lifetime)?);
         let mut node = NodeMut::format(self.workspace.edit(right), level, right, self.table);
         let right_fits = build(&mut node, &entries[point..]);
         let mut node = NodeMut::format(self.workspace.edit(left), level, left, self.table);
@@ -214,6 +210,38 @@ impl Tree<'_> {
             separator,
             right,
         }))
+    }
+
+    /// Puts an entry behind those of a full node, into one of its own.
+    fn append_entry(&mut self, at: PageRef, entry: Entry<'_>) -> Result<Split> {
+        let full = Node::new(self.workspace.edit(at));
+        let level = full.level();
+        let separator = if level == 0 {
+            let last = full.key(full.len() - 1);
+            separator(&Entry::new(&last, &[], false), &entry)
+        } else {
+            entry.key()
+        };
+
+        let lifetime = lifetime_of(self.owner, self.table, level);
+        let new = self.workspace.allocate(self.owner, lifetime)?;
+        // Where rows are appended, the full leaf goes to where pages stay, and the one that will be changed again keeps the
+        // place of short life.
+        let (left, right) = match lifetime {
+            Lifetime::Long => {
+                self.workspace.exchange(at, new);
+                (new, at)
+            }
+            Lifetime::Short => (at, new),
+        };
+        let mut node = NodeMut::format(self.workspace.edit(right), level, right, self.table);
+        let fits = build(&mut node, &[entry]);
+        debug_assert!(fits, "an entry takes at most a quarter page");
+        Ok(Split {
+            left,
+            separator,
+            right,
+        })
     }
 
     /// Tells the branches above a leaf, from the bottom up, what became of their child.
