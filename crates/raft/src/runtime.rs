@@ -19,6 +19,7 @@ use openraft::AsyncRuntime;
 use openraft::impls::TokioRuntime;
 use parking_lot::Mutex;
 use rand_core::RngCore;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -94,6 +95,30 @@ where
     match environment() {
         None => tokio::spawn(task),
         Some(environment) => tokio::spawn(behind(environment.gate(), task)),
+    }
+}
+
+/// Starts tasks from a thread that is not the runtime's.
+pub(crate) struct Tasks {
+    runtime: Handle,
+    environment: Option<Arc<dyn Environment>>,
+}
+
+impl Tasks {
+    /// Those of the runtime that this is called on.
+    pub fn here() -> Self {
+        Self {
+            runtime: Handle::current(),
+            environment: environment(),
+        }
+    }
+
+    /// Starts a task.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.environment {
+            None => self.runtime.spawn(task),
+            Some(environment) => self.runtime.spawn(behind(environment.gate(), task)),
+        };
     }
 }
 

@@ -364,6 +364,7 @@ async fn an_append_costs_one_flush_and_an_apply_none() {
     let (database, mut store) = files.create("node");
     for index in 0..20 {
         let before = database.statistics().flushes;
+        let commits = database.statistics().commits;
         store
             .append_to_log(entries(index..=index))
             .await
@@ -373,6 +374,15 @@ async fn an_append_costs_one_flush_and_an_apply_none() {
             .save_committed(Some(id(1, index)))
             .await
             .expect("saved");
+        assert_eq!(
+            store.read_committed().await.expect("read"),
+            Some(id(1, index))
+        );
+        assert_eq!(
+            database.statistics().commits,
+            commits + 1,
+            "it goes with the next append"
+        );
         store
             .apply_to_state_machine(&entries(index..=index))
             .await

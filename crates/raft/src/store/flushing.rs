@@ -12,11 +12,38 @@
 //! So an entry that counts as committed because this node has it, and is then lost with this node, has had no effect
 //! anywhere. One append is on its way at a time, and every other write of the log waits for it.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
-/// The append that is on its way.
+/// Whether an append is on its way, and what became of the last one.
 #[derive(Debug)]
 pub(crate) struct Flushing(watch::Sender<State>);
+
+/// An append that is on its way. One that is dropped before it is [durable](Self::durable) has failed: the node is
+/// stopping.
+pub(crate) struct Append {
+    flushing: Arc<Flushing>,
+    /// The index of its first entry.
+    from: u64,
+    durable: bool,
+}
+
+impl Append {
+    /// Notes that its entries are durable.
+    pub fn durable(mut self) {
+        self.durable = true;
+    }
+}
+
+impl Drop for Append {
+    fn drop(&mut self) {
+        self.flushing.0.send_replace(match self.durable {
+            true => State::Settled,
+            false => State::Failed(self.from),
+        });
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -36,22 +63,13 @@ impl Default for Flushing {
 
 impl Flushing {
     /// Notes that the entries from `index` on are on their way.
-    pub fn begin(&self, index: u64) {
+    pub fn begin(self: &Arc<Self>, index: u64) -> Append {
         self.0.send_replace(State::From(index));
-    }
-
-    /// Notes that they are durable.
-    pub fn done(&self) {
-        self.0.send_replace(State::Settled);
-    }
-
-    /// Notes that they will not be.
-    pub fn failed(&self) {
-        self.0.send_modify(|state| {
-            if let State::From(index) = *state {
-                *state = State::Failed(index);
-            }
-        });
+        Append {
+            flushing: self.clone(),
+            from: index,
+            durable: false,
+        }
     }
 
     /// Whether the entries up to `index` are durable.
@@ -84,21 +102,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_before_an_append_does_not_wait_for_it() {
-        let flushing = Flushing::default();
+        let flushing = Arc::new(Flushing::default());
         assert!(flushing.reached(u64::MAX).await);
-        flushing.begin(7);
+        let append = flushing.begin(7);
         assert!(flushing.reached(6).await && !flushing.covers(7));
-        let (reached, ()) = tokio::join!(flushing.reached(9), async { flushing.done() });
+        let (reached, ()) = tokio::join!(flushing.reached(9), async { append.durable() });
         assert!(reached && flushing.reached(u64::MAX).await);
     }
 
     #[tokio::test]
     async fn what_failed_is_never_reached_and_what_was_durable_before_is() {
-        let flushing = Flushing::default();
-        flushing.failed();
-        assert!(flushing.reached(u64::MAX).await, "nothing was on its way");
-        flushing.begin(7);
-        let (reached, ()) = tokio::join!(flushing.reached(7), async { flushing.failed() });
+        let flushing = Arc::new(Flushing::default());
+        let append = flushing.begin(7);
+        let (reached, ()) = tokio::join!(flushing.reached(7), async { drop(append) });
         assert!(!reached && !flushing.reached(u64::MAX).await);
         assert!(flushing.reached(6).await);
     }

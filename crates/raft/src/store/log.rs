@@ -3,14 +3,13 @@
 use std::ops::Bound;
 
 use folio_store::{Database, Durability, ReadTransaction};
-use openraft::EntryPayload;
+use openraft::{EntryPayload, ErrorSubject};
 use tokio::time::Instant;
 
 use super::failure::{Failure, Result};
 use super::shared::{Shared, state_record};
 use super::tables::{
-    Committed, CommittedRecord, Log, Members, MembersRecord, Purged, PurgedRecord, VoteRecord,
-    Votes,
+    Committed, Log, Members, MembersRecord, Purged, PurgedRecord, VoteRecord, Votes,
 };
 use crate::state_machine::StateMachine;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
@@ -42,20 +41,24 @@ impl<S: StateMachine> Shared<S> {
         Ok(view.table::<Votes>()?.get(&())?.map(|record| record.vote))
     }
 
-    /// Not durable by itself: the next append or vote flushes it. It cannot outrun the entries it
-    /// speaks of, which were durable before.
-    pub fn save_committed(&self, database: &Database, log_id: Option<LogId>) -> Result<()> {
+    /// Stores the committed id that was saved after the last append. Flushes nothing.
+    pub fn save_committed(&self, database: &Database) -> Result<()> {
+        let Some(record) = self.committed.lock().take() else {
+            return Ok(());
+        };
         let mut txn = database.begin_write()?;
         txn.set_durability(Durability::Eventual);
-        txn.table::<Committed>()?
-            .insert(&(), &CommittedRecord { log_id })?;
+        txn.table::<Committed>()?.insert(&(), &record)?;
         txn.commit()?;
         Ok(())
     }
 
     pub fn read_committed(&self, database: &Database) -> Result<Option<LogId>> {
-        let view = database.begin_read()?;
-        let record = view.table::<Committed>()?.get(&())?;
+        let saved = *self.committed.lock();
+        let record = match saved {
+            Some(record) => Some(record),
+            None => database.begin_read()?.table::<Committed>()?.get(&())?,
+        };
         Ok(record.and_then(|record| record.log_id))
     }
 
@@ -114,9 +117,28 @@ impl<S: StateMachine> Shared<S> {
                 expected = index.saturating_add(1);
             }
         }
+        // In one transaction with the entries, so that it is never durable before what it speaks of. The entries are
+        // the last ones, so it speaks of nothing behind them.
+        let committed = *self.committed.lock();
+        if let Some(record) = &committed {
+            txn.table::<Committed>()?.insert(&(), record)?;
+        }
         txn.commit()?;
+        self.committed
+            .lock()
+            .take_if(|saved| Some(*saved) == committed);
         self.meters.append_entries.note(entries.0.len() as u64);
         self.meters.append_micros.note_since(began);
+        Ok(())
+    }
+
+    /// [Appends](Self::append) entries that are [on their way](super::flushing). A failure stops the node, save for want
+    /// of room.
+    pub fn append_sent(&self, entries: &Encoded) -> Result<()> {
+        self.critical_to(&ErrorSubject::Logs, |database| {
+            self.append(database, entries)
+        })?;
+        self.note_room();
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 //! | what | tables | durable when |
 //! |---|---|---|
 //! | log, vote | `raft_log`, `raft_vote` in the log group | before the call returns: one flush of the log group |
-//! | committed id, purge point, truncation | the log group | with the next flush of it |
+//! | committed id | the log group, with the next append | with that append |
+//! | purge point, truncation | the log group | with the next flush of it |
 //! | state machine, last applied id, membership | the default group, one transaction | with the next checkpoint |
 //! | installed snapshot | both groups, one transaction | before the call returns |
 //!
@@ -65,6 +66,7 @@ pub use stored::{StoredEntry, StoredLog, StoredLogError, StoredState};
 
 use apply::ENTRIES_PER_TRANSACTION;
 pub(crate) use failure::{Failure, Result};
+use flushing::Append;
 pub(crate) use flushing::Flushing;
 use log::Encoded;
 pub(crate) use points::{Point, Points};
@@ -72,6 +74,7 @@ pub(crate) use room::Room;
 pub(crate) use shared::{Lease, Shared, SharedStore, holds_state, state_record};
 pub(crate) use snapshot::{Staged, Staging};
 pub(crate) use standing::Standing;
+use tables::CommittedRecord;
 use thread::{SharedThreads, Threads};
 
 /// One of the two objects that openraft takes for a store.
@@ -146,6 +149,13 @@ impl<S: StateMachine> RaftLogStore<S> {
     /// is flushed; later calls fail. Blocks.
     pub fn close(&self) -> Option<Database> {
         self.threads.stop();
+        let saved = self
+            .shared
+            .with_database(|database| self.shared.save_committed(database));
+        if let Err(failure) = saved {
+            // It only saves the next start some work.
+            tracing::debug!(node = self.shared.node, "the committed id: {failure}");
+        }
         self.shared.take_database()
     }
 
@@ -168,33 +178,36 @@ impl<S: StateMachine> RaftLogStore<S> {
         self.with_room(attempt).await.map_err(failed)
     }
 
-    /// Sends entries, which follow the last append in the log, on their way to the disk.
+    /// Sends entries, which follow the last append in the log, on their way to the disk. No task waits for them: what
+    /// becomes of them is told by [`Flushing`].
     fn send(&self, first: u64, entries: Encoded) {
-        self.shared.flushing.begin(first);
+        let append = self.shared.flushing.begin(first);
         self.shared.keep(&entries);
-        let (store, entries) = (self.clone(), Arc::new(entries));
-        let attempt = move || {
-            let (shared, entries) = (store.shared.clone(), entries.clone());
-            store.threads.run(move || {
-                shared.critical_to(&ErrorSubject::Logs, |database| {
-                    shared.append(database, &entries)
-                })?;
-                shared.flushing.done();
-                Ok(())
-            })
-        };
-        let mut begun = Some(attempt());
-        let store = self.clone();
-        runtime::spawn(async move {
-            let appended = store.with_room(|| begun.take().unwrap_or_else(&attempt));
-            if appended.await.is_err() {
-                // It is remembered and logged where it happened, and told to whoever waits.
-                store.shared.flushing.failed();
+        let (store, tasks) = (self.clone(), runtime::Tasks::here());
+        let write = move || match store.shared.append_sent(&entries) {
+            Ok(()) => append.durable(),
+            Err(failure) if failure.full().is_some() => {
+                tasks.spawn(store.send_when_there_is_room(entries, append));
             }
-        });
+            // It is remembered and logged where it happened, and told to whoever waits.
+            Err(_) => {}
+        };
+        // If the thread has ended, the append is dropped, and so has failed.
+        let _ = self.threads.post(write);
     }
 
-    /// The same for an operation that changes the state.
+    async fn send_when_there_is_room(self, entries: Encoded, append: Append) {
+        let entries = Arc::new(entries);
+        let attempt = || {
+            let (shared, entries) = (self.shared.clone(), entries.clone());
+            self.threads.run(move || shared.append_sent(&entries))
+        };
+        if self.with_room(attempt).await.is_ok() {
+            append.durable();
+        }
+    }
+
+    /// As [`write`](Self::write), for an operation that changes the state.
     async fn change<T: Send + 'static>(
         &self,
         operation: impl Fn(&Shared<S>, &Database) -> Result<T> + Send + Sync + 'static,
@@ -336,30 +349,18 @@ impl<S: StateMachine> RaftStorage<TypeConfig<S>> for RaftLogStore<S> {
         &mut self,
         committed: Option<LogId>,
     ) -> std::result::Result<(), StorageError> {
-        // Not waited for: openraft does nothing else meanwhile, and it is not durable before the next
-        // flush anyway. A failure is told the next time.
-        let failed = |failure: Failure| failure.at(ErrorSubject::Store, ErrorVerb::Write);
-        if let Some(fault) = self.shared.fault() {
-            return Err(failed(Failure::Earlier(fault)));
-        }
-        let shared = self.shared.clone();
-        let save = move || {
-            // It must not be durable before the entries that it speaks of.
-            if committed.is_some_and(|committed| !shared.flushing.covers(committed.index)) {
-                return;
+        // openraft does nothing else while it waits, and it is not durable before the next flush anyway.
+        match self.shared.fault() {
+            Some(fault) => Err(Failure::Earlier(fault).at(ErrorSubject::Store, ErrorVerb::Write)),
+            None => {
+                *self.shared.committed.lock() = Some(CommittedRecord { log_id: committed });
+                Ok(())
             }
-            // What stops the node is remembered and logged there. What found no room is not missed: it only saves a
-            // restart some work, and the next append waits.
-            let _ = shared.critical_to(&ErrorSubject::Store, |database| {
-                shared.save_committed(database, committed)
-            });
-        };
-        self.threads.post(save).map_err(failed)
+        }
     }
 
     async fn read_committed(&mut self) -> std::result::Result<Option<LogId>, StorageError> {
-        // On the thread that may still have one to save.
-        self.write(ErrorSubject::Store, |shared, database| {
+        self.read(ErrorSubject::Store, |shared, database| {
             shared.read_committed(database)
         })
         .await

@@ -76,7 +76,8 @@ impl<S: StateMachine> Shared<S> {
         tokio::time::timeout(INTERVAL, ended).await.is_err()
     }
 
-    fn note_room(&self) {
+    /// Notes that a write found room.
+    pub fn note_room(&self) {
         self.room.send_if_modified(|room| {
             let awaited = matches!(room, Room::Awaited(_));
             if awaited {

@@ -17,7 +17,7 @@ use super::points::Points;
 use super::recent::Recent;
 use super::room::Room;
 use super::standing::Standing;
-use super::tables::{State, StateRecord, Stateless};
+use super::tables::{CommittedRecord, State, StateRecord, Stateless};
 use crate::error::Error;
 use crate::metrics::Meters;
 use crate::runtime;
@@ -63,7 +63,9 @@ pub(crate) struct Shared<S> {
     pub spool_directory: PathBuf,
     /// The end of the log.
     pub(super) recent: Mutex<Recent>,
-    /// Which of it is not durable yet.
+    /// The committed id, if a newer one was saved than the file has. The next append stores it.
+    pub(super) committed: Mutex<Option<CommittedRecord>>,
+    /// Which of the log is not durable yet.
     pub flushing: Arc<Flushing>,
     /// A purge beyond the last applied entry: it belongs to an installation that is still to come
     /// and is committed with it. Until then it exists here only, because a file that is purged
@@ -122,6 +124,7 @@ impl<S: StateMachine> Shared<S> {
             meters: Arc::default(),
             spool_directory,
             recent: Mutex::default(),
+            committed: Mutex::default(),
             flushing: Arc::default(),
             pending_purge: watch::Sender::new(None),
             checkpointed: watch::Sender::new(checkpointed),

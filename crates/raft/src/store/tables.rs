@@ -144,7 +144,7 @@ pub struct DamagedRecord {
 }
 
 /// The row of [`Committed`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommittedRecord {
     /// Up to here a quorum had the log when this was written.
     pub log_id: Option<LogId>,
