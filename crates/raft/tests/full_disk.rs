@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::cluster::{Cluster, Node, PATIENCE, Wires, quick};
 use common::{Command, add, counters, history};
 use folio_raft::transport::MemoryNetwork;
-use folio_raft::{Config, Error, ReadLevel, Role, Status, WriteOptions};
+use folio_raft::{Config, Error, ReadLevel, Role, Status};
 
 /// What a new node needs, and some writes.
 const SMALL: u64 = 1 << 20;
@@ -175,31 +175,28 @@ async fn a_leader_that_is_short_of_room_gives_the_leadership_to_a_node_that_is_n
 async fn wherever_the_room_ends_what_was_answered_is_carried_out_once() {
     for (turn, kibibytes) in (300..700).step_by(25).enumerate() {
         let limit: u64 = kibibytes << 10;
-        let mut cluster = Cluster::start_on(1, reckless(), wires(), Some(LARGE)).await;
+        let patient = Config {
+            write_timeout: PATIENCE,
+            ..reckless()
+        };
+        let mut cluster = Cluster::start_on(1, patient, wires(), Some(LARGE)).await;
         let (_, node) = cluster.leader().await;
         cluster.disks[&1].set_limit(limit);
-        let write = |number| {
-            let options = WriteOptions {
-                timeout: Duration::from_millis(100),
-                ..WriteOptions::default()
-            };
-            node.write_with(options, large(number))
-        };
+        let is_full = || wait(&node, "a full disk", |status| status.disk_full.is_some());
         let mut answered = 0;
-        let full = loop {
-            match write(answered).await {
-                Ok(_) => answered += 1,
-                Err(error) => break error,
+        let unknown = loop {
+            tokio::select! {
+                written = node.write(large(answered)) => match written {
+                    Ok(_) => answered += 1,
+                    Err(Error::DiskFull { .. }) => break answered..answered,
+                    Err(other) => panic!("with {limit} bytes: {other}"),
+                },
+                // It was told before it knew, or not at all.
+                _ = is_full() => break answered..answered + 1,
             }
         };
-        // It was told before it knew, or not at all.
-        let unknown = match full {
-            Error::Unknown { .. } => answered..answered + 1,
-            Error::DiskFull { .. } => answered..answered,
-            other => panic!("with {limit} bytes: {other}"),
-        };
-        wait(&node, "a full disk", |status| status.disk_full.is_some()).await;
-        let refused = write(answered + 1).await;
+        is_full().await;
+        let refused = node.write(large(answered + 1)).await;
         assert!(
             matches!(refused, Err(Error::DiskFull { .. })),
             "{refused:?}"

@@ -43,7 +43,10 @@ impl<S: StateMachine> Shared<S> {
 
     /// Stores the committed id that was saved after the last append. Flushes nothing.
     pub fn save_committed(&self, database: &Database) -> Result<()> {
-        let Some(record) = self.committed.lock().take() else {
+        let saved = self.committed.lock().take();
+        // The entries that it speaks of may have failed.
+        let is_here = |id: LogId| self.flushing.covers(id.index);
+        let Some(record) = saved.filter(|record| record.log_id.is_none_or(is_here)) else {
             return Ok(());
         };
         let mut txn = database.begin_write()?;

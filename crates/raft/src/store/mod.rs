@@ -528,4 +528,21 @@ mod tests {
         let error = committed.expect_err("told now").to_string();
         assert!(error.contains("an earlier write failed"), "{error}");
     }
+
+    #[tokio::test]
+    async fn a_committed_id_is_not_stored_when_its_entries_have_failed() {
+        let open = |database| {
+            let options = StoreOptions::default();
+            RaftLogStore::open(database, 1, Witness::<()>::new(), options).expect("opens")
+        };
+        let mut store = open(Database::in_memory().expect("memory"));
+        let append = store.shared.flushing.begin(0);
+        let first = LogId::new(openraft::CommittedLeaderId::new(1, 1), 0);
+        let committed = RaftStorage::save_committed(&mut store, Some(first));
+        committed.await.expect("kept");
+        drop(append);
+        let mut store = open(store.close().expect("nobody has it"));
+        let committed = RaftStorage::read_committed(&mut store).await;
+        assert_eq!(committed.expect("read"), None);
+    }
 }
