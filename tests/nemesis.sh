@@ -62,6 +62,7 @@ serve() {
 }
 export FOLIO_NODE=http://10.77.0.1:7001,http://10.77.0.2:7001,http://10.77.0.3:7001
 ask() { ip netns exec "$mark-9" "$folio" "$@"; }
+block_time() { ask vaults --format json | sed -n 's/^ *"time": \([0-9]*\)[0-9]\{6\},*$/\1/p'; }
 leader() { ask members --format json --timeout 60s | sed -n 's/^ *"leader": \([0-9]*\).*/\1/p'; }
 
 serve 1 --init
@@ -114,6 +115,9 @@ for jump in 3600 -3600 0; do
     set_clock "$id" "$jump"
     set_clock $((id % 3 + 1)) "$((-jump))"
     go_on 20 "the clock of node $id, which leads, $jump s from the right time"
+    # Blocks have the leader's time, and never an earlier one than the block before.
+    ahead=$(($(block_time) - $(date +%s)))
+    [ "$ahead" -gt 3000 ] || { echo "nemesis.sh: the clock did not jump: blocks are $ahead s ahead" >&2; exit 1; }
 done
 touch "$work/stop"
 wait "${writers[@]}"

@@ -224,7 +224,8 @@ class NoFolioNode(unittest.TestCase):
             self.assertEqual(handler.asked, 1, code)
 
     def test_a_write_that_was_not_done_is_sent_again_until_the_deadline(self):
-        for status, code in [(503, "no_leader"), (503, "of_tomorrow"), (421, "not_leader"), (408, "body_timeout")]:
+        for status, code in [(503, "no_leader"), (503, "of_tomorrow"), (421, "not_leader"), (408, "body_timeout"),
+                             (507, "disk_full")]:
             handler, client = self.problem(status, code)
             with self.assertRaises(folio.Unavailable):
                 client.submit(1, [folio.delete("a")])

@@ -38,11 +38,7 @@ struct World {
 fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = folio_fuzz::runtime();
         let bind = || {
             let config = NetworkConfig {
                 frame_limit: FRAME_LIMIT,

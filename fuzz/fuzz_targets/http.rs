@@ -105,11 +105,7 @@ struct World {
 fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = folio_fuzz::runtime();
         let directory = tempfile::tempdir().expect("a directory");
         let router = runtime.block_on(router(directory.path()));
         let ask = |method: &str, path: &str, body: Value| {

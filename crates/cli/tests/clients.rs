@@ -88,14 +88,40 @@ fn a_client_is_out_although_the_node_could_not_read_the_file_at_first() {
         .stderr(Stdio::piped())
         .spawn();
     let mut node = Served::of(node.unwrap());
-    let log = BufReader::new(node.process.stderr.take().unwrap());
+    let mut log = BufReader::new(node.process.stderr.take().unwrap()).lines();
 
     node.limit(Resource::Nofile, Some(0));
     clients("remove", &file, &["ana"]);
     let kept = |line: std::io::Result<String>| line.unwrap().contains("from before are kept");
-    assert!(log.lines().any(kept));
+    assert!(log.any(kept));
     node.limit(Resource::Nofile, getrlimit(Resource::Nofile).current);
     while !ask(&node, token, "GET", "/v1/status").starts_with("HTTP/1.1 401") {}
+}
+
+#[test]
+fn a_node_whose_log_nobody_reads_any_more_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("clients");
+    clients("add", &file, &["ana", "--monitor"]);
+    let data = directory.path().join("node.folio");
+    let node = Command::new(FOLIO)
+        .arg("serve")
+        .args(alone(&data))
+        .args(["--clients", text(&file), "--log", "debug"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut node = Served::of(node.unwrap());
+    drop(node.process.stderr.take());
+    for name in ["bob", "eve"] {
+        let added = clients("add", &file, &[name, "--monitor"]);
+        let token = added.stdout.trim();
+        while !ask(&node, token, "GET", "/v1/status").starts_with("HTTP/1.1 200") {
+            assert!(node.process.try_wait().unwrap().is_none());
+        }
+    }
+    node.terminate();
+    assert_eq!(node.process.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -94,6 +94,7 @@ async fn a_write_that_was_not_done_is_sent_again_until_the_deadline() {
         (503, "of_tomorrow"),
         (421, "not_leader"),
         (408, "body_timeout"),
+        (507, "disk_full"),
     ] {
         let (address, count) = answering(problem(status, code, "")).await;
         let write = transaction().set("a", "b");

@@ -40,18 +40,26 @@ fn keys(answer: &Answer) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_takes_a_snapshot_when_it_is_asked() {
+async fn a_node_that_is_asked_for_a_snapshot_has_a_shorter_log_then() {
     let directory = tempfile::tempdir().expect("a directory");
-    let address = with_vault(&directory).await;
-    let written = submit(
-        address,
-        json!({ "operations": [{ "set": { "key": "a", "value": "b" } }] }),
-    );
-    let index = written.await.body["log_index"].as_u64().expect("an index");
+    let config = Config {
+        log_entries_kept: 0,
+        ..Config::default()
+    };
+    let servers = start_cluster_with(directory.path(), 1, true, &config).await;
+    let address = servers[0].address;
+    post(address, "/v1/vaults", &json!({ "name": "first" })).await;
+    // As many as are purged at a time.
+    for _ in 0..256 {
+        let set = json!({ "operations": [{ "set": { "key": "a", "value": "b" } }] });
+        submit(address, set).await;
+    }
+    let before = get(address, "/v1/status").await;
+    assert!(before.body["purged"].as_u64() < Some(256), "{before:?}");
     let accepted = post(address, "/v1/snapshot", &Value::Null).await;
     assert_eq!((accepted.status, &accepted.body["node"]), (202, &json!(1)));
     let taken = async {
-        while get(address, "/v1/status").await.body["snapshot"].as_u64() < Some(index) {
+        while get(address, "/v1/status").await.body["purged"].as_u64() < Some(256) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

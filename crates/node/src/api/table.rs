@@ -180,7 +180,7 @@ pub(super) fn routes() -> Routes {
             about("get_backup", "A copy of this node's file, or what has changed since one",
                 &[NODE, &[Code::TooManyBackups, Code::BackupBase]]))
         .post("/v1/snapshot", Everywhere(Admin), status::snapshot,
-            about("take_snapshot", "Has this node take a snapshot, after which its log is shorter", &[NODE]))
+            about("take_snapshot", "Has this node take a snapshot, and keep no more of its log than the newest entries", &[NODE]))
         .post("/v1/rebuild", Everywhere(Admin), verification::rebuild,
             about("rebuild", "Gives up this node's state, and has it rebuilt from another node",
                 &[NODE, &[Code::NobodyToRebuildFrom]]))

@@ -581,3 +581,37 @@ impl fmt::Debug for Tls {
         f.debug_struct("Tls").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn files_that_were_not_read_are_read_again_and_wrong_ones_when_they_change() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(["node-1".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate").pem();
+        std::fs::write(at("authority"), &certificate).expect("room");
+        std::fs::write(at("certificate"), &certificate).expect("room");
+        std::fs::write(at("key"), key.serialize_pem()).expect("room");
+        let tls = Tls::from_files(1, &at("authority"), &at("certificate"), &at("key"));
+        let tls = tls.expect("sound");
+        let seen_after = |change: &dyn Fn()| {
+            change();
+            tls.0.configs();
+            tls.0.current.lock().stamps.is_some()
+        };
+        assert!(seen_after(
+            &|| std::fs::write(at("key"), "no key").expect("room")
+        ));
+        // Like any other fault of reading, as that there are no descriptors.
+        assert!(!seen_after(&|| {
+            std::fs::remove_file(at("key")).expect("it is there");
+            std::fs::create_dir(at("key")).expect("room");
+        }));
+    }
+}

@@ -7,7 +7,7 @@ use folio_store::{
     storage::{MemoryStorage, SplitMix64, Storage},
 };
 
-use crate::{Contents, PAGE, Rows, change, contents, files, go_on, sound};
+use crate::{Contents, PAGE, Rows, change, changes, contents, files, go_on, sound};
 
 #[test]
 fn a_damaged_stream_is_refused_and_changes_nothing() {
@@ -24,14 +24,7 @@ fn a_damaged_stream_is_refused_and_changes_nothing() {
         .insert(1, [1; 10].as_slice())
         .unwrap();
     txn.commit().unwrap();
-    let mut stream = Vec::new();
-    db.backup_since(
-        &report.point.unwrap(),
-        BackupOptions::new(),
-        &mut stream,
-        go_on,
-    )
-    .unwrap();
+    let (_, mut stream) = changes(&db, &report.point.unwrap());
     let refused = |stream: &[u8], what: &str| {
         let refused = apply_backup(&path, stream);
         assert!(
@@ -90,14 +83,7 @@ fn a_crafted_slot_with_right_checks_does_no_harm() {
     let report = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     let before = fs::read(&path).unwrap();
     change(&db, &mut random, &mut model, 5);
-    let mut stream = Vec::new();
-    db.backup_since(
-        &report.point.unwrap(),
-        BackupOptions::new(),
-        &mut stream,
-        go_on,
-    )
-    .unwrap();
+    let (_, stream) = changes(&db, &report.point.unwrap());
     let mut same = stream.clone();
     checked_again(&mut same);
     assert!(same == stream, "the test knows the format");
@@ -147,14 +133,7 @@ fn a_damaged_copy_takes_no_changes() {
     change(&db, &mut random, &mut model, 2_000);
     let report = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     change(&db, &mut random, &mut model, 2);
-    let mut stream = Vec::new();
-    db.backup_since(
-        &report.point.unwrap(),
-        BackupOptions::new(),
-        &mut stream,
-        go_on,
-    )
-    .unwrap();
+    let (_, stream) = changes(&db, &report.point.unwrap());
     let whole = fs::read(&path).unwrap();
     apply_backup(&path, stream.as_slice()).unwrap();
     let after = fs::read(&path).unwrap();

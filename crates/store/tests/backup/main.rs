@@ -20,8 +20,8 @@ use std::{
 };
 
 use folio_store::{
-    BackupOptions, BackupPoint, Database, Durability, Error, Group, GroupSet, Table, apply_backup,
-    storage::SplitMix64, unpack_backup,
+    BackupOptions, BackupPoint, BackupReport, Database, Durability, Error, Group, GroupSet, Table,
+    apply_backup, storage::SplitMix64, unpack_backup,
 };
 
 const PAGE: usize = 4096;
@@ -45,6 +45,13 @@ type Contents = (BTreeMap<u64, Vec<u8>>, BTreeMap<u64, Vec<u8>>);
 
 fn go_on(_: u64, _: u64) -> ControlFlow<()> {
     ControlFlow::Continue(())
+}
+
+/// What has changed since a copy.
+fn changes(db: &Database, since: &BackupPoint) -> (BackupReport, Vec<u8>) {
+    let mut stream = Vec::new();
+    let report = db.backup_since(since, BackupOptions::new(), &mut stream, go_on);
+    (report.unwrap(), stream)
 }
 
 /// Some changes in one transaction: rows, removals, long values, and the other group.
@@ -147,10 +154,7 @@ fn copies_and_changes_of_a_database_are_the_moment_they_name() {
                 let count = [1, 3, 100][random.below(3) as usize];
                 change(&db, &mut random, &mut model, count);
             }
-            let mut stream = Vec::new();
-            let report = db
-                .backup_since(&point, BackupOptions::new(), &mut stream, go_on)
-                .unwrap();
+            let (report, stream) = changes(&db, &point);
             assert_eq!(report.bytes, stream.len() as u64);
             let mut whole = Vec::new();
             let direct = db.backup(BackupOptions::new(), &mut whole, go_on).unwrap();
@@ -182,15 +186,7 @@ fn an_idle_database_gives_a_short_stream() {
     change(&db, &mut random, &mut model, 2_000);
     let report = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     let before = fs::read(&path).unwrap();
-    let mut stream = Vec::new();
-    let since = db
-        .backup_since(
-            &report.point.unwrap(),
-            BackupOptions::new(),
-            &mut stream,
-            go_on,
-        )
-        .unwrap();
+    let (since, stream) = changes(&db, &report.point.unwrap());
     assert_eq!(since.pages, 0);
     assert!(stream.len() < 2 * PAGE);
     apply_backup(&path, stream.as_slice()).unwrap();
@@ -218,9 +214,7 @@ fn changes_of_a_transaction_that_began_before_the_copy_are_in_the_next_stream() 
         let number = txn.number();
         txn.commit().unwrap();
         assert!(number < point.transaction(), "not the case that is meant");
-        let mut stream = Vec::new();
-        db.backup_since(&point, BackupOptions::new(), &mut stream, go_on)
-            .unwrap();
+        let (_, stream) = changes(&db, &point);
         apply_backup(&path, stream.as_slice()).unwrap();
         assert_eq!(sound(&path), contents(&db));
     }
@@ -320,10 +314,7 @@ fn a_copy_made_while_others_write_is_one_moment() {
                 point = report.point;
             }
             Some(base) => {
-                let mut stream = Vec::new();
-                let report = db
-                    .backup_since(&base, BackupOptions::new(), &mut stream, go_on)
-                    .unwrap();
+                let (report, stream) = changes(&db, &base);
                 apply_backup(&path, stream.as_slice()).unwrap();
                 point = report.point;
             }
@@ -357,14 +348,7 @@ fn a_copy_goes_on_as_the_database_did() {
     copy.close().unwrap();
     assert_eq!(sound(&path), model);
     // It is no longer the copy that changes of the original belong on.
-    let mut stream = Vec::new();
-    db.backup_since(
-        &report.point.unwrap(),
-        BackupOptions::new(),
-        &mut stream,
-        go_on,
-    )
-    .unwrap();
+    let (_, stream) = changes(&db, &report.point.unwrap());
     let refused = apply_backup(&path, stream.as_slice());
     assert!(
         matches!(refused, Err(Error::BackupBase { .. })),
@@ -382,15 +366,7 @@ fn changes_belong_on_the_copy_they_were_made_from() {
     change(&db, &mut random, &mut model, 300);
     let first = db.backup_to(BackupOptions::new(), &path, go_on).unwrap();
     change(&db, &mut random, &mut model, 300);
-    let mut stream = Vec::new();
-    let second = db
-        .backup_since(
-            &first.point.unwrap(),
-            BackupOptions::new(),
-            &mut stream,
-            go_on,
-        )
-        .unwrap();
+    let (second, stream) = changes(&db, &first.point.unwrap());
     apply_backup(&path, stream.as_slice()).unwrap();
     // Twice, or to another database.
     let again = apply_backup(&path, stream.as_slice());
