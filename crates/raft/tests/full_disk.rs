@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use common::cluster::{Cluster, Node, PATIENCE, Wires, quick};
@@ -27,6 +28,14 @@ fn reckless() -> Config {
     }
 }
 
+/// The same, and what is written waits for room.
+fn patient() -> Config {
+    Config {
+        write_timeout: PATIENCE,
+        ..reckless()
+    }
+}
+
 /// A command that takes some room.
 fn large(number: usize) -> Command {
     add(&format!("{number:0>500}"), 1)
@@ -43,12 +52,31 @@ async fn fill(node: &Node, from: usize) -> (usize, Error) {
     }
 }
 
+/// Writes until the node knows that its disk is full: how many were answered, and of which one that is not known. It is told
+/// before the node knows, or waits with it.
+async fn write_until_full(node: &Node) -> (usize, Range<usize>) {
+    let mut answered = 0;
+    let full = || wait(node, "a full disk", |status| status.disk_full.is_some());
+    let unknown = loop {
+        tokio::select! {
+            written = node.write(large(answered)) => match written {
+                Ok(_) => answered += 1,
+                Err(Error::DiskFull { .. }) => break answered..answered,
+                Err(other) => panic!("after {answered} writes: {other}"),
+            },
+            _ = full() => break answered..answered + 1,
+        }
+    };
+    full().await;
+    (answered, unknown)
+}
+
 async fn wait(node: &Node, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
     node.wait_for(what, PATIENCE, condition).await.unwrap()
 }
 
 /// That each of the first so many commands was carried out once, and at most those after them that are named.
-async fn holds(node: &Node, acknowledged: usize, unknown: std::ops::Range<usize>) {
+async fn holds(node: &Node, acknowledged: usize, unknown: Range<usize>) {
     let (counters, changes) = node
         .read(ReadLevel::Local, |view| (counters(view), history(view)))
         .await
@@ -97,9 +125,15 @@ async fn a_leader_that_runs_out_of_room_gives_way_to_one_that_has_some() {
     let (short, leader) = cluster.leader().await;
     leader.write(add("first", 1)).await.unwrap();
     cluster.disks[&short].set_limit(0);
-    let mut answered = 0;
-    while leader.write(large(answered)).await.is_ok() {
-        answered += 1;
+    let mut answered = Vec::new();
+    for number in 0.. {
+        if leader.write(large(number)).await.is_ok() {
+            answered.push(number);
+        }
+        let status = leader.status();
+        if status.disk_full.is_some() || status.role != Role::Leader {
+            break;
+        }
     }
     let next = cluster.leader_without(&[short]).await;
     let full = leader.write(add("refused", 1)).await;
@@ -114,7 +148,7 @@ async fn a_leader_that_runs_out_of_room_gives_way_to_one_that_has_some() {
     wait(&leader, "room", |status| status.disk_full.is_none()).await;
     let rows = leader.read(ReadLevel::Local, counters);
     let names: Vec<_> = rows.await.unwrap().into_iter().map(|row| row.0).collect();
-    for number in 0..answered {
+    for number in answered {
         assert!(names.contains(&format!("{number:0>500}")), "write {number}");
     }
     assert!(!names.contains(&"refused".to_owned()));
@@ -175,27 +209,10 @@ async fn a_leader_that_is_short_of_room_gives_the_leadership_to_a_node_that_is_n
 async fn wherever_the_room_ends_what_was_answered_is_carried_out_once() {
     for (turn, kibibytes) in (300..700).step_by(25).enumerate() {
         let limit: u64 = kibibytes << 10;
-        let patient = Config {
-            write_timeout: PATIENCE,
-            ..reckless()
-        };
-        let mut cluster = Cluster::start_on(1, patient, wires(), Some(LARGE)).await;
+        let mut cluster = Cluster::start_on(1, patient(), wires(), Some(LARGE)).await;
         let (_, node) = cluster.leader().await;
         cluster.disks[&1].set_limit(limit);
-        let is_full = || wait(&node, "a full disk", |status| status.disk_full.is_some());
-        let mut answered = 0;
-        let unknown = loop {
-            tokio::select! {
-                written = node.write(large(answered)) => match written {
-                    Ok(_) => answered += 1,
-                    Err(Error::DiskFull { .. }) => break answered..answered,
-                    Err(other) => panic!("with {limit} bytes: {other}"),
-                },
-                // It was told before it knew, or not at all.
-                _ = is_full() => break answered..answered + 1,
-            }
-        };
-        is_full().await;
+        let (answered, unknown) = write_until_full(&node).await;
         let refused = node.write(large(answered + 1)).await;
         assert!(
             matches!(refused, Err(Error::DiskFull { .. })),
@@ -240,11 +257,10 @@ async fn wherever_the_room_ends_what_was_answered_is_carried_out_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_waits_for_room_can_be_stopped() {
-    let mut cluster = Cluster::start_on(1, reckless(), wires(), Some(LARGE)).await;
+    let mut cluster = Cluster::start_on(1, patient(), wires(), Some(LARGE)).await;
     let (_, node) = cluster.leader().await;
     cluster.disks[&1].set_limit(0);
-    let (answered, _) = fill(&node, 0).await;
-    wait(&node, "a full disk", |status| status.disk_full.is_some()).await;
+    let (answered, _) = write_until_full(&node).await;
     node.shutdown().await.unwrap();
     cluster.nodes.remove(&1);
     drop(node);

@@ -312,6 +312,7 @@ fn of_error(error: &Error) -> (Outcome, Option<NodeId>) {
         Error::Busy { .. }
         | Error::DiskFull { .. }
         | Error::TooLarge { .. }
+        | Error::Witness
         | Error::ShuttingDown => (Outcome::Refused, None),
         _ => (Outcome::Unknown, None),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use folio_raft::{Config, Error, FollowerReads, NodeId, ReplicatedDatabase, Role};
+use folio_raft::{Config, Error, FollowerReads, NodeId, Role};
 use folio_store::Database;
 use folio_store::storage::{
     FaultPlan, FaultStorage, LimitedStorage, SimulatedDisk, SplitMix64, Storage,
@@ -15,10 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::bank::{Bank, Replicas};
 use crate::network::Network;
+use crate::node::Node;
 use crate::world::{Machine, World};
-
-/// A node.
-pub type Node = ReplicatedDatabase<Bank>;
 
 /// Far above what any step takes once nothing fails any more, in simulated time.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -134,10 +132,14 @@ pub struct Cluster {
     /// What its replicas are compared by.
     pub replicas: Arc<Replicas>,
     members: Mutex<BTreeMap<NodeId, Member>>,
+    /// The node that holds no state, if there is one.
+    witness: Option<NodeId>,
     random: Mutex<SplitMix64>,
     /// The terms that had a leader. There may be several in one: votes of openraft are ordered by
     /// term and node.
     terms: Mutex<BTreeSet<u64>>,
+    /// Those in which the witness led.
+    witness_terms: Mutex<BTreeSet<u64>>,
     /// Snapshots that nodes which have ended had installed.
     snapshots: AtomicU64,
 }
@@ -147,14 +149,16 @@ fn address(node: NodeId) -> String {
 }
 
 impl Cluster {
-    /// Starts nodes 1 to `size` and makes them a cluster.
-    pub async fn start(world: Arc<World>, size: u64) -> Arc<Self> {
+    /// Starts nodes 1 to `size` and makes them a cluster. The last one is the witness, if there is to be one.
+    pub async fn start(world: Arc<World>, size: u64, with_witness: bool) -> Arc<Self> {
         let cluster = Arc::new(Self {
             network: Network::new(world.clone()),
             replicas: Arc::default(),
             members: Mutex::default(),
+            witness: with_witness.then_some(size),
             random: Mutex::new(world.source()),
             terms: Mutex::default(),
+            witness_terms: Mutex::default(),
             snapshots: AtomicU64::new(0),
             world,
         });
@@ -186,6 +190,12 @@ impl Cluster {
     /// Throws a node away that does not run.
     pub fn remove(&self, id: NodeId) {
         self.members.lock().remove(&id);
+    }
+
+    /// The node that holds no state, if there is one.
+    #[must_use]
+    pub fn witness(&self) -> Option<NodeId> {
+        self.witness
     }
 
     /// All nodes.
@@ -247,13 +257,17 @@ impl Cluster {
             SplitMix64::new(self.random.lock().next_u64()),
         );
         machine.set_clock(clock);
-        let bank = Bank {
-            node: id,
-            world: self.world.clone(),
-            replicas: self.replicas.clone(),
-        };
         let transport = self.network.transport(machine.clone());
-        let starting = machine.spawn(Node::start(config(), id, database, bank, transport));
+        let starting = if self.witness == Some(id) {
+            machine.spawn(Node::witness(config(), id, database, transport))
+        } else {
+            let bank = Bank {
+                node: id,
+                world: self.world.clone(),
+                replicas: self.replicas.clone(),
+            };
+            machine.spawn(Node::replica(config(), id, database, bank, transport))
+        };
         match starting.await {
             Ok(Ok(node)) => {
                 let running = Running {
@@ -463,6 +477,9 @@ impl Cluster {
         }
         if status.role == Role::Leader {
             self.terms.lock().insert(status.term);
+            if status.witness {
+                self.witness_terms.lock().insert(status.term);
+            }
         }
         let mut members = self.members.lock();
         if let Some(member) = members.get_mut(&id)
@@ -490,6 +507,12 @@ impl Cluster {
     #[must_use]
     pub fn terms(&self) -> u64 {
         self.terms.lock().len() as u64
+    }
+
+    /// The terms in which the witness led.
+    #[must_use]
+    pub fn witness_terms(&self) -> u64 {
+        self.witness_terms.lock().len() as u64
     }
 
     /// What the nodes say of themselves, for a message.

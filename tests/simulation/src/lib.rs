@@ -6,7 +6,7 @@
 //! | [`schedule`] | which task goes on next |
 //! | [`network`] | messages that are late, lost, doubled, overtaken |
 //! | [`bank`] | the replicated state, and its comparison after every entry |
-//! | [`cluster`] | the nodes and their disks, which lose power and fail |
+//! | [`node`], [`cluster`] | the nodes and their disks, which lose power and fail |
 //! | [`nemesis`] | what befalls them |
 //! | [`clients`] | what is asked of them, and the record of it |
 //! | [`history`] | whether one copy of the state could have answered so |
@@ -29,6 +29,7 @@ pub mod cluster;
 pub mod history;
 pub mod nemesis;
 pub mod network;
+pub mod node;
 pub mod schedule;
 pub mod simulation;
 pub mod world;

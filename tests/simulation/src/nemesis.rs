@@ -151,13 +151,24 @@ impl Nemesis {
         while Instant::now() < end && self.cluster.world.violation().is_none() {
             self.bring_back(Instant::now()).await;
             if Instant::now() >= next {
-                let evil = self.random.weighted(&ALL);
+                let evil = self.choose();
                 *self.counts.entry(evil).or_default() += 1;
                 self.cluster.world.note(format_args!("nemesis: {evil:?}"));
                 self.act(evil).await;
                 next = Instant::now() + Duration::from_millis(20 + self.random.below(600));
             }
             sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// With a witness the members stay: what it acknowledged with one of two replicas is nowhere else, so neither may go for good.
+    fn choose(&mut self) -> Evil {
+        loop {
+            let evil = self.random.weighted(&ALL);
+            let changes = matches!(evil, Evil::Membership | Evil::LostDisk);
+            if !changes || self.cluster.witness().is_none() {
+                return evil;
+            }
         }
     }
 

@@ -75,7 +75,8 @@ impl Simulation {
     async fn live(self, world: Arc<World>) -> Outcomes {
         let mut figures = Figures::of("simulation");
         let size = if self.seed.is_multiple_of(2) { 3 } else { 5 };
-        let cluster = Cluster::start(world.clone(), size).await;
+        let with_witness = self.seed % 6 < 2;
+        let cluster = Cluster::start(world.clone(), size, with_witness).await;
         let clients = Clients::new(cluster.clone());
         let start = |_| world.spawn(clients.clone().run(world.source()));
         let running: Vec<_> = (0..CLIENTS).map(start).collect();
@@ -116,6 +117,9 @@ async fn conclude(
     let mut first: Option<(u64, Everything)> = None;
     for id in cluster.ids() {
         let member = catch_up(cluster, id, last).await?;
+        if cluster.witness() == Some(id) {
+            continue;
+        }
         let read = member.node.read(ReadLevel::Local, everything).await;
         let all = read
             .map_err(|e| e.to_string())?
@@ -202,6 +206,7 @@ fn count(figures: &mut Figures, cluster: &Cluster, clients: &Clients, nemesis: &
     }
     figures.add("entries", cluster.replicas.entries());
     figures.add("terms with a leader", cluster.terms());
+    figures.add("terms led by a witness", cluster.witness_terms());
     figures.add("snapshots installed", cluster.snapshots());
     figures.add("messages", cluster.network.messages());
     figures.add("turns of tasks", cluster.world.turns());

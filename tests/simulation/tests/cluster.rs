@@ -21,6 +21,7 @@ fn clusters_under_every_fault_behave_like_one_copy_that_loses_nothing() {
         ("follower reads", 800),
         ("of unknown outcome", 100),
         ("terms with a leader", 100),
+        ("terms led by a witness", 3),
         ("snapshots installed", 10),
         ("changes of members", 30),
         ("PowerCut", 40),
