@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 mod clusters;
 mod data;
 mod engine;
+mod large;
 mod limit;
 mod load;
 mod process;
@@ -40,6 +41,8 @@ enum Task {
     Smoke(Place),
     /// Counts the system calls of a durable commit that wait for the disk, under strace.
     Syncs(Place),
+    /// One large file of Folio's: loaded, changed, opened, read, verified, compacted.
+    Large(large::Large),
     /// Clusters of three nodes instead: Folio beside openraft's store on RocksDB, etcd and Redis.
     Clusters(clusters::Clusters),
     /// A node of a cluster, in this process.
@@ -129,6 +132,7 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Some(Task::Large(asked)) => large::run(&asked),
         Some(Task::Clusters(asked)) => clusters::run(&asked),
         Some(Task::ClusterNode(node)) => clusters::node::run(&node),
         Some(Task::Child(child)) => run_child(&child),
@@ -239,6 +243,7 @@ fn smoke(place: Place) -> Result<()> {
         return Err(failures.join("\n").into());
     }
     println!("{} loads ran, and their rows are right", records.len());
+    large::smoke(&plan.data)?;
     clusters::smoke(&plan.data)
 }
 

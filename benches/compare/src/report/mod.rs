@@ -1,9 +1,11 @@
 //! The page of results: written by the program from what it measured, losses included.
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::engine::{Engine, Result, WithEngine, with_engine};
+use crate::large;
 use crate::load::{Cache, Context, LOADS, Load, Outcome, Reopened};
 use crate::run::{Found, Record, real_time};
 
@@ -195,12 +197,29 @@ pub fn write(
         }
     }
     failures(&mut page, &results)?;
-    // What another command wrote about scale stays.
+    // What other commands wrote stays.
     let earlier = std::fs::read_to_string(path).unwrap_or_default();
-    if let Some((_, scale)) = earlier.split_once(scale::HEADING) {
-        page.push_str(scale::HEADING);
-        page.push_str(scale);
+    for heading in [scale::HEADING, large::HEADING] {
+        if let Some(place) = part(&earlier, heading) {
+            page.push_str(&earlier[place]);
+        }
     }
+    Ok(std::fs::write(path, page)?)
+}
+
+/// Where the part of a page is that begins with a heading.
+fn part(page: &str, heading: &str) -> Option<Range<usize>> {
+    let start = page.find(heading)?;
+    let after = start + heading.len();
+    let end = page[after..].find("\n## ");
+    Some(start..end.map_or(page.len(), |end| after + end))
+}
+
+/// Puts a part in the place of the one that the page has, or at its end.
+pub fn replace(path: &Path, heading: &str, part_of_it: &str) -> Result<()> {
+    let mut page = std::fs::read_to_string(path).unwrap_or_default();
+    let place = part(&page, heading).unwrap_or(page.len()..page.len());
+    page.replace_range(place, part_of_it);
     Ok(std::fs::write(path, page)?)
 }
 
@@ -208,7 +227,8 @@ fn section(page: &mut String, title: &str, words: &str) -> std::fmt::Result {
     writeln!(page, "\n## {title}\n\n{words}\n")
 }
 
-fn heading(page: &mut String, columns: &[&str]) -> std::fmt::Result {
+/// The head of a table.
+pub fn heading(page: &mut String, columns: &[&str]) -> std::fmt::Result {
     writeln!(page, "| {} |", columns.join(" | "))?;
     writeln!(page, "|{}", " --- |".repeat(columns.len()))
 }

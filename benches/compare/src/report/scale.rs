@@ -73,7 +73,5 @@ pub fn write(page: &Path, scales: &[(f64, Vec<Record>)]) -> Result<()> {
         folder.join(PLOT),
         draw(&lines, "rows", "cost an operation, the smallest size is 1"),
     )?;
-    let before = std::fs::read_to_string(page).unwrap_or_default();
-    let before = before.split(HEADING).next().unwrap_or_default();
-    Ok(std::fs::write(page, format!("{before}{part}"))?)
+    super::replace(page, HEADING, &part)
 }
