@@ -4,11 +4,11 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::cluster::{Cluster, Node, PATIENCE, Wires, quick};
-use common::tap::{SNAPSHOT, Tap};
+use common::cluster::{Cluster, Node, PATIENCE, Wires, quick, still};
+use common::tap::{APPEND, SNAPSHOT, Tap};
 use common::{Command, CounterMachine, add, counters, history};
 use folio_raft::transport::{MemoryNetwork, Transport};
 use folio_raft::{Config, Error, NodeId, ReadLevel};
@@ -273,6 +273,32 @@ async fn proposer_times_never_run_backwards() {
         .await
         .expect("readable");
     assert!(times.is_sorted(), "{times:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_refuses_every_message_is_left_alone_for_a_while() {
+    let refuses = Arc::new(AtomicU64::new(0));
+    let refused = Arc::new(AtomicU32::new(0));
+    let (who, times) = (refuses.clone(), refused.clone());
+    let tap = Tap::new(move |_, to, request| {
+        if to == who.load(Ordering::Relaxed) && request[1] == APPEND {
+            // A version that nobody speaks: the answer comes at once.
+            request[0] = 255;
+            times.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    });
+    let wires = Wires::Tapped(MemoryNetwork::new(), tap);
+    let cluster = Cluster::start(3, still(), wires).await;
+    let (_, leader) = cluster.leader().await;
+    let (other, _) = cluster.follower().await;
+    refuses.store(other, Ordering::Relaxed);
+    for _ in 0..100 {
+        leader.write(add("a", 1)).await.expect("two are a majority");
+    }
+    // The one message with which it began, and one that may have been on its way; nobody sends a heartbeat here.
+    assert!(refused.load(Ordering::Relaxed) <= 2, "{refused:?}");
     cluster.stop().await;
 }
 

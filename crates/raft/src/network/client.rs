@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{
-    Fatal, InstallSnapshotError, NetworkError, PayloadTooLarge, RPCError, RaftError,
-    ReplicationClosed, StreamingError, Timeout, Unreachable,
+    Fatal, InstallSnapshotError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed,
+    StreamingError, Timeout, Unreachable,
 };
 use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
@@ -127,11 +127,7 @@ impl<S: StateMachine> Peer<S> {
                 timeout: waited,
             }
             .into(),
-            LinkError::Transport(TransportError::TooLarge { .. })
-            | LinkError::Encode(_)
-            | LinkError::Answer { .. } => NetworkError::new(&error).into(),
-            // openraft leaves a peer alone for a while only for this one.
-            LinkError::Transport(error) => Unreachable::new(&error).into(),
+            error => Unreachable::new(&error).into(),
         }
     }
 
@@ -143,8 +139,10 @@ impl<S: StateMachine> Peer<S> {
     }
 }
 
+/// An error after which the peer is left alone for a while. After any other, a timeout apart, openraft sends again at once, and
+/// what fails at once would keep a processor busy.
 fn other<E: std::error::Error>(reason: String) -> RPCError<NodeId, Node, RaftError<NodeId, E>> {
-    NetworkError::from(AnyError::error(reason)).into()
+    Unreachable::from(AnyError::error(reason)).into()
 }
 
 impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
@@ -213,19 +211,19 @@ impl<S: StateMachine> RaftNetwork<TypeConfig<S>> for Peer<S> {
         match outcome {
             Ok(()) => Ok(SnapshotResponse { vote }),
             Err(TransferError::Outvoted(higher)) => Ok(SnapshotResponse { vote: higher }),
-            Err(TransferError::Link(LinkError::Transport(error))) => match error {
-                TransportError::TimedOut { waited, .. } => Err(Timeout {
-                    action: RPCTypes::InstallSnapshot,
-                    id: self.link.node,
-                    target: self.target,
-                    timeout: waited,
-                }
-                .into()),
-                error => Err(Unreachable::new(&error).into()),
-            },
+            Err(TransferError::Link(LinkError::Transport(TransportError::TimedOut {
+                waited,
+                ..
+            }))) => Err(Timeout {
+                action: RPCTypes::InstallSnapshot,
+                id: self.link.node,
+                target: self.target,
+                timeout: waited,
+            }
+            .into()),
             // openraft takes a failure of the store for the end of the node; whatever this is, it
             // concerns this transfer only.
-            Err(error) => Err(NetworkError::new(&error).into()),
+            Err(error) => Err(Unreachable::new(&error).into()),
         }
     }
 
