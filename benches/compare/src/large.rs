@@ -15,6 +15,7 @@ use crate::data::{Data, Random, head_of};
 use crate::engine::Result;
 use crate::process;
 use crate::report;
+use crate::report::numbers::short;
 
 /// Where this part of the page begins.
 pub const HEADING: &str = "\n## A large file\n";
@@ -64,15 +65,17 @@ enum Step {
 
 impl Step {
     fn title(self, rows: u64) -> String {
+        let [rows, transactions, changes, reads] =
+            [rows, TRANSACTIONS, CHANGES, READS].map(|number| short(number as f64));
         match self {
             Self::Load => {
                 format!("load {rows} rows in the order of their keys, durable at the end")
             }
             Self::Change => format!(
-                "{TRANSACTIONS} durable transactions of {CHANGES} rows anywhere, then kill -9"
+                "{transactions} durable transactions of {changes} rows anywhere, then kill -9"
             ),
             Self::Open => "open after that, and read a row".to_owned(),
-            Self::Read => format!("{READS} reads of rows anywhere, by one thread"),
+            Self::Read => format!("{reads} reads of rows anywhere, by one thread"),
             Self::Scan => {
                 "read every row in order, and compare it with what was written".to_owned()
             }
@@ -100,7 +103,7 @@ pub fn run(asked: &Large) -> Result<()> {
     let mut part = format!(
         "{HEADING}\n{} rows of 8-byte keys and {}-byte values, a cache of {} MiB; each step is a process of its own, and what the system \
          has of the file in its cache is dropped before it. Written by the same program with `large`.\n\n",
-        asked.rows,
+        short(asked.rows as f64),
         crate::data::VALUE,
         asked.cache
     );
@@ -109,7 +112,7 @@ pub fn run(asked: &Large) -> Result<()> {
         let (title, mebibyte) = (step.title(asked.rows), 1_048_576.0);
         let line = format!(
             "| {title} | {} | {:.0} | {:.0} |",
-            report::numbers::short(took.seconds),
+            short(took.seconds),
             took.memory as f64 / mebibyte,
             bytes as f64 / mebibyte
         );
