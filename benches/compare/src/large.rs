@@ -23,7 +23,7 @@ const DATA: Data = Data { seed: 1 };
 /// Transactions of changes, and rows that each of them changes.
 const TRANSACTIONS: u64 = 100;
 const CHANGES: u64 = 1_000;
-const READS: u64 = 1_000_000;
+const READS: u64 = 100_000;
 
 struct Rows;
 impl Table for Rows {
